@@ -1,0 +1,99 @@
+"""Gradient descent for Python: every update rule written once, and the fairest comparison of them.
+
+The words, used in this sense everywhere:
+
+rule
+    What one update is, such as ``descend.Adam(lr=1e-3)``: hyperparameters, names of its state, one formula.
+engine
+    Who runs a rule over memory: the reference engine is the rule itself on NumPy arrays.
+problem
+    Where the parameters start, the loss and its gradient, data split into train, validation and test, a metric.
+descent
+    The loop that takes a problem and a rule to a *result* with a *stop reason* and a *history*.
+comparison
+    A planned experiment over rules × learning rates × seeds. A *run* is one descent of it, the *store* its SQLite
+    file.
+
+The doors:
+
+minimize
+    From a function and a start to a result, with SciPy's field names.
+fit
+    From a problem to trained parameters: batch gradient descent, SGD, mini-batches.
+compare
+    Which rule and which learning rate, for this problem?
+
+>>> import descend
+>>> descend.minimize(lambda x: (x - 3) ** 2, 0.0, jac=lambda x: 2 * (x - 3), method=descend.GD(lr=0.1), max_steps=100).x
+2.9999999993888893
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from descend import engines, errors, gradients, problems, rules, schedules
+from descend.errors import DescendError
+from descend.fitting import fit
+from descend.history import Evaluation, History
+from descend.minimizing import minimize
+from descend.problems import Problem
+from descend.result import FitResult, Result
+from descend.rules import GD, SGD, Adagrad, Adam, AdamW, Momentum, Nesterov, RMSprop, Rule, hyper
+from descend.stopping import Reason
+
+if TYPE_CHECKING:
+    from descend import plots
+    from descend.comparison import Comparison, Entry, compare
+    from descend.problems import TorchProblem
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GD",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Comparison",
+    "DescendError",
+    "Entry",
+    "Evaluation",
+    "FitResult",
+    "History",
+    "Momentum",
+    "Nesterov",
+    "Problem",
+    "RMSprop",
+    "Reason",
+    "Result",
+    "Rule",
+    "TorchProblem",
+    "compare",
+    "engines",
+    "errors",
+    "fit",
+    "gradients",
+    "hyper",
+    "minimize",
+    "plots",
+    "problems",
+    "rules",
+    "schedules",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # What needs an optional or a slow package is loaded when it is asked for.
+    if name in ("Comparison", "Entry", "compare"):
+        return getattr(importlib.import_module("descend.comparison"), name)
+    if name == "TorchProblem":
+        return problems.TorchProblem
+    if name == "plots":
+        return importlib.import_module("descend.plots")
+    raise AttributeError(f"module 'descend' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,341 @@
+"""The command line: parse, call, print.
+
+Exit status: 0 done, 1 the work failed (a reason in one line), 2 wrong usage, 130 interrupted. With ``--json`` the result
+goes to standard output for machines, and everything for people to standard error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from descend import __version__
+from descend.errors import DescendError, OptionError, ProblemError, RuleError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="descend",
+    help="Gradient descent: compare optimizers on a problem, and look up rules and problems.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `descend` command."""
+    try:
+        app(prog_name="descend", standalone_mode=False)
+    except typer.TyperException as error:  # wrong usage, in the command line's own words
+        words = error.format_message() if hasattr(error, "format_message") else str(error)
+        _fail(f"{words} See: descend --help", 2) if words else sys.exit(2)
+    except (OptionError, ProblemError, RuleError) as error:
+        _fail(str(error), 2)
+    except DescendError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has gone: not our failure
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+def _fail(reason: str, status: int) -> None:
+    print(f"descend: {' '.join(reason.split())}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"descend {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def compare(
+    problem: Annotated[str, typer.Argument(help="A built-in name (see: descend problems) or a Python file.")],
+    rules: Annotated[
+        str | None, typer.Option(help="Rules to compare, by name: adam,momentum. Default: the seven usual techniques.")
+    ] = None,
+    lr: Annotated[
+        str | None, typer.Option(help="Learning rates to try: 0.001,0.01,0.1. Default: 11 from 1e-4 to 10.")
+    ] = None,
+    batch_size: Annotated[str | None, typer.Option(help='Examples a step: a number, or "full". Default: 32.')] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Gradient evaluations a run. Default: 20 passes over the data.")
+    ] = None,
+    tuning_seeds: Annotated[int, typer.Option(help="Seeds that each learning rate is tried from.")] = 3,
+    final_seeds: Annotated[int, typer.Option(help="Fresh seeds that judge the best learning rate.")] = 10,
+    jobs: Annotated[int | None, typer.Option(help="Processes. Default: one a core.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report and the runs. Default: descend-PROBLEM.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run everything again, even what is finished.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare optimizers on PROBLEM: equal tuning, equal cost, fresh seeds, intervals.
+
+    Writes a report to open in a browser. A comparison that was stopped goes on where it stopped when the same
+    command is given again.
+    """
+    import descend
+    from descend.comparison.compare import REPORT, TABLE
+
+    console = _console(as_json)
+    folder = out or Path(f"descend-{Path(problem).stem.partition(':')[0]}")
+    with _Live(console) as live:
+        try:
+            found = descend.compare(
+                problem,
+                None if rules is None else _names(rules),
+                learning_rates=None if lr is None else _floats("--lr", lr),
+                batch_size=None if batch_size is None else _batch_size(batch_size),
+                budget=budget,
+                tuning_seeds=tuning_seeds,
+                final_seeds=final_seeds,
+                jobs=jobs,
+                out=folder,
+                fresh=fresh,
+                announce=live.announce,
+                progress=live.progress,
+            )
+        except KeyboardInterrupt:
+            live.close()
+            _fail(
+                f"interrupted; {live.done} finished runs are kept in {folder}: the same command goes on from there",
+                INTERRUPTED,
+            )
+    found.show(console)
+    console.print()
+    console.print(
+        f"{found.seconds:.0f} s on {found.jobs} cores. Report: {folder / REPORT}", highlight=False, soft_wrap=True
+    )
+    if as_json:
+        print(json.dumps({**found.to_dict(runs=False), "report": str(folder / REPORT), "runs": str(folder / TABLE)}))
+
+
+@app.command()
+def rules(
+    name: Annotated[str | None, typer.Argument(help="A rule, to see its formula, state and paper.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the update rules, or describe one."""
+    from rich.table import Table
+
+    from descend import rules as known
+
+    console = _console(False)
+    if name is None:
+        listed = [known.describe(rule) for rule in known.all().values()]
+        if as_json:
+            print(json.dumps([{"name": d.name, "summary": d.summary, "paper": d.paper} for d in listed]))
+            return
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column("rule", no_wrap=True)
+        table.add_column("what it does")
+        for d in listed:
+            table.add_row(d.name, d.summary)
+        console.print(table)
+        return
+    found = known.describe(known.get(name))
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    _print_rule(found, console)
+
+
+def _print_rule(found: Any, console: Console) -> None:
+    from rich.table import Table
+
+    def plain(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    plain(found.summary)
+    console.print("\n[bold]Formula[/bold]")
+    plain(found.formula)
+    console.print("\n[bold]Hyperparameters[/bold]")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for h in found.hyperparameters:
+        table.add_row(h.name, "required" if h.default is None else repr(h.default), f"{h.doc} ({h.allowed})")
+    console.print(table, highlight=False)
+    console.print("\n[bold]State[/bold]")
+    plain(", ".join(found.state) or "none")
+    if found.notes:
+        console.print("\n[bold]Notes[/bold]")
+        plain(" ".join(found.notes.split()))
+    console.print("\n[bold]Paper[/bold]")
+    plain(found.paper or "none given")
+
+
+@app.command()
+def problems(
+    name: Annotated[str | None, typer.Argument(help="A problem, to see its data, metric and settings.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the built-in problems, or describe one."""
+    from rich.table import Table
+
+    from descend import problems as known
+
+    console = _console(False)
+    if name is None:
+        listed = {key: known.describe(key)[0] for key in known.BUILT_IN}
+        if as_json:
+            print(json.dumps([{"name": key, "summary": text} for key, text in listed.items()]))
+            return
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column("problem", no_wrap=True)
+        table.add_column("what it is")
+        for key, text in listed.items():
+            table.add_row(key, text)
+        console.print(table, highlight=False)
+        return
+    found = known.load(name)
+    settings = known.describe(name.partition(":")[0])[1] if name.partition(":")[0] in known.BUILT_IN else {}
+    shape = known.shape(found)
+    facts = {
+        "name": found.name,
+        "summary": found.summary,
+        "metric": found.metric_name,
+        "higher_is_better": found.higher_is_better,
+        "optimum": found.optimum,
+        "examples": dataclasses.asdict(shape),
+        "settings": settings,
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    better = "higher" if found.higher_is_better else "lower"
+    lines = [f"{found.name}: {found.summary}", f"metric: {found.metric_name} ({better} is better)"]
+    if shape.train:
+        lines.append(f"examples: {shape.train} train, {shape.validation} validation, {shape.test} test")
+    if found.optimum is not None:
+        lines.append(f"lowest training loss: {found.optimum:.6g}")
+    if settings:
+        values = ",".join(f"{k}={v:g}" for k, v in settings.items())
+        lines.append(f"settings: {name.partition(':')[0]}:{values}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+# ---- what people see while it works -----------------------------------------------------------------------------
+
+
+class _Live:
+    """The plan, then a bar on a terminal, or a line a phase elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.done = 0
+        self._before = 0
+        self._phase = ""
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> _Live:
+        return self
+
+    def announce(self, text: str) -> None:
+        """Say what is going to be done."""
+        self.console.print(text, highlight=False, markup=False)
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        """Show how far a phase has got."""
+        new = phase != self._phase
+        if new and self._phase:
+            self._before = self.done
+        self._phase, self.done = phase, self._before + done
+        words = {"tuning": "choosing learning rates", "final": "judging on fresh seeds"}.get(phase, phase)
+        if not sys.stderr.isatty():
+            if new:
+                kept = f" ({done} are finished already)" if done else ""
+                print(f"{words}: {total} runs{kept}", file=sys.stderr, flush=True)
+            return
+        if self._bar is None:
+            self._open()
+        if new:
+            self._task = self._bar.add_task(words, total=total)
+        self._bar.update(self._task, completed=done)
+
+    def _open(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("runs, left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bar.start()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _console(to_stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=to_stderr)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _floats(option: str, text: str) -> list[float]:
+    values = []
+    for part in _names(text):
+        try:
+            values.append(float(part))
+        except ValueError:
+            raise OptionError(f"{option} {text}: {part!r} is not a number; try {option} 0.001,0.01,0.1") from None
+    return values
+
+
+def _batch_size(text: str) -> Any:
+    if text == "full":
+        return "full"
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(f"--batch-size {text}: a whole number, or full, is needed; try 32") from None
+
+
+if __name__ == "__main__":
+    main()

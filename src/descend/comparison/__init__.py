@@ -1,0 +1,13 @@
+"""Comparing optimizers as an experiment: a plan, runs, statistics, a report.
+
+`descend.compare` is the door to it. A comparison is a planned experiment over rules × learning rates × seeds; a run is
+one descent of it; the store is its SQLite file.
+"""
+
+from descend.comparison.compare import compare
+from descend.comparison.outcome import Comparison
+from descend.comparison.plan import DEFAULT_ENTRIES, Entry, Plan
+from descend.comparison.runs import Run
+from descend.comparison.statistics import Interval, Row, Sensitivity
+
+__all__ = ["DEFAULT_ENTRIES", "Comparison", "Entry", "Interval", "Plan", "Row", "Run", "Sensitivity", "compare"]

@@ -1,0 +1,185 @@
+"""The outcome of a comparison: its data, the answer in a sentence, the table as text, everything as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from descend.comparison.plan import Plan
+from descend.comparison.runs import Run
+from descend.comparison.statistics import Interval, Row, Sensitivity
+
+__all__ = ["Comparison", "listed", "number", "rate", "spread"]
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A finished comparison. Printed, it is its table.
+
+    `rows` is the table, best first; `runs` every run, tuning and final; `notes` what a reader should know before
+    believing the table; `answer` the outcome in a sentence.
+    """
+
+    plan: Plan
+    rows: tuple[Row, ...]
+    sensitivity: tuple[Sensitivity, ...]
+    runs: tuple[Run, ...]
+    notes: tuple[str, ...]
+    summary: str
+    shape: dict[str, int]
+    optimum: float | None
+    seconds: float
+    jobs: int
+    reused: int
+    finished: str
+    versions: dict[str, str]
+    machine: str
+
+    @property
+    def answer(self) -> str:
+        """The outcome in one sentence, with the cost at which it holds."""
+        return _answer(self)
+
+    def to_dict(self, *, runs: bool = True) -> dict[str, Any]:
+        """Everything as JSON holds it; a miss is null."""
+        return _as_json(self, runs=runs)
+
+    def save_report(self, path: str | Path) -> Path:
+        """Write a report as one HTML file that needs nothing else; returns its path."""
+        from descend.comparison.report import write
+
+        return write(self, Path(path))
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        out = io.StringIO()
+        self.show(Console(file=out, width=80, color_system=None))
+        return out.getvalue().rstrip()
+
+    def show(self, console: Any) -> None:
+        """Print answer, table and notes on a rich console."""
+        console.print(self.answer, highlight=False, markup=False)
+        console.print()
+        console.print(_table(self))
+        if any(row.at_edge for row in self.rows):
+            console.print("* at the edge of the range", highlight=False)
+        for note in self.notes:
+            console.print()
+            console.print(f"Note: {note}", highlight=False, markup=False)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A figure for people: a miss as ∞, very small and large ones in powers of ten."""
+    if value is None or not math.isfinite(value):
+        return "∞"
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.1e}"
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".") if value == int(value) else f"{value:.{digits}f}"
+
+
+def spread(found: Interval) -> str:
+    """An interval for people."""
+    return f"[{number(found.low)}, {number(found.high)}]" if found.known else "too few seeds"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _answer(comparison: Comparison) -> str:
+    """The outcome in one sentence, with the cost at which it holds."""
+    plan, best = comparison.plan, comparison.rows[0]
+    start = f"On {plan.problem}, with {plan.budget:,} gradient evaluations a run,"
+    if best.verdict == "failed":
+        return f"{start} every technique failed."
+    figure = f"median {'test ' if comparison.shape['test'] else ''}{plan.metric} {number(best.test.median)}"
+    equal = [row.label for row in comparison.rows if row.verdict == "no clear difference"]
+    worse = [row.label for row in comparison.rows if row.verdict == "clearly worse"]
+    unsure = [row.label for row in comparison.rows if row.verdict == "too few seeds"]
+    failed = [row.label for row in comparison.rows if row.verdict == "failed"]
+    text = f"{start} {best.label} came out best ({figure})"
+    if equal:
+        text += f", with no clear difference to {listed(equal)}"
+    if worse:
+        text += f"; {listed(worse)} {'was' if len(worse) == 1 else 'were'} clearly worse"
+    if unsure:
+        text += f"; against {listed(unsure)} there were too few seeds to tell"
+    if failed:
+        text += f"; {listed(failed)} failed"
+    return text + "."
+
+
+def _table(comparison: Comparison) -> Any:
+    """The table for a terminal, as a rich renderable; fits 80 columns."""
+    from rich.table import Table
+
+    plan = comparison.plan
+    what = f"{'test ' if comparison.shape['test'] else ''}{plan.metric}"
+    view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    view.add_column("technique", overflow="fold")
+    if comparison.shape["train"]:
+        view.add_column("batch", justify="right")
+    view.add_column("lr", justify="right")
+    view.add_column(what, justify="right")
+    view.add_column("95 % interval", justify="left", no_wrap=True)
+    view.add_column("missed", justify="right")
+    view.add_column("beside the best", overflow="fold")
+    for row in comparison.rows:
+        cells = [row.label]
+        if comparison.shape["train"]:
+            cells.append(str(row.batch_size))
+        cells += [rate(row), number(row.test.median), spread(row.test), f"{row.misses}/{row.runs}", row.verdict]
+        view.add_row(*cells)
+    return view
+
+
+def rate(row: Row) -> str:
+    """The chosen learning rate, with a mark where it lies at the edge of the range."""
+    return "–" if row.learning_rate is None else f"{row.learning_rate:g}{'*' if row.at_edge else ''}"
+
+
+def _as_json(comparison: Comparison, *, runs: bool = True) -> dict[str, Any]:
+    """Everything as JSON holds it; a miss is null. The schema is documented in docs/comparing.md."""
+    plan = comparison.plan
+    whole = {
+        "schema": SCHEMA,
+        "answer": comparison.answer,
+        "problem": {
+            "name": plan.problem,
+            "summary": comparison.summary,
+            "metric": plan.metric,
+            "higher_is_better": plan.higher_is_better,
+            "optimum": comparison.optimum,
+            "examples": comparison.shape,
+        },
+        "plan": {"hash": plan.hash, **plan.settings()},
+        "rows": [_plain(dataclasses.asdict(row)) for row in comparison.rows],
+        "sensitivity": [_plain(dataclasses.asdict(s)) for s in comparison.sensitivity],
+        "notes": list(comparison.notes),
+        "seconds": comparison.seconds,
+        "jobs": comparison.jobs,
+        "reused_runs": comparison.reused,
+        "finished": comparison.finished,
+        "versions": comparison.versions,
+        "machine": comparison.machine,
+    }
+    if runs:
+        whole["runs"] = [dataclasses.asdict(run) for run in comparison.runs]
+    return whole
+
+
+def _plain(value: Any) -> Any:
+    """Infinite figures as null, throughout."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,269 @@
+"""The plan of a comparison: everything that decides its outcome, fixed before the first run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import math
+import numbers
+import platform
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from descend.batches import Batches, BatchSize
+from descend.errors import OptionError, ProblemError
+from descend.problems import Problem
+from descend.rules import GD, Adagrad, Adam, Momentum, RMSprop, Rule, resolve
+from descend.stopping import count
+
+__all__ = ["DEFAULT_ENTRIES", "Entry", "Plan", "Task", "entries_for", "make_plan", "versions"]
+
+LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)
+"""The learning rates tried for every rule: two a decade, wide enough for all of them."""
+BATCH_SIZE = 32
+EPOCHS = 20
+STEPS = 500
+"""Gradient evaluations on a problem without data."""
+LOOKS = 50
+"""How often a run on a problem without data is looked at; on data it is once an epoch."""
+TUNING_SEEDS = 3
+FINAL_SEEDS = 10
+FIRST_FINAL_SEED = 1000
+"""Final runs start from seeds that no tuning run has seen."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One contender: a rule with a batch size, under a label. Its learning rate is what is tuned."""
+
+    label: str
+    rule: Rule
+    batch_size: BatchSize = BATCH_SIZE
+
+
+DEFAULT_ENTRIES = (
+    Entry("Batch GD", GD(), "full"),
+    Entry("SGD", GD(), 1),
+    Entry("Mini-batch", GD()),
+    Entry("Momentum", Momentum()),
+    Entry("Adagrad", Adagrad()),
+    Entry("RMSprop", RMSprop()),
+    Entry("Adam", Adam()),
+)
+"""The seven techniques that every introduction to gradient descent teaches."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One run to make: a descent of one entry, with one learning rate, from one seed."""
+
+    entry: int
+    learning_rate: float
+    seed: int
+    phase: str
+    """``tuning`` or ``final``."""
+
+    @property
+    def key(self) -> str:
+        """What the store knows this run by, within its plan."""
+        return f"{self.phase}/{self.entry}/{self.learning_rate!r}/{self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is compared, on what, at what cost. `budget` and `evaluate_every` count examples seen."""
+
+    problem: str
+    metric: str
+    higher_is_better: bool
+    entries: tuple[Entry, ...]
+    learning_rates: tuple[float, ...]
+    budget: int
+    evaluate_every: int
+    tuning_seeds: tuple[int, ...]
+    final_seeds: tuple[int, ...]
+    fingerprint: str
+    """What the problem's and the rules' code hash to, with the versions of what runs them."""
+
+    def tuning(self) -> Iterator[Task]:
+        """Every tuning run: the same learning rates and seeds for each entry."""
+        for i in range(len(self.entries)):
+            for rate in self.learning_rates:
+                for seed in self.tuning_seeds:
+                    yield Task(i, rate, seed, "tuning")
+
+    def finals(self, chosen: Sequence[float | None]) -> Iterator[Task]:
+        """The runs of each entry's chosen learning rate on fresh seeds; none for an entry without one."""
+        for i, rate in enumerate(chosen):
+            if rate is not None:
+                for seed in self.final_seeds:
+                    yield Task(i, rate, seed, "final")
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are in all."""
+        each = len(self.learning_rates) * len(self.tuning_seeds) + len(self.final_seeds)
+        return len(self.entries) * each
+
+    def settings(self) -> dict[str, Any]:
+        """The plan as JSON holds it."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["entries"] = [
+            {"label": e.label, "rule": _without_lr(e.rule), "batch_size": e.batch_size} for e in self.entries
+        ]
+        return values
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits that change when anything in the plan does."""
+        return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def describe(self) -> str:
+        """The plan in one sentence."""
+        return (
+            f"{len(self.entries)} techniques × {len(self.learning_rates)} learning rates × "
+            f"{len(self.tuning_seeds)} seeds, then each at its best on {len(self.final_seeds)} fresh seeds: "
+            f"{self.runs} runs of {self.budget:,} gradient evaluations"
+        )
+
+
+def make_plan(
+    problem: Problem,
+    rules: Iterable[Any] | None,
+    learning_rates: Sequence[float] | None,
+    batch_size: BatchSize | None,
+    budget: int | None,
+    tuning_seeds: int,
+    final_seeds: int,
+    source: Path | str | None,
+) -> Plan:
+    """Check what was asked for and settle the plan; raises `OptionError` or `ProblemError`."""
+    if problem.train is not None and (problem.validation is None or problem.test is None):
+        missing = "validation" if problem.validation is None else "test"
+        raise ProblemError(
+            f"{problem.name} has no {missing} data: learning rates are chosen on validation data and judged on test "
+            f"data; give data= to be split, or {missing}="
+        )
+    entries = entries_for(problem, rules, batch_size)
+    if budget is None:
+        budget = STEPS if problem.size is None else EPOCHS * problem.size
+    count("budget", budget)
+    every = max(1, budget // LOOKS)
+    if problem.size is not None:
+        every = problem.size
+        for entry in entries:
+            if Batches(problem.size, entry.batch_size, 0).steps(budget) == 0:
+                raise OptionError(
+                    f"budget={budget} does not pay for one step of {entry.label}, which sees "
+                    f"{problem.size if entry.batch_size == 'full' else entry.batch_size} examples; raise it"
+                )
+    count("tuning_seeds", tuning_seeds)
+    count("final_seeds", final_seeds)
+    if tuning_seeds > FIRST_FINAL_SEED:
+        raise OptionError(f"tuning_seeds={tuning_seeds}: at most {FIRST_FINAL_SEED}, so that final seeds stay fresh")
+    return Plan(
+        problem=problem.name,
+        metric=problem.metric_name,
+        higher_is_better=problem.higher_is_better,
+        entries=entries,
+        learning_rates=_rates(learning_rates),
+        budget=int(budget),
+        evaluate_every=every,
+        tuning_seeds=tuple(range(tuning_seeds)),
+        final_seeds=tuple(range(FIRST_FINAL_SEED, FIRST_FINAL_SEED + final_seeds)),
+        fingerprint=_fingerprint(source, entries),
+    )
+
+
+def entries_for(problem: Problem, rules: Iterable[Any] | None, batch_size: BatchSize | None) -> tuple[Entry, ...]:
+    """The entries for what the user named: rules, classes, names or entries; the seven techniques by default."""
+    if rules is None:
+        entries = [e if e.batch_size != BATCH_SIZE else _rebatched(e, problem, batch_size) for e in DEFAULT_ENTRIES]
+        if problem.size is None:
+            # Without examples to sample, the first three are one and the same.
+            entries = [Entry("GD", GD(), "full"), *(dataclasses.replace(e, batch_size="full") for e in entries[3:])]
+        return tuple(entries)
+    if isinstance(rules, (str, Rule, type, Entry)):
+        rules = [rules]
+    entries = []
+    for item in rules:
+        rule = item.rule if isinstance(item, Entry) else resolve(item)
+        entry = item if isinstance(item, Entry) else _rebatched(Entry(_label(rule), rule), problem, batch_size)
+        if callable(rule.lr):
+            raise OptionError(f"{entry.label}: lr={rule.lr!r} is a schedule, but lr is what is tuned; give a number")
+        entries.append(dataclasses.replace(entry, batch_size="full") if problem.size is None else entry)
+    if not entries:
+        raise OptionError("rules=[] names nothing to compare; leave it out for the seven usual techniques")
+    labels = [e.label for e in entries]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise OptionError(f"two entries are called {label!r}; name them: Entry('another name', rule)")
+    return tuple(entries)
+
+
+def _rebatched(entry: Entry, problem: Problem, batch_size: BatchSize | None) -> Entry:
+    if problem.size is None:
+        return dataclasses.replace(entry, batch_size="full")
+    return dataclasses.replace(entry, batch_size=min(BATCH_SIZE, problem.size) if batch_size is None else batch_size)
+
+
+def _label(rule: Rule) -> str:
+    """The class name, and every hyperparameter that is not at its default."""
+    changed = [
+        f"{f.name}={getattr(rule, f.name)!r}"
+        for f in dataclasses.fields(rule)
+        if f.name != "lr" and getattr(rule, f.name) != f.default
+    ]
+    return type(rule).__name__ + (f"({', '.join(changed)})" if changed else "")
+
+
+def _without_lr(rule: Rule) -> str:
+    parts = [f"{f.name}={getattr(rule, f.name)!r}" for f in dataclasses.fields(rule) if f.name != "lr"]
+    return f"{type(rule).__name__}({', '.join(parts)})"
+
+
+def _rates(rates: Sequence[float] | None) -> tuple[float, ...]:
+    if rates is None:
+        return LEARNING_RATES
+    if len(rates) == 0:
+        raise OptionError("learning_rates is empty; give at least one, or leave it out")
+    for rate in rates:
+        if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not (math.isfinite(rate) and rate > 0):
+            raise OptionError(f"learning_rates: {rate!r} is not a number > 0; try 0.001,0.01,0.1")
+    return tuple(sorted({float(r) for r in rates}))
+
+
+def _fingerprint(source: Path | str | None, entries: Iterable[Entry]) -> str:
+    """Hash the code that decides the outcome; what cannot be read never matches again."""
+    parts: list[Any] = [sorted(versions().items())]
+    if isinstance(source, Path):
+        parts.append(hashlib.sha256(source.read_bytes()).hexdigest())
+    else:
+        parts.append(source if source is not None else uuid.uuid4().hex)
+    for rule in {type(e.rule) for e in entries}:
+        if not rule.__module__.startswith("descend."):
+            parts.append(_source(rule))
+    return hashlib.sha256(repr(sorted(map(str, parts))).encode()).hexdigest()[:16]
+
+
+def _source(rule: Callable[..., Any]) -> str:
+    try:
+        return inspect.getsource(rule)
+    except (OSError, TypeError):
+        return uuid.uuid4().hex
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a comparison's figures depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("descend", "numpy", "scipy", "scikit-learn", "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,211 @@
+"""What the runs say: the learning rate of each entry, and how the entries differ on fresh seeds.
+
+Everything rests on order statistics. A miss is the worst possible value, so it takes part in medians and intervals
+without being averaged into anything; intervals make no assumption on how the figures are distributed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from descend.comparison.plan import Plan
+from descend.comparison.runs import Run
+
+__all__ = ["Interval", "Row", "Sensitivity", "choose", "rows", "sensitivity"]
+
+CONFIDENCE = 0.95
+RESOLUTION = 1e-12
+"""Figures closer than this, relative to the larger and at least 1, are the same: both have converged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A median with its distribution-free interval. Infinite values are misses; None: too few seeds for an interval."""
+
+    median: float
+    low: float | None
+    high: float | None
+
+    @property
+    def known(self) -> bool:
+        """Whether there were enough seeds for an interval."""
+        return self.low is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One entry of the table. `difference` is to the best entry, paired by seed; None for the best itself.
+
+    `verdict` is ``best``, ``clearly worse``, ``no clear difference``, ``too few seeds`` or ``failed``.
+    """
+
+    entry: int
+    label: str
+    batch_size: int | str
+    learning_rate: float | None
+    at_edge: bool
+    validation: float | None
+    test: Interval
+    misses: int
+    runs: int
+    examples: int
+    difference: Interval | None
+    verdict: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity:
+    """How one entry fares at each learning rate: the median of the best validation metric, and the misses."""
+
+    entry: int
+    learning_rates: list[float]
+    validation: list[float | None]
+    misses: list[int]
+
+
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Median, and the interval between order statistics that covers it with at least `confidence`.
+
+    Exact for any distribution (binomial; Conover 1999, section 3.2). Below 6 values there is none at 95 %.
+    """
+    from scipy.stats import quantile_test
+
+    data = np.sort(np.asarray(values, dtype=float))
+    n = len(data)
+    if n == 0:
+        return Interval(math.nan, None, None)
+    # Of an even number, the two middle values are averaged; with a miss among them, the median is a miss.
+    with np.errstate(invalid="ignore"):
+        middle = float(np.median(data))
+    if math.isnan(middle):
+        middle = float(data[n // 2])
+    # quantile_test is asked about ranks, which are finite; its answer picks the order statistics.
+    found = quantile_test(np.arange(n, dtype=float), p=0.5).confidence_interval(confidence)
+    if math.isnan(found.low) or math.isnan(found.high):
+        return Interval(middle, None, None)
+    return Interval(middle, float(data[int(found.low)]), float(data[int(found.high)]))
+
+
+def choose(plan: Plan, runs: Sequence[Run]) -> list[float | None]:
+    """The learning rate of each entry: best median validation metric over the tuning seeds.
+
+    A miss counts as the worst. Ties go to the lower median validation loss, then to the smaller rate. None where no
+    rate has a finite median.
+    """
+    chosen: list[float | None] = []
+    for i in range(len(plan.entries)):
+        ranked = []
+        for rate in plan.learning_rates:
+            tried = [r for r in runs if r.phase == "tuning" and r.entry == i and r.learning_rate == rate]
+            metric = float(np.median([_cost(plan, r.validation) for r in tried])) if tried else math.inf
+            loss = float(np.median([math.inf if r.validation_loss is None else r.validation_loss for r in tried]))
+            if math.isfinite(metric):
+                ranked.append((metric, loss, rate))
+        chosen.append(min(ranked)[2] if ranked else None)
+    return chosen
+
+
+def _cost(plan: Plan, value: float | None) -> float:
+    """A metric as something to be minimised; a miss is infinite."""
+    if value is None:
+        return math.inf
+    return -value if plan.higher_is_better else value
+
+
+def sensitivity(plan: Plan, runs: Sequence[Run]) -> list[Sensitivity]:
+    """Each entry's tuning runs, by learning rate."""
+    found = []
+    for i in range(len(plan.entries)):
+        medians: list[float | None] = []
+        misses = []
+        for rate in plan.learning_rates:
+            tried = [r for r in runs if r.phase == "tuning" and r.entry == i and r.learning_rate == rate]
+            median = float(np.median([_cost(plan, r.validation) for r in tried])) if tried else math.inf
+            medians.append(_signed(plan, median) if math.isfinite(median) else None)
+            misses.append(sum(r.miss for r in tried))
+        found.append(Sensitivity(i, list(plan.learning_rates), medians, misses))
+    return found
+
+
+def rows(plan: Plan, runs: Sequence[Run], chosen: Sequence[float | None]) -> list[Row]:
+    """The table, best median first. Ties keep the order of the plan."""
+    finals = [[r for r in runs if r.phase == "final" and r.entry == i] for i in range(len(plan.entries))]
+    for group in finals:
+        group.sort(key=lambda r: r.seed)
+    costs = [[_cost(plan, r.test) for r in group] for group in finals]
+    medians = [interval(c).median if c else math.inf for c in costs]
+    order = sorted(range(len(costs)), key=lambda i: (medians[i], float(np.mean(np.isinf(costs[i] or [math.inf])))))
+    best = order[0]
+    # The best is compared with all others at once: Bonferroni keeps the chance of any false claim at 5 %.
+    confidence = 1.0 - (1.0 - CONFIDENCE) / max(1, len(costs) - 1)
+    return [_row(plan, i, best, finals, costs, chosen[i], confidence) for i in order]
+
+
+def _row(
+    plan: Plan,
+    i: int,
+    best: int,
+    finals: list[list[Run]],
+    costs: list[list[float]],
+    rate: float | None,
+    confidence: float,
+) -> Row:
+    entry, group = plan.entries[i], finals[i]
+    edges = (plan.learning_rates[0], plan.learning_rates[-1])
+    validation = interval([_cost(plan, r.validation) for r in group]).median if group else math.inf
+    misses = sum(r.miss for r in group) if group else len(plan.final_seeds)
+    difference = None
+    if i != best and group and finals[best]:
+        pairs = zip(costs[i], costs[best], strict=True)
+        difference = interval([_minus(a, b) for a, b in pairs], confidence)
+    return Row(
+        entry=i,
+        label=entry.label,
+        batch_size=entry.batch_size,
+        learning_rate=rate,
+        at_edge=rate in edges and len(plan.learning_rates) > 1,
+        validation=_signed(plan, validation) if math.isfinite(validation) else None,
+        test=_oriented(plan, interval(costs[i])) if group else Interval(_worst(plan), None, None),
+        misses=misses,
+        runs=len(plan.final_seeds),
+        examples=int(np.median([r.examples for r in group])) if group else 0,
+        difference=None if difference is None else _oriented(plan, difference),
+        verdict=_verdict(i, best, group, difference, misses),
+    )
+
+
+def _minus(a: float, b: float) -> float:
+    """A − b; two misses are equal, and so are figures that differ by rounding alone."""
+    return 0.0 if a == b or abs(a - b) <= RESOLUTION * max(1.0, abs(a), abs(b)) else a - b
+
+
+def _verdict(i: int, best: int, group: list[Run], difference: Interval | None, misses: int) -> str:
+    if not group or misses == len(group):
+        return "failed"
+    if i == best:
+        return "best"
+    if difference is None or difference.low is None:
+        return "too few seeds"
+    return "clearly worse" if difference.low > 0 else "no clear difference"
+
+
+def _oriented(plan: Plan, found: Interval) -> Interval:
+    """An interval of costs, turned back into the metric's direction."""
+    if not plan.higher_is_better:
+        return found
+    low = None if found.high is None else _signed(plan, found.high)
+    high = None if found.low is None else _signed(plan, found.low)
+    return Interval(_signed(plan, found.median), low, high)
+
+
+def _signed(plan: Plan, cost: float) -> float:
+    """A cost as the metric it came from."""
+    return 0.0 - cost if plan.higher_is_better else cost
+
+
+def _worst(plan: Plan) -> float:
+    return -math.inf if plan.higher_is_better else math.inf

@@ -1,0 +1,222 @@
+"""The one loop: gradient → record → stop? → update, until there is a reason to stop.
+
+`descend.minimize` (the whole objective at each step) and `descend.fit` (mini-batches) are two doors to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import numpy as np
+
+from descend.containers import Array, Memory
+from descend.engines import Reference
+from descend.errors import ObjectiveError
+from descend.history import History
+from descend.rules import Rule
+from descend.stopping import DIVERGENCE, Criteria, Reason
+
+__all__ = ["Descent"]
+
+
+class Descent:
+    """One descent: where it stands, the best it has seen, and the loop that moves it.
+
+    Parameters
+    ----------
+    memory
+        The parameters; they are updated in place.
+    rule
+        What a step is.
+    evaluate
+        Writes the gradient at the memory's point into the vectors it is given and returns the loss.
+    evaluations
+        ``(nfev so far, nfev of one more gradient)``, for the budget.
+    criteria, history
+        When to stop; what to keep.
+    whole
+        The loss is the whole objective: the point after the last step is evaluated too, points can be compared, and
+        the best is kept. Otherwise a loss belongs to a batch.
+    each
+        Called at each point (`whole`) or after each step (otherwise); a reason it returns ends the descent.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        rule: Rule,
+        evaluate: Callable[[list[Array]], float],
+        criteria: Criteria,
+        history: History | None,
+        *,
+        whole: bool,
+        evaluations: Callable[[], tuple[int, int]],
+        each: Callable[[Descent], Reason | None] | None = None,
+    ) -> None:
+        self.memory = memory
+        self.rule = rule
+        self.engine = Reference(rule, memory.vectors)
+        self.evaluate = evaluate
+        self.evaluations = evaluations
+        self.criteria = criteria
+        self.history = history
+        self.whole = whole
+        self.each = each
+        self.steps = 0
+        self.loss = math.nan
+        self.grad = memory.like()
+        self.norm = math.nan
+        self.detail = ""
+        self.best_loss = math.nan
+        self.best: list[Array] | None = None
+        self.best_grad: list[Array] | None = None
+        self._first_loss: float | None = None
+        self._before: list[Array] | None = memory.snapshot() if criteria.xtol is not None else None
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the descent was made."""
+        return time.perf_counter() - self._began
+
+    def run(self) -> Reason:
+        """Descend until there is a reason to stop. Lets `ObjectiveError` through; all that was seen is kept."""
+        try:
+            with _interrupts() as interrupted:
+                while True:
+                    reason = self._step()
+                    if reason is None and interrupted():
+                        reason = Reason.INTERRUPTED
+                    if reason is not None:
+                        return reason
+        except KeyboardInterrupt:
+            return Reason.INTERRUPTED
+
+    def _step(self) -> Reason | None:
+        spent = self._spent()
+        if spent is not None:
+            return spent
+        loss_before = self.loss
+        try:
+            self.loss = self.evaluate(self.grad)
+        except ObjectiveError as error:
+            raise ObjectiveError(f"{error} (at step {self.steps})", error.result) from error.__cause__
+        reason = self._judge(loss_before)
+        if reason is not None:
+            return reason
+        if self.whole and self.each is not None:
+            reason = self.each(self)
+            if reason is not None:
+                return reason
+        if self.whole and self.steps == self.criteria.max_steps:
+            return Reason.MAX_STEPS
+        history = self.history
+        if history is not None and history.record(self.steps, self.loss, self.norm) and history.path is not None:
+            history.path.append(self.memory.result())
+        if self._before is not None:
+            self._before = self.memory.snapshot()
+        # A step that overflows is judged at the next point; NumPy need not warn of it as well.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            self.engine.step(self.grad)
+        self.steps += 1
+        return None if self.whole or self.each is None else self.each(self)
+
+    def _spent(self) -> Reason | None:
+        limits = self.criteria
+        if not self.whole and limits.max_steps is not None and self.steps >= limits.max_steps:
+            return Reason.MAX_STEPS
+        if limits.max_evals is not None and sum(self.evaluations()) > limits.max_evals:
+            return Reason.MAX_EVALS
+        if limits.max_seconds is not None and self.seconds >= limits.max_seconds:
+            return Reason.MAX_SECONDS
+        return None
+
+    def _judge(self, loss_before: float) -> Reason | None:
+        """Look at the point that was just evaluated."""
+        self.norm = math.sqrt(sum([float(np.dot(g, g)) for g in self.grad]))
+        if not (math.isfinite(self.loss) and math.isfinite(self.norm)):
+            found = self._not_finite()
+            if found is not None:
+                return found
+        sign = -1.0 if self.rule.maximize else 1.0
+        if self._first_loss is None:
+            self._first_loss = self.loss
+        if self.whole and not sign * self.loss > sign * self.best_loss:
+            self.best_loss, self.best = self.loss, self.memory.snapshot()
+            self.best_grad = [g.copy() for g in self.grad]
+        if sign * (self.loss - self._first_loss) > DIVERGENCE * max(1.0, abs(self._first_loss)):
+            self.detail = f"It was {self._first_loss:.6g} at first and is {self.loss:.6g} at step {self.steps}."
+            return Reason.DIVERGED
+        return self._converged(sign, loss_before) if self.criteria.has_tolerance and self.whole else None
+
+    def _not_finite(self) -> Reason | None:
+        if not math.isfinite(self.loss):
+            lost = self.memory.first_non_finite(self.memory.vectors)
+            if lost is not None:
+                self.detail = f"{lost[0]} is {lost[1]} after step {self.steps}."
+            else:
+                self.detail = f"The loss is {self.loss} at step {self.steps}."
+            return Reason.NON_FINITE
+        worst = self.memory.first_non_finite(self.grad)
+        if worst is None:  # the entries are finite, their squares overflow
+            return None
+        self.detail = f"The gradient's entry for {worst[0]} is {worst[1]} at step {self.steps}."
+        return Reason.NON_FINITE
+
+    def _converged(self, sign: float, loss_before: float) -> Reason | None:
+        limits = self.criteria
+        if limits.target is not None and sign * self.loss <= sign * limits.target:
+            self.detail = f"The loss is {self.loss:.6g}, the target {limits.target:g}."
+            return Reason.TARGET
+        if limits.gtol is not None:
+            largest = max(float(np.max(np.abs(g))) for g in self.grad)
+            if largest <= limits.gtol:
+                self.detail = f"Its largest entry is {largest:.3g}, gtol {limits.gtol:g}."
+                return Reason.GRADIENT
+        if self.steps == 0:
+            return None
+        if limits.ftol is not None:
+            change = abs(self.loss - loss_before)
+            if change <= limits.ftol * max(1.0, abs(self.loss)):
+                self.detail = f"The last change is {change:.3g}, ftol {limits.ftol:g}."
+                return Reason.VALUE
+        if limits.xtol is not None and self._before is not None:
+            now = self.memory.vectors
+            moved = max(float(np.max(np.abs(a - b))) for a, b in zip(now, self._before, strict=True))
+            if moved <= limits.xtol * max(1.0, *(float(np.max(np.abs(a))) for a in now)):
+                self.detail = f"The last step moved no parameter by more than {moved:.3g}, xtol {limits.xtol:g}."
+                return Reason.STEP
+        return None
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a question to be asked between steps; the second one interrupts at once.
+
+    Only in the main thread, and only where nobody else handles SIGINT; elsewhere Ctrl-C does what it always does.
+    """
+    asked = False
+
+    def take_note(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("descend: stopping after this step; press Ctrl-C again to stop at once", file=sys.stderr)
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, take_note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

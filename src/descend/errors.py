@@ -1,0 +1,98 @@
+"""Every error that descend raises on purpose.
+
+::
+
+    DescendError
+    ├── RuleError          a rule, its hyperparameters, or its name
+    ├── ScheduleError      a schedule's numbers
+    ├── ParameterError     x0, or a container of parameters
+    ├── OptionError        an option of minimize, fit, compare or the command line
+    ├── ProblemError       a problem, its data, or the file that defines it
+    ├── ObjectiveError     what the user's function or gradient did; `.result` holds the descent so far
+    ├── GradientError      a gradient that disagrees with finite differences
+    ├── ComparisonError    a comparison that cannot go on; finished runs are kept
+    └── MissingExtra       an optional package that is not installed
+
+All but `MissingExtra`, `ObjectiveError` and `ComparisonError` are `ValueError` too, so code that already catches ``ValueError``
+needs no change. A message says what was wrong, its value, what is allowed, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from descend.result import Result
+
+__all__ = [
+    "ComparisonError",
+    "DescendError",
+    "GradientError",
+    "MissingExtra",
+    "ObjectiveError",
+    "OptionError",
+    "ParameterError",
+    "ProblemError",
+    "RuleError",
+    "ScheduleError",
+]
+
+
+class DescendError(Exception):
+    """The base of every error below."""
+
+
+class RuleError(DescendError, ValueError):
+    """A rule is unknown, badly declared, or has a hyperparameter out of range."""
+
+
+class ScheduleError(DescendError, ValueError):
+    """A schedule has a number out of range."""
+
+
+class ParameterError(DescendError, ValueError):
+    """Parameters are empty, not finite, or not of a floating-point type."""
+
+
+class OptionError(DescendError, ValueError):
+    """An option of a descent or a comparison is out of range, or two options contradict."""
+
+
+class ProblemError(DescendError, ValueError):
+    """A problem is unknown, its file cannot be used, or its data do not fit together."""
+
+
+class GradientError(DescendError, ValueError):
+    """A gradient disagrees with finite differences."""
+
+
+class ObjectiveError(DescendError):
+    """The user's function raised, or returned something that is not a number.
+
+    `result` holds the descent so far (best point, history); it is None when the very first evaluation failed.
+    """
+
+    def __init__(self, message: str, result: Result | None = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class ComparisonError(DescendError):
+    """A comparison cannot go on: every run failed, a worker process died, or its files cannot be written."""
+
+
+class MissingExtra(DescendError, ImportError):
+    """An optional package is needed and is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'descend[{extra}]'")
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the nearest known name, and all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(wrong.lower(), names, n=1, cutoff=0.5)
+    nearest = f"did you mean {close[0]!r}? " if close else ""
+    return f"{nearest}Known: {', '.join(names)}"

@@ -1,0 +1,325 @@
+"""`fit`: train a problem's parameters by mini-batches, looking at validation data as it goes."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+from descend.batches import Batches, BatchSize
+from descend.containers import Array, Memory
+from descend.descent import Descent
+from descend.errors import ObjectiveError, OptionError, ProblemError
+from descend.history import Evaluation, History
+from descend.problems.problem import Problem, Start
+from descend.progress import Bar
+from descend.result import FitResult
+from descend.rules import Rule, resolve
+from descend.stopping import Criteria, Reason, count
+
+__all__ = ["fit"]
+
+DEFAULT_EPOCHS = 20
+DEFAULT_STEPS = 1_000
+"""Steps for a problem without data, where there are no epochs."""
+DEFAULT_BATCH_SIZE = 32
+
+
+def fit(
+    problem: Problem,
+    rule: Rule | type[Rule] | str = "adam",
+    *,
+    epochs: float | None = None,
+    steps: int | None = None,
+    examples: int | None = None,
+    batch_size: BatchSize | None = None,
+    seed: int = 0,
+    evaluate_every: int | None = None,
+    patience: int | None = None,
+    keep_best: bool = False,
+    max_seconds: float | None = None,
+    callback: Callable[[Evaluation], Any] | None = None,
+    history: bool = True,
+    progress: bool | None = None,
+) -> FitResult:
+    """Train a problem's parameters: batch gradient descent, SGD or mini-batches, by any rule.
+
+    Parameters
+    ----------
+    problem
+        What to minimise; see `Problem` and `descend.problems.load`.
+    rule
+        A rule, its class, or its name. Any of its numbers may be a schedule of the step (`descend.schedules`).
+    epochs, steps, examples
+        The budget, one of them: passes over the training data (a fraction is allowed), steps, or gradient
+        evaluations (examples seen; never exceeded). Default: 20 epochs; 1,000 steps for a problem without data.
+    batch_size
+        ``"full"`` for batch gradient descent, 1 for SGD on one example, n for mini-batches. Default 32, or all
+        examples where there are fewer.
+    seed
+        Decides the start and the order of the examples: the same seed gives the same bits.
+    evaluate_every
+        Steps between looks at the validation data. Default: once an epoch (100 times in all without data). The
+        start and the end are always looked at.
+    patience
+        Stop early when the validation metric has not improved in this many looks.
+    keep_best
+        Return the parameters with the best validation metric instead of the last ones. Ties go to the lower
+        validation loss, then to the earlier look.
+    max_seconds
+        Stop after this many seconds.
+    callback
+        Called with each `Evaluation`; a true return value, or ``StopIteration``, stops the descent.
+    history
+        Keep loss and gradient norm of each step, thinned beyond 10,000 records. Evaluations are always kept.
+    progress
+        Show a progress bar on standard error. None: when that is a terminal and the work is long.
+
+    Returns
+    -------
+    FitResult
+        Parameters, metrics on validation and test data, history, and why it stopped. Ctrl-C ends the descent after
+        the step at hand and returns the result so far.
+
+    Raises
+    ------
+    OptionError, ProblemError, ParameterError, RuleError
+        Something is wrong with what was given, before anything is run.
+    ObjectiveError
+        The loss raised, or returned something that is not a number; `.result` holds the descent so far.
+
+    Examples
+    --------
+    >>> import descend
+    >>> problem = descend.problems.load("diabetes")
+    >>> result = descend.fit(problem, descend.GD(lr=0.2), epochs=50, batch_size="full")
+    >>> result.nit, result.examples, str(result.reason)
+    (50, 13250, 'max_steps')
+    """
+    if not isinstance(problem, Problem):
+        raise ProblemError(f"{problem!r} is not a Problem: pass descend.Problem(…) or descend.problems.load('digits')")
+    rule = resolve(rule)
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise OptionError(f"seed={seed!r}: a whole number ≥ 0 is needed")
+    for name, value in (("evaluate_every", evaluate_every), ("patience", patience)):
+        count(name, value)
+    if problem.validation is None and (patience is not None or (keep_best and problem.train is not None)):
+        raise ProblemError(f"{problem.name} has no validation data, which patience and keep_best need")
+    batches = _batches(problem, batch_size, int(seed))
+    total = _total(batches, epochs, steps, examples)
+    run = _Fit(problem, rule, batches, total, int(seed), max_seconds, history)
+    run.every = evaluate_every or (batches.per_epoch if batches else max(1, total // 100))
+    run.patience, run.keep_best, run.callback = patience, keep_best, callback
+    return run.run(progress)
+
+
+class _Fit:
+    """One call of `fit`: a descent, its batches, and its looks at validation data."""
+
+    every: int
+    patience: int | None
+    keep_best: bool
+    callback: Callable[[Evaluation], Any] | None
+
+    def __init__(
+        self,
+        problem: Problem,
+        rule: Rule,
+        batches: Batches | None,
+        total: int,
+        seed: int,
+        max_seconds: float | None,
+        history: bool,
+    ) -> None:
+        self.problem = problem
+        self.batches = batches
+        self.total = total
+        self.start: Start = problem.begin(seed)
+        self.memory = Memory(self.start.params, "params")
+        self.objective = self.start.objective(self.memory)
+        self.descent = Descent(
+            self.memory,
+            rule,
+            self._evaluate,
+            Criteria(max_steps=total, max_seconds=max_seconds),
+            History() if history else None,
+            whole=False,
+            evaluations=lambda: (self.objective.nfev, self.objective.cost),
+            each=self._each,
+        )
+        self.evaluations = History()
+        self.best: Evaluation | None = None
+        self._best_vectors: list[Array] | None = None
+        self._best_extra: Any = None
+        self._looks_since_best = 0
+        self._losses = 0.0
+        self._losses_count = 0
+        self._bar: Bar | None = None
+
+    def run(self, progress: bool | None) -> FitResult:
+        with Bar(self.problem.name, self.total, progress) as self._bar:
+            try:
+                reason = self._look() or self.descent.run()
+            except ObjectiveError as error:
+                self.descent.detail = f"{error}."
+                error.result = self._result(Reason.FUNCTION_RAISED)
+                raise
+        return self._result(reason)
+
+    def _evaluate(self, grad: list[Array]) -> float:
+        """Loss and gradient over the batch of the step at hand."""
+        batch: tuple[Any, ...] = ()
+        if self.batches is not None and self.problem.train is not None:
+            rows = self.batches.rows(self.descent.steps)
+            batch = tuple([part[rows] for part in self.problem.train])
+        loss = self.objective(grad, batch)
+        self._losses += loss
+        self._losses_count += 1
+        return loss
+
+    def _each(self, descent: Descent) -> Reason | None:
+        if self._bar is not None:
+            self._bar.to(descent.steps)
+        if descent.steps % self.every == 0 or descent.steps == self.total:
+            return self._look()
+        return None
+
+    def _look(self) -> Reason | None:
+        """Evaluate on the validation data, keep the best, and decide whether to go on."""
+        steps = self.descent.steps
+        loss, metric = self._measure(self.problem.validation if self.problem.train is not None else ())
+        look = Evaluation(
+            step=steps,
+            epoch=steps / self.batches.per_epoch if self.batches else float(steps),
+            examples=self._examples(),
+            seconds=self.descent.seconds,
+            batch_loss=self._losses / self._losses_count if self._losses_count else math.nan,
+            validation_loss=loss,
+            validation_metric=metric,
+        )
+        self._losses, self._losses_count = 0.0, 0
+        self.evaluations.look(look)
+        self._looks_since_best += 1
+        if self.best is None or self._better(look, self.best):
+            self.best, self._looks_since_best = look, 0
+            if self.keep_best:
+                self._best_vectors = self.memory.snapshot()
+                self._best_extra = self.start.snapshot()
+        if self.callback is not None:
+            try:
+                if self.callback(look):
+                    return Reason.CALLBACK
+            except StopIteration:
+                return Reason.CALLBACK
+        if self.patience is not None and self._looks_since_best >= self.patience:
+            return Reason.NO_PROGRESS
+        return None
+
+    def _better(self, look: Evaluation, best: Evaluation) -> bool:
+        return self._rank(look) < self._rank(best)
+
+    def _rank(self, look: Evaluation) -> tuple[float, float]:
+        """Smaller is better; what is not finite comes last."""
+        metric = -look.validation_metric if self.problem.higher_is_better else look.validation_metric
+        return (
+            metric if math.isfinite(metric) else math.inf,
+            look.validation_loss if math.isfinite(look.validation_loss) else math.inf,
+        )
+
+    def _examples(self) -> int:
+        steps = self.descent.steps
+        return self.batches.examples(steps) if self.batches else steps
+
+    def _measure(self, data: Any) -> tuple[float, float]:
+        """Loss and metric over some data at the memory's point; NaN where there are none."""
+        if data is None:
+            return math.nan, math.nan
+        params = self.memory.tree(copy=False)
+        try:
+            return self.start.value(params, *data), self.start.metric(params, *data)
+        except ObjectiveError:
+            raise
+        except Exception as error:
+            raise ObjectiveError(
+                f"{self.problem.name}: its loss or metric raised {type(error).__name__}: {error}"
+            ) from error
+
+    def _result(self, reason: Reason) -> FitResult:
+        descent, memory, problem = self.descent, self.memory, self.problem
+        last = memory.result()
+        if self._best_vectors is not None:
+            for vector, best in zip(memory.vectors, self._best_vectors, strict=True):
+                vector[...] = best
+            self.start.restore(self._best_extra)
+        failed = reason is Reason.FUNCTION_RAISED
+        whole: Any = problem.train if problem.train is not None else ()
+        train_loss = math.nan if failed else self._measure(whole)[0]
+        _, validation = (math.nan, math.nan) if failed else self._measure(problem.validation)
+        _, test = (math.nan, math.nan) if failed else self._measure(problem.test)
+        history = descent.history or History()
+        history.evaluations = self.evaluations.evaluations
+        return FitResult(
+            x=memory.result(),
+            fun=train_loss,
+            jac=memory.result(descent.grad),
+            nit=descent.steps,
+            nfev=self.objective.nfev,
+            njev=self.objective.njev,
+            reason=reason,
+            message=_message(reason, descent.detail, descent.steps),
+            history=history,
+            x_last=last,
+            seconds=descent.seconds,
+            examples=self._examples(),
+            epochs=descent.steps / self.batches.per_epoch if self.batches else float(descent.steps),
+            metric_name=problem.metric_name,
+            validation_metric=validation,
+            test_metric=test,
+            best=self.best,
+            buffers=self.start.snapshot(),
+        )
+
+
+def _message(reason: Reason, detail: str, steps: int) -> str:
+    if reason is Reason.MAX_STEPS:
+        return f"Done: all {steps} steps are spent."
+    return reason.message(detail)
+
+
+def _batches(problem: Problem, batch_size: BatchSize | None, seed: int) -> Batches | None:
+    if problem.size is None:
+        if batch_size not in (None, "full"):
+            raise OptionError(f"batch_size={batch_size!r}: {problem.name} has no data to take batches of; leave it out")
+        return None
+    if batch_size is None:
+        batch_size = min(DEFAULT_BATCH_SIZE, problem.size)
+    return Batches(problem.size, batch_size, seed)
+
+
+def _total(batches: Batches | None, epochs: float | None, steps: int | None, examples: int | None) -> int:
+    """The number of steps that the budget allows."""
+    given = {k: v for k, v in (("epochs", epochs), ("steps", steps), ("examples", examples)) if v is not None}
+    if len(given) > 1:
+        raise OptionError(f"{' and '.join(f'{k}={v!r}' for k, v in given.items())}: give one of them as the budget")
+    count("steps", steps, at_least=0)
+    count("examples", examples)
+    if steps is not None:
+        return int(steps)
+    if batches is None:
+        if epochs is not None:
+            raise OptionError(f"epochs={epochs!r}: a problem without data has no epochs; give steps")
+        return DEFAULT_STEPS if examples is None else int(examples)
+    if examples is not None:
+        total = batches.steps(int(examples))
+        if total == 0:
+            raise OptionError(
+                f"examples={examples} does not pay for one batch of {batches.batch_size}; "
+                f"give at least {batches.batch_size}, or a smaller batch_size"
+            )
+        return total
+    if epochs is None:
+        epochs = DEFAULT_EPOCHS
+    if isinstance(epochs, bool) or not isinstance(epochs, numbers.Real) or not (math.isfinite(epochs) and epochs > 0):
+        raise OptionError(f"epochs={epochs!r}: a number > 0 is needed; try {DEFAULT_EPOCHS}")
+    return max(1, round(float(epochs) * batches.per_epoch))

@@ -1,0 +1,56 @@
+"""What is minimised: built-in problems on real data, functions with known minima, and the user's own.
+
+>>> from descend import problems
+>>> problems.load("digits")
+<Problem digits: 1078 training examples, metric accuracy>
+>>> problems.load("quadratic:condition=1000,dimension=2").optimum
+0.0
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from descend.problems.functions import beale, booth, himmelblau, quadratic, rosenbrock, saddle
+from descend.problems.problem import Problem, Shape, Split, Start, shape
+from descend.problems.real import breast_cancer, diabetes, digits, digits_softmax
+from descend.problems.registry import BUILT_IN, describe, load
+
+if TYPE_CHECKING:
+    from descend.problems.torch_problem import TorchProblem
+
+__all__ = [
+    "BUILT_IN",
+    "Problem",
+    "Shape",
+    "Split",
+    "Start",
+    "TorchProblem",
+    "beale",
+    "booth",
+    "breast_cancer",
+    "describe",
+    "diabetes",
+    "digits",
+    "digits_softmax",
+    "himmelblau",
+    "load",
+    "quadratic",
+    "rosenbrock",
+    "saddle",
+    "shape",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "TorchProblem":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from descend.errors import MissingExtra
+
+    try:
+        from descend.problems.torch_problem import TorchProblem
+    except ImportError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtra("torch", "torch", "TorchProblem") from None
+    return TorchProblem

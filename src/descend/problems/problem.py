@@ -1,0 +1,225 @@
+"""A problem: where the parameters start, what is minimised, on which data, and how success is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from descend.containers import Memory
+from descend.errors import ProblemError
+from descend.gradients import GradientCheck, Jac, Objective, as_loss, check_at
+
+__all__ = ["Problem", "Split", "Start"]
+
+Split = tuple[Any, ...]
+"""Arrays with the same number of rows, such as (X, y)."""
+
+SPLITS = ("train", "validation", "test")
+
+
+class Problem:
+    """Something to minimise, with all that a fair comparison needs.
+
+    Parameters
+    ----------
+    start
+        ``start(rng)`` returns the parameters to begin with, in any container, drawn from a
+        `numpy.random.Generator`.
+    loss
+        ``loss(params, *batch)`` returns the mean loss over a batch: ``loss(params, X, y)`` if the data are
+        ``(X, y)``, or ``loss(params)`` without data. It must not write to `params`.
+    jac
+        Where the gradient of `loss` comes from, as in `descend.minimize`.
+    loss_and_grad
+        ``loss_and_grad(params, *batch)`` returns both at once, for speed; `jac` is not needed then.
+    data
+        Arrays with one row an example, such as ``(X, y)``; split at random into train, validation and test by
+        `split`, always in the same way. Or give the three yourself:
+    train, validation, test
+        Tuples of arrays; the last two are optional.
+    split
+        Shares of train, validation and test; they sum to 1.
+    metric
+        ``metric(params, *data)`` returns the figure that counts, such as accuracy; the loss itself by default.
+    metric_name, higher_is_better
+        What to call it, and its direction.
+    optimum
+        The lowest possible loss (on the training data), if it is known.
+    name, summary
+        For tables and lists.
+
+    Raises
+    ------
+    ProblemError
+        Data of different lengths, shares that do not sum to 1, missing functions.
+
+    Examples
+    --------
+    >>> import numpy as np, descend
+    >>> X = np.random.default_rng(0).normal(size=(100, 3)); y = X @ [1.0, -2.0, 3.0]
+    >>> line = descend.Problem(
+    ...     name="line",
+    ...     start=lambda rng: np.zeros(3),
+    ...     loss=lambda w, X, y: np.mean((X @ w - y) ** 2),
+    ...     jac=lambda w, X, y: 2 * X.T @ (X @ w - y) / len(y),
+    ...     data=(X, y),
+    ... )
+    >>> descend.fit(line, descend.GD(lr=0.1), epochs=100, batch_size="full").x.round(3)
+    array([ 1., -2.,  3.])
+    """
+
+    def __init__(
+        self,
+        start: Callable[[np.random.Generator], Any],
+        loss: Callable[..., Any] | None = None,
+        jac: Jac = None,
+        *,
+        loss_and_grad: Callable[..., Any] | None = None,
+        data: Sequence[Any] | None = None,
+        train: Sequence[Any] | None = None,
+        validation: Sequence[Any] | None = None,
+        test: Sequence[Any] | None = None,
+        split: Sequence[float] = (0.6, 0.2, 0.2),
+        metric: Callable[..., Any] | None = None,
+        metric_name: str = "loss",
+        higher_is_better: bool = False,
+        optimum: float | None = None,
+        name: str = "problem",
+        summary: str = "",
+    ) -> None:
+        if not callable(start):
+            raise ProblemError(f"{name}: start={start!r} must be a function of a random generator")
+        if loss is None and loss_and_grad is None:
+            raise ProblemError(f"{name}: give loss=, loss_and_grad=, or both")
+        for role, function in (("loss", loss), ("loss_and_grad", loss_and_grad), ("metric", metric)):
+            if function is not None and not callable(function):
+                raise ProblemError(f"{name}: {role}={function!r} is not a function")
+        if data is not None and any(part is not None for part in (train, validation, test)):
+            raise ProblemError(f"{name}: give data= to be split, or train=, validation= and test=; not both")
+        if train is None and (validation is not None or test is not None):
+            raise ProblemError(f"{name}: there is validation or test data but no train data; give train= too")
+        self.name = name
+        self.summary = summary
+        self.start = start
+        self._loss = loss
+        self._loss_and_grad = loss_and_grad
+        self._jac = jac
+        self._metric = metric
+        self.metric_name = metric_name if metric is not None else "loss"
+        self.higher_is_better = higher_is_better if metric is not None else False
+        self.optimum = optimum
+        parts = _split(data, split, name) if data is not None else (train, validation, test)
+        self.train, self.validation, self.test = (
+            None if part is None else _checked(part, f"{name}: {role}")
+            for role, part in zip(SPLITS, parts, strict=True)
+        )
+
+    @property
+    def size(self) -> int | None:
+        """How many training examples there are; None for a problem without data."""
+        return None if self.train is None else len(self.train[0])
+
+    def begin(self, seed: int) -> Start:
+        """The parameters and functions of one descent that starts from `seed`."""
+        return Start(self, self.start(np.random.default_rng(seed)))
+
+    def check_gradient(self, seed: int = 0, examples: int = 16) -> GradientCheck:
+        """Compare the gradient with finite differences at the start of `seed`, on the first few examples."""
+        start = self.begin(seed)
+        memory = Memory(start.params, "params")
+        batch = () if self.train is None else tuple(part[:examples] for part in self.train)
+        return check_at(memory, start.objective(memory), start.value, batch)
+
+    def __repr__(self) -> str:
+        rows = "no data" if self.train is None else f"{self.size} training examples"
+        return f"<Problem {self.name}: {rows}, metric {self.metric_name}>"
+
+
+class Start:
+    """One start of a problem: its parameters, and its functions bound to whatever else the run owns.
+
+    A problem in NumPy owns nothing else. A torch problem overrides this to own a module with its buffers.
+    """
+
+    def __init__(self, problem: Problem, params: Any) -> None:
+        self.problem = problem
+        self.params = params
+
+    def objective(self, memory: Memory) -> Objective:
+        """Loss and gradient over a batch at the memory's point, for the descent."""
+        problem = self.problem
+        if problem._loss_and_grad is not None:
+            return Objective(problem._loss_and_grad, True, memory, live=True)
+        assert problem._loss is not None
+        return Objective(problem._loss, problem._jac, memory, live=True)
+
+    def value(self, params: Any, *data: Any) -> float:
+        """The loss over all of `data`."""
+        problem = self.problem
+        if problem._loss is None:
+            assert problem._loss_and_grad is not None
+            return as_loss(problem._loss_and_grad(params, *data)[0], "loss_and_grad")
+        out = problem._loss(params, *data)
+        return as_loss(out[0] if problem._jac is True else out, "loss")
+
+    def metric(self, params: Any, *data: Any) -> float:
+        """The problem's metric over all of `data`."""
+        if self.problem._metric is None:
+            return self.value(params, *data)
+        return as_loss(self.problem._metric(params, *data), "metric")
+
+    def snapshot(self) -> Any:
+        """A copy of what the run owns beside its parameters."""
+        return None
+
+    def restore(self, snapshot: Any) -> None:
+        """Put a snapshot back."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The lengths of a problem's splits, for lists and reports."""
+
+    train: int
+    validation: int
+    test: int
+
+
+def shape(problem: Problem) -> Shape:
+    """The lengths of a problem's splits; zero where there is none."""
+    return Shape(*(0 if part is None else len(part[0]) for part in (problem.train, problem.validation, problem.test)))
+
+
+def _checked(part: Sequence[Any], what: str) -> Split:
+    """A split as a tuple of arrays of equal length; raises `ProblemError`."""
+    if not isinstance(part, (tuple, list)):
+        part = (part,)
+    arrays = tuple(p if hasattr(p, "shape") else np.asarray(p) for p in part)
+    if any(len(a.shape) == 0 for a in arrays) or not arrays:
+        raise ProblemError(f"{what} data must be arrays with one row an example, such as (X, y)")
+    lengths = [len(a) for a in arrays]
+    if len(set(lengths)) > 1:
+        raise ProblemError(
+            f"{what} data have different lengths: {', '.join(map(str, lengths))}; each example needs a row in all"
+        )
+    if lengths[0] == 0:
+        raise ProblemError(f"{what} data are empty: at least one example is needed")
+    return arrays
+
+
+def _split(data: Sequence[Any], shares: Sequence[float], name: str) -> tuple[Split, Split | None, Split | None]:
+    whole = _checked(data, f"{name}: data")
+    if len(shares) != 3 or any(not 0 <= s <= 1 for s in shares) or abs(sum(shares) - 1) > 1e-9 or shares[0] == 0:
+        raise ProblemError(f"{name}: split={tuple(shares)!r} must be three shares (train > 0) that sum to 1")
+    n = len(whole[0])
+    order = np.random.default_rng(0).permutation(n)
+    first, second = round(n * shares[0]), round(n * (shares[0] + shares[1]))
+    if first == 0:
+        raise ProblemError(f"{name}: {n} examples leave none for training; give more data or a larger share")
+    parts = [order[:first], order[first:second], order[second:]]
+    train, validation, test = (tuple(a[rows] for a in whole) if len(rows) else None for rows in parts)
+    assert train is not None
+    return train, validation, test

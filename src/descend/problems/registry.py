@@ -1,0 +1,117 @@
+"""Problems by name, and problems from a user's file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from descend.errors import ProblemError, did_you_mean
+from descend.problems.problem import Problem
+
+__all__ = ["BUILT_IN", "describe", "load"]
+
+BUILT_IN = {
+    "digits": "real:digits",
+    "digits-softmax": "real:digits_softmax",
+    "breast-cancer": "real:breast_cancer",
+    "diabetes": "real:diabetes",
+    "quadratic": "functions:quadratic",
+    "rosenbrock": "functions:rosenbrock",
+    "beale": "functions:beale",
+    "himmelblau": "functions:himmelblau",
+    "booth": "functions:booth",
+    "saddle": "functions:saddle",
+}
+"""Name → where the function that makes the problem stands; loaded when it is asked for."""
+
+
+def load(spec: str) -> Problem:
+    """A problem by name (``digits``), with settings (``quadratic:condition=1000,dimension=50``), or from a file.
+
+    A path that ends in ``.py`` or contains a slash is a Python file that defines ``problem = descend.Problem(…)``.
+    Raises `ProblemError` for whatever goes wrong.
+    """
+    if spec.endswith(".py") or "/" in spec or "\\" in spec:
+        return _from_file(Path(spec).expanduser())
+    name, _, settings = spec.partition(":")
+    make = _maker(name)
+    return make(**_settings(spec, settings, make))  # type: ignore[no-any-return]
+
+
+def describe(name: str) -> tuple[str, dict[str, Any]]:
+    """One line on a built-in problem, and its settings with their defaults."""
+    make = _maker(name)
+    defaults = {p.name: p.default for p in inspect.signature(make).parameters.values()}
+    return str(make.__doc__).splitlines()[0].rstrip("."), defaults
+
+
+def _maker(name: str) -> Any:
+    key = name.strip().lower().replace("_", "-")
+    if key not in BUILT_IN:
+        raise ProblemError(
+            f"unknown problem {name!r}: {did_you_mean(name, BUILT_IN)}; or give the path of a Python file"
+        )
+    module, function = BUILT_IN[key].split(":")
+    return getattr(importlib.import_module(f"descend.problems.{module}"), function)
+
+
+def _settings(spec: str, text: str, make: Any) -> dict[str, float]:
+    known = inspect.signature(make).parameters
+    settings = {}
+    for part in filter(None, text.split(",")):
+        key, _, value = part.partition("=")
+        if key.strip() not in known:
+            options = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ProblemError(f"{spec!r}: unknown setting {key.strip()!r}; {options}")
+        try:
+            settings[key.strip()] = float(value)
+        except ValueError:
+            raise ProblemError(f"{spec!r}: {key.strip()}={value!r} is not a number") from None
+    return settings
+
+
+def _from_file(path: Path) -> Problem:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ProblemError(
+            f"problem file {str(path)!r} {what}: give the path of a Python file that defines problem = …"
+        )
+    spec = importlib.util.spec_from_file_location(f"descend_problem_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ProblemError(f"problem file {str(path)!r} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look a module up by its name
+    sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` does: its neighbours can be imported
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        where = _line(error, path)
+        raise ProblemError(f"problem file {str(path)!r} failed{where}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    if not hasattr(module, "problem"):
+        raise ProblemError(f"problem file {str(path)!r} defines no 'problem': add problem = descend.Problem(…)")
+    found = module.problem
+    if not isinstance(found, Problem):
+        raise ProblemError(f"problem file {str(path)!r}: problem is {type(found).__name__}, not a descend.Problem")
+    if found.name == "problem":
+        found.name = path.stem
+    return found
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """`` at line 7`` if the traceback passes through the file."""
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    if line is None and isinstance(error, SyntaxError):
+        line = error.lineno
+    return "" if line is None else f" at line {line}"

@@ -1,0 +1,98 @@
+"""What a descent gives back, with SciPy's field names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from descend.history import History
+from descend.stopping import Reason
+
+__all__ = ["FitResult", "Result"]
+
+
+@dataclasses.dataclass
+class Result:
+    """The outcome of `minimize`. Fields can be read as attributes or as items, as in SciPy.
+
+    `x` is the best finite point seen, built as `x0` was, and `fun` and `jac` belong to it; `x_last` is where the last
+    step led. `nit` counts steps, `nfev` evaluations of the function, `njev` of its gradient. `success` says whether a
+    criterion that was asked for holds; `reason` is why it stopped, `message` the same for people.
+    """
+
+    x: Any
+    fun: float
+    jac: Any
+    nit: int
+    nfev: int
+    njev: int
+    reason: Reason
+    message: str
+    history: History | None
+    x_last: Any
+    seconds: float
+
+    @property
+    def success(self) -> bool:
+        """Whether a criterion that was asked for holds."""
+        return self.reason.success
+
+    @property
+    def status(self) -> int:
+        """0 for success, else a number for the reason."""
+        return self.reason.status
+
+    def keys(self) -> Iterator[str]:
+        """Names of the fields, `success` and `status` included."""
+        return iter([*(f.name for f in dataclasses.fields(self)), "success", "status"])
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in set(self.keys()):
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __repr__(self) -> str:
+        lines = [("message", self.message), ("reason", self.reason), ("success", self.success)]
+        lines += [(k, getattr(self, k)) for k in ("fun", "x", "jac", "nit", "nfev", "njev", "history")]
+        return "\n".join(f"{k:>8}: {_short(v)}" for k, v in lines)
+
+
+@dataclasses.dataclass(repr=False)
+class FitResult(Result):
+    """The outcome of `fit`: a `Result` whose `x` is the trained parameters, with what was measured on the way.
+
+    `fun` is the loss on the whole training data at `x`. `x` is where the last step led or, with ``keep_best``, the
+    point with the best validation metric; `best` is the evaluation of that point in either case. `examples` counts
+    gradient evaluations, `epochs` passes over the training data. Metrics are NaN where there are no such data.
+    `buffers` holds a torch module's buffers that belong to `x`.
+    """
+
+    examples: int
+    epochs: float
+    metric_name: str
+    validation_metric: float
+    test_metric: float
+    best: Any
+    buffers: Any
+
+    @property
+    def params(self) -> Any:
+        """The trained parameters: another name for `x`."""
+        return self.x
+
+    @property
+    def success(self) -> bool:
+        """Whether the descent did what was asked: a criterion holds, or its budget was spent without a failure."""
+        return self.reason.kind in ("converged", "spent")
+
+    @property
+    def status(self) -> int:
+        """0 for success, else a number for the reason."""
+        return 0 if self.success else self.reason.status
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not isinstance(value, (str, Reason)) else str(value)
+    lines = text.splitlines()
+    return text if len(lines) <= 6 else "\n".join([*lines[:5], "…"])

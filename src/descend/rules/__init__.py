@@ -1,0 +1,67 @@
+"""What a step is: every update rule, written once, and the registry that knows them by name.
+
+>>> from descend import rules
+>>> sorted(rules.all())[:3]
+['adagrad', 'adam', 'adamw']
+>>> rules.get("Adam")().lr
+0.001
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from descend.errors import RuleError, did_you_mean
+from descend.rules import maths
+from descend.rules.adagrad import Adagrad
+from descend.rules.adam import Adam, AdamW
+from descend.rules.base import Range, Rule, hyper, registry, step
+from descend.rules.describe import Description, Hyperparameter, describe
+from descend.rules.rmsprop import RMSprop
+from descend.rules.sgd import GD, SGD, Momentum, Nesterov
+
+__all__ = [
+    "GD",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Description",
+    "Hyperparameter",
+    "Momentum",
+    "Nesterov",
+    "RMSprop",
+    "Range",
+    "Rule",
+    "all",
+    "describe",
+    "get",
+    "hyper",
+    "maths",
+    "resolve",
+    "step",
+]
+
+
+def all() -> Mapping[str, type[Rule]]:
+    """Every rule known now, the user's own included: name → class, in alphabetical order."""
+    return dict(sorted(registry().items()))
+
+
+def get(name: str) -> type[Rule]:
+    """The rule class of that name, in any spelling of case, ``-`` and ``_``; raises `RuleError` for an unknown one."""
+    found = registry().get(name.lower().replace("-", "").replace("_", "").strip())
+    if found is None:
+        raise RuleError(f"unknown rule {name!r}: {did_you_mean(name, registry())}")
+    return found
+
+
+def resolve(rule: Rule | type[Rule] | str) -> Rule:
+    """A rule from a rule, its class, or its name; the last two with their default hyperparameters."""
+    if isinstance(rule, Rule):
+        return rule
+    if isinstance(rule, str):
+        return get(rule)()
+    if isinstance(rule, type) and issubclass(rule, Rule):
+        return rule()
+    raise RuleError(f"{rule!r} is not a rule: pass one such as descend.Adam(lr=1e-3), or a name such as 'adam'")

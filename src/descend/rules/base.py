@@ -1,0 +1,312 @@
+"""What a rule is: hyperparameters, names of its state, and one formula.
+
+A rule is a frozen dataclass. Its fields are the hyperparameters; the parameters of its `update` between ``g``
+and ``s`` are the names of its state; `update` is the formula, elementwise, and the only place where it stands.
+Engines run it; they never repeat it. Subclassing `Rule` is all it takes to have a new one:
+
+    >>> import descend
+    >>> from descend.rules import maths
+    >>> class SignSGD(descend.Rule):
+    ...     "Step by the sign of the gradient (Bernstein et al. 2018, algorithm 1)."
+    ...     lr: float = 1e-3
+    ...     @staticmethod
+    ...     def update(p, g, s):
+    ...         return p - s.lr * maths.sign(g)
+    >>> descend.minimize(lambda x: (x - 1) ** 2, 0.0, jac=lambda x: 2 * (x - 1), method="signsgd", max_steps=3).x
+    0.003
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import math
+import numbers
+from collections import namedtuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, dataclass_transform
+
+from descend.errors import RuleError
+
+__all__ = ["Range", "Rule", "allowed_range", "hyper", "registry", "step"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that a hyperparameter may take; open or closed at each end."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return math.isfinite(value) and above and below
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            if self.low == -math.inf:
+                return "a finite number"
+            return f"a finite number {'>' if self.low_open else '≥'} {self.low:g}"
+        left = "(" if self.low_open else "["
+        right = ")" if self.high_open else "]"
+        return f"in {left}{self.low:g}, {self.high:g}{right}"
+
+
+def hyper(
+    *,
+    default: Any,
+    doc: str,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    kw_only: bool = False,
+) -> Any:
+    """Declare a hyperparameter: its default, one line on what it is, and the range it must lie in.
+
+    A ``bool`` default declares a flag, constant for the life of a rule; a ``tuple`` default declares several
+    numbers, each of which must lie in the range.
+    """
+    low, high = (at_least if above is None else above), (at_most if below is None else below)
+    allowed = Range(
+        -math.inf if low is None else low,
+        math.inf if high is None else high,
+        low_open=above is not None,
+        high_open=below is not None,
+    )
+    return dataclasses.field(default=default, kw_only=kw_only, metadata={"doc": doc, "range": allowed})
+
+
+def allowed_range(field: dataclasses.Field[Any]) -> Range:
+    """The range of a number that is declared with `hyper`, or plainly as ``lr: float = 0.1``."""
+    found: Range = field.metadata.get("range", Range(low=0.0) if field.name == "lr" else Range())
+    return found
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(hyper, dataclasses.field))
+class _Declared:
+    """Gives subclasses the dataclass treatment, for type checkers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule(_Declared):
+    """One update of the parameters, written once; every engine runs it.
+
+    A subclass declares hyperparameters as fields and one static `update(p, g, <state …>, s)` that returns the new
+    ``p``, or the new ``p`` and the new state in order. ``s`` carries every hyperparameter by name (the numbers of
+    a tuple ``betas`` as ``s.beta1``, ``s.beta2``), the flags, and whatever `scalars` adds. State starts at zero.
+    State that some settings do not need is named in `state_if`; it is None then.
+
+    Any number may be a schedule instead (see `descend.schedules`): it is asked before each step.
+    """
+
+    lr: float
+    weight_decay: float = hyper(
+        default=0.0, doc="L2 penalty: adds weight_decay · p to the gradient", at_least=0, kw_only=True
+    )
+    decoupled_weight_decay: bool = hyper(
+        default=False,
+        doc="shrink p by 1 − lr · weight_decay instead of adding to the gradient (AdamW's way)",
+        kw_only=True,
+    )
+    maximize: bool = hyper(default=False, doc="climb instead of descend", kw_only=True)
+
+    paper: ClassVar[str] = ""
+    """Where the formula comes from: authors, year, equation or algorithm, address."""
+    state: ClassVar[tuple[str, ...]] = ()
+    """Names of the state in the order in which `update` takes it; read from `update`'s signature."""
+    state_if: ClassVar[Mapping[str, str]] = {}
+    """State kept only when a hyperparameter (flag, or non-zero number) asks for it: state name → hyperparameter."""
+    name: ClassVar[str] = ""
+    """The registry's name of the rule: the class name in lower case."""
+
+    def __init_subclass__(cls, *, register: bool = True, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__doc__" not in cls.__dict__ or cls.__doc__ is None:
+            cls.__doc__ = ""
+        update = cls.__dict__.get("update")
+        if inspect.isfunction(update):
+            cls.update = staticmethod(update)  # type: ignore[assignment]
+        dataclasses.dataclass(frozen=True)(cls)
+        cls.name = cls.__name__.lower()
+        cls.state = _state_names(cls)
+        if register:
+            _enter(cls)
+
+    @staticmethod
+    def update(p: Any, g: Any, *state_and_s: Any) -> Any:
+        """The formula, elementwise: new ``p`` and new state from parameter, gradient, state and scalars."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        if type(self).update is Rule.update:
+            raise RuleError(f"{type(self).__name__} has no update(p, g, <state …>, s): define it as a staticmethod")
+        scheduled = []
+        for field in dataclasses.fields(self):
+            value, is_scheduled = _checked(self, field, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+            if is_scheduled:
+                scheduled.append(field.name)
+        object.__setattr__(self, "_scheduled", tuple(scheduled))
+
+    def scalars(self, t: int) -> Mapping[str, float]:
+        """Numbers that the formula needs beyond the hyperparameters, computed once a step on the host, in float64.
+
+        `t` is the number of the step, from 1. Bias corrections belong here.
+        """
+        return {}
+
+    def initial(self, state: str) -> float:
+        """The number that a state starts from, everywhere; zero unless a rule says otherwise."""
+        return 0.0
+
+    def kept_state(self) -> tuple[str, ...]:
+        """Names of the state that these settings keep, in order."""
+        return tuple(n for n in self.state if n not in self.state_if or bool(getattr(self, self.state_if[n])))
+
+    def at(self, t: int) -> Self:
+        """This rule with every schedule replaced by its number for step `t` (from 1)."""
+        names: tuple[str, ...] = self._scheduled  # type: ignore[attr-defined]
+        if not names:
+            return self
+        # A schedule takes the number of steps done before, as torch's schedulers count.
+        return dataclasses.replace(self, **{n: _evaluate(getattr(self, n), t - 1) for n in names})
+
+    def row(self, t: int) -> Any:
+        """The scalars of step `t` (from 1) as a named tuple: numbers as floats, flags as bools."""
+        rule = self.at(t)
+        extra = rule.scalars(t)
+        # Whether p decays is asked of self: a schedule that passes through zero must not flip a flag.
+        names = (*self._decay, *rule._constants, *extra)
+        return _row_type(names)(*self._decay.values(), *rule._constants.values(), *extra.values())
+
+    @functools.cached_property
+    def _decay(self) -> dict[str, bool]:
+        decays = self.weight_decay != 0.0
+        return {
+            "couples_decay": decays and not self.decoupled_weight_decay,
+            "decouples_decay": decays and self.decoupled_weight_decay,
+        }
+
+    @functools.cached_property
+    def _constants(self) -> dict[str, Any]:
+        """What a row holds at every step, as long as no schedule changes it."""
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple):
+                values.update({f"{field.name.removesuffix('s')}{i}": v for i, v in enumerate(value, start=1)})
+            else:
+                values[field.name] = value
+        values["keep"] = 1.0 - self.lr * self.weight_decay
+        return values
+
+
+def step(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tuple[Any, ...]:
+    """One whole step: what every rule shares (direction, weight decay), then the rule's own formula.
+
+    Returns the new ``p`` followed by the new state. Pure: what is passed in is not changed. This is what an engine
+    runs, on arrays, tensors or single numbers alike.
+    """
+    if s.maximize:
+        g = -g
+    if s.couples_decay:
+        g = g + s.weight_decay * p
+    if s.decouples_decay:
+        p = p * s.keep
+    out = rule.update(p, g, *state, s)
+    return out if isinstance(out, tuple) else (out,)
+
+
+# ---- declaration ------------------------------------------------------------------------------------------------
+
+
+def _state_names(cls: type[Rule]) -> tuple[str, ...]:
+    names = tuple(inspect.signature(cls.update).parameters)
+    if cls.update is Rule.update:
+        return ()
+    if len(names) < 3 or names[:2] != ("p", "g") or names[-1] != "s":
+        raise RuleError(
+            f"{cls.__name__}.update({', '.join(names)}): the parameters must be p, g, then the names of the state, then s"
+        )
+    return names[2:-1]
+
+
+@functools.lru_cache(maxsize=512)
+def _row_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("Scalars", names)
+
+
+def _evaluate(value: Any, done: int) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_evaluate(v, done) for v in value)
+    return value(done) if callable(value) else value
+
+
+def _checked(rule: Rule, field: dataclasses.Field[Any], value: Any) -> tuple[Any, bool]:
+    """The value as float, bool or tuple of floats, and whether a schedule is in it; raises `RuleError`."""
+    default = _default(field)
+    if isinstance(default, bool):
+        if not isinstance(value, (bool, numbers.Integral)) or value not in (0, 1):
+            raise _complaint(rule, field.name, field.name, value, "be True or False", default)
+        return bool(value), False
+    allowed = allowed_range(field)
+    if isinstance(default, tuple):
+        if not isinstance(value, (tuple, list)) or len(value) != len(default):
+            raise _complaint(rule, field.name, field.name, value, f"be {len(default)} numbers", default)
+        parts = [
+            _number(rule, field.name, f"{field.name}[{i}]", v, allowed, default[i], whole=value)
+            for i, v in enumerate(value)
+        ]
+        return tuple(parts), any(callable(v) for v in parts)
+    number = _number(rule, field.name, field.name, value, allowed, default, whole=value)
+    return number, callable(number)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _number(rule: Rule, field: str, label: str, value: Any, allowed: Range, default: Any, whole: Any) -> Any:
+    if callable(value):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise _complaint(rule, field, label, whole, "be a number or a schedule", default)
+    if float(value) not in allowed:
+        raise _complaint(rule, field, label, whole, f"{_must(allowed)}", default)
+    return float(value)
+
+
+def _must(allowed: Range) -> str:
+    text = str(allowed)
+    return f"lie {text}" if text.startswith("in ") else f"be {text}"
+
+
+def _complaint(rule: Rule, field: str, label: str, value: Any, must: str, default: Any) -> RuleError:
+    remedy = "" if default is None else f"; try {default!r}"
+    return RuleError(f"{type(rule).__name__}({field}={value!r}): {label} must {must}{remedy}")
+
+
+# ---- registry ---------------------------------------------------------------------------------------------------
+
+_REGISTRY: dict[str, type[Rule]] = {}
+
+
+def _enter(cls: type[Rule]) -> None:
+    known = _REGISTRY.get(cls.name)
+    # The same class defined again (a notebook cell run twice, a worker that unpickles it) replaces itself.
+    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise RuleError(
+            f"a rule named {cls.name!r} exists already ({known.__module__}.{known.__qualname__}): "
+            "rename the class, or pass register=False"
+        )
+    _REGISTRY[cls.name] = cls
+
+
+def registry() -> Mapping[str, type[Rule]]:
+    """Name → class of every rule known now."""
+    return _REGISTRY

@@ -1,0 +1,55 @@
+"""The few functions beyond ``+ - * /`` that a rule may call, on whatever its operands are.
+
+A rule's `update` runs on NumPy arrays, PyTorch tensors, JAX arrays (under ``jit`` too) and plain numbers. These
+functions look at the operand's type and call the library it comes from; the library is loaded already, since
+the operand exists, so nothing is imported here but NumPy.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+__all__ = ["absolute", "maximum", "minimum", "sign", "sqrt", "where"]
+
+
+def _library(x: Any) -> Any:
+    """The module whose functions work on `x`: numpy, torch or jax.numpy."""
+    owner = type(x).__module__.partition(".")[0]
+    if owner == "torch":
+        return sys.modules["torch"]
+    if owner in ("jax", "jaxlib"):
+        return sys.modules["jax.numpy"]
+    return np
+
+
+def sqrt(x: Any) -> Any:
+    """√x, elementwise."""
+    return _library(x).sqrt(x)
+
+
+def absolute(x: Any) -> Any:
+    """|x|, elementwise."""
+    return _library(x).abs(x)
+
+
+def sign(x: Any) -> Any:
+    """−1, 0 or 1 by the sign of x, elementwise."""
+    return _library(x).sign(x)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    """The larger of x and y, elementwise; NaN where either is NaN. Both are operands of the same kind."""
+    return _library(x).maximum(x, y)
+
+
+def minimum(x: Any, y: Any) -> Any:
+    """The smaller of x and y, elementwise; NaN where either is NaN. Both are operands of the same kind."""
+    return _library(x).minimum(x, y)
+
+
+def where(condition: Any, x: Any, y: Any) -> Any:
+    """X where `condition` holds, else y, elementwise."""
+    return _library(condition).where(condition, x, y)

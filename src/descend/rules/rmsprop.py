@@ -1,0 +1,68 @@
+"""RMSprop: Adagrad that forgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from descend.rules.base import Rule, hyper
+from descend.rules.maths import sqrt
+
+__all__ = ["RMSprop"]
+
+
+class RMSprop(Rule):
+    """RMSprop: steps scaled by a running root mean square of the gradient.
+
+    Formula
+    -------
+    ::
+
+        v ← alpha · v + (1 − alpha) · g²
+        a ← alpha · a + (1 − alpha) · g         (a = 0 unless centered)
+        d ← g / (√(v − a²) + eps)
+        b ← momentum · b + d                    (b = d without momentum)
+        p ← p − lr · b
+
+    where v is ``square_avg``, a is ``grad_avg`` and b is ``momentum_buffer``.
+
+    Notes
+    -----
+    Hinton's lecture has `centered` and `momentum` off. `eps` stands outside the root, as in PyTorch; TensorFlow
+    puts it inside, so the same `eps` acts differently there.
+
+    Examples
+    --------
+    >>> import descend
+    >>> result = descend.minimize(lambda x: (x - 3) ** 2, 0.0, jac=lambda x: 2 * (x - 3),
+    ...                           method=descend.RMSprop(lr=0.01), max_steps=400)
+    >>> abs(result.x - 3) < 0.01
+    True
+    """
+
+    lr: float = hyper(default=1e-2, doc="learning rate: about the length of a step of each parameter", at_least=0)
+    alpha: float = hyper(default=0.99, doc="share of the running averages that is kept", at_least=0, below=1)
+    eps: float = hyper(default=1e-8, doc="added to the root against division by zero", at_least=0)
+    momentum: float = hyper(default=0.0, doc="share of the last velocity that is kept", at_least=0)
+    centered: bool = hyper(default=False, doc="divide by the standard deviation instead of the root mean square")
+
+    paper: ClassVar[str] = (
+        "Tieleman & Hinton 2012, Coursera lecture 6.5; centered: Graves 2013, eqs. 38-45 (arxiv.org/abs/1308.0850)"
+    )
+    state_if: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum", "grad_avg": "centered"}
+
+    def scalars(self, t: int) -> Mapping[str, float]:
+        return {"one_minus_alpha": 1.0 - self.alpha}
+
+    @staticmethod
+    def update(p: Any, g: Any, square_avg: Any, momentum_buffer: Any, grad_avg: Any, s: Any) -> Any:
+        square_avg = s.alpha * square_avg + s.one_minus_alpha * g * g
+        variance = square_avg
+        if grad_avg is not None:
+            grad_avg = s.alpha * grad_avg + s.one_minus_alpha * g
+            variance = square_avg - grad_avg * grad_avg
+        direction = g / (sqrt(variance) + s.eps)
+        if momentum_buffer is not None:
+            momentum_buffer = s.momentum * momentum_buffer + direction
+            direction = momentum_buffer
+        return p - s.lr * direction, square_avg, momentum_buffer, grad_avg

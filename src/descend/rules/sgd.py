@@ -1,0 +1,144 @@
+"""Gradient descent and momentum: one body, and the names under which it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from descend.errors import RuleError
+from descend.rules.base import Rule, hyper
+
+__all__ = ["GD", "SGD", "Momentum", "Nesterov"]
+
+
+class SGD(Rule):
+    """(Stochastic) gradient descent, with optional momentum.
+
+    Formula
+    -------
+    ::
+
+        b ← momentum · b + (1 − dampening) · g     (b = g at the first step)
+        g ← g + momentum · b  if nesterov  else  b
+        p ← p − lr · g
+
+    where b is ``momentum_buffer``. Without momentum the first two lines fall away and no state is kept. Whether it is batch, stochastic or
+    mini-batch gradient descent is decided by the gradient it is given, not by the rule.
+
+    Notes
+    -----
+    As in PyTorch, the learning rate multiplies the whole velocity, so that a changed `lr` acts at once; in
+    Sutskever et al. it is folded into the velocity. Nesterov's look-ahead is written at the looked-ahead point.
+
+    Examples
+    --------
+    >>> import descend
+    >>> result = descend.minimize(lambda x: (x - 3) ** 2, 0.0, jac=lambda x: 2 * (x - 3),
+    ...                           method=descend.SGD(lr=0.1, momentum=0.5), max_steps=50)
+    >>> round(result.x, 6)
+    3.0
+    """
+
+    lr: float = hyper(default=1e-3, doc="learning rate: the step is lr times the (averaged) gradient", at_least=0)
+    momentum: float = hyper(default=0.0, doc="share of the last velocity that is kept", at_least=0)
+    dampening: float = hyper(default=0.0, doc="share of the gradient that is left out of the velocity")
+    nesterov: bool = hyper(default=False, doc="look ahead along the velocity; needs momentum and no dampening")
+
+    paper: ClassVar[str] = (
+        "Robbins & Monro 1951, eq. 8 (doi:10.1214/aoms/1177729586); momentum: Polyak 1964, eq. 9; "
+        "Sutskever et al. 2013, eqs. 1-4 (proceedings.mlr.press/v28/sutskever13.html)"
+    )
+    state_if: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and (not self.momentum or self.dampening != 0.0):
+            raise RuleError(
+                f"{type(self).__name__}(nesterov=True, momentum={self.momentum!r}, dampening={self.dampening!r}): "
+                "nesterov needs momentum > 0 and dampening = 0; try momentum=0.9, dampening=0.0"
+            )
+
+    def scalars(self, t: int) -> Mapping[str, float]:
+        return {"inflow": 1.0 if t == 1 else 1.0 - self.dampening}
+
+    @staticmethod
+    def update(p: Any, g: Any, momentum_buffer: Any, s: Any) -> Any:
+        if momentum_buffer is not None:
+            momentum_buffer = s.momentum * momentum_buffer + s.inflow * g
+            if s.nesterov:
+                g = g + s.momentum * momentum_buffer
+            else:
+                g = momentum_buffer
+        return p - s.lr * g, momentum_buffer
+
+
+class GD(SGD):
+    """Plain gradient descent: `SGD` with no momentum and a larger default step.
+
+    Formula
+    -------
+    ::
+
+        p ← p − lr · g
+
+    Examples
+    --------
+    >>> import descend
+    >>> descend.minimize(lambda x: (x - 3) ** 2, 0.0, jac=lambda x: 2 * (x - 3),
+    ...                  method=descend.GD(lr=0.1), max_steps=100).x
+    2.9999999993888893
+    """
+
+    lr: float = hyper(default=1e-2, doc="learning rate: the step is lr times the gradient", at_least=0)
+
+    paper: ClassVar[str] = "Cauchy 1847, Comptes rendus 25, 536-538"
+
+
+class Momentum(SGD):
+    """Heavy-ball momentum: `SGD` with ``momentum=0.9``.
+
+    Formula
+    -------
+    ::
+
+        b ← momentum · b + g     (b = g at the first step)
+        p ← p − lr · b
+
+    Examples
+    --------
+    >>> import descend
+    >>> descend.Momentum().momentum
+    0.9
+    """
+
+    lr: float = hyper(default=1e-2, doc="learning rate: the step is lr times the velocity", at_least=0)
+    momentum: float = hyper(default=0.9, doc="share of the last velocity that is kept", at_least=0)
+
+    paper: ClassVar[str] = "Polyak 1964, eq. 9 (doi:10.1016/0041-5553(64)90137-5)"
+
+
+class Nesterov(SGD):
+    """Nesterov's accelerated gradient with constant momentum: `SGD` with ``momentum=0.9, nesterov=True``.
+
+    Formula
+    -------
+    ::
+
+        b ← momentum · b + g     (b = g at the first step)
+        p ← p − lr · (g + momentum · b)
+
+    Examples
+    --------
+    >>> import descend
+    >>> descend.Nesterov().nesterov
+    True
+    """
+
+    lr: float = hyper(default=1e-2, doc="learning rate: the step is lr times the looked-ahead velocity", at_least=0)
+    momentum: float = hyper(default=0.9, doc="share of the last velocity that is kept", at_least=0)
+    nesterov: bool = hyper(default=True, doc="look ahead along the velocity; needs momentum and no dampening")
+
+    paper: ClassVar[str] = (
+        "Nesterov 1983, Soviet Math. Dokl. 27, 372-376; as in Sutskever et al. 2013, eqs. 3-4 "
+        "(proceedings.mlr.press/v28/sutskever13.html)"
+    )

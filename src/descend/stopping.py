@@ -1,0 +1,136 @@
+"""When a descent stops, and why: a reason with advice, never a shrug."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import numbers
+from typing import Any
+
+from descend.errors import OptionError
+
+__all__ = ["Criteria", "Reason", "count", "seconds", "tolerance"]
+
+DIVERGENCE = 1e8
+"""A descent has diverged when its loss exceeds this many times max(1, |first loss|)."""
+
+
+class Reason(enum.Enum):
+    """Why a descent stopped. Each has a `kind`, a sentence, and advice.
+
+    Kinds: ``converged`` (a criterion that was asked for holds), ``spent`` (a budget is used up), ``asked`` (a callback
+    or the user stopped it), ``failed``.
+    """
+
+    GRADIENT = "gradient", "converged", "Converged: the gradient is within gtol.", ""
+    VALUE = "value", "converged", "Converged: the loss changes by less than ftol.", ""
+    STEP = "step", "converged", "Converged: the steps are shorter than xtol.", ""
+    TARGET = "target", "converged", "Converged: the target is reached.", ""
+    MAX_STEPS = "max_steps", "spent", "Stopped: all steps are spent.", "Raise max_steps, or loosen the tolerance."
+    MAX_EVALS = "max_evals", "spent", "Stopped: all evaluations are spent.", "Raise max_evals, or loosen the tolerance."
+    MAX_SECONDS = "max_seconds", "spent", "Stopped: the time is spent.", "Raise max_seconds, or loosen the tolerance."
+    NO_PROGRESS = (
+        "no_progress",
+        "spent",
+        "Stopped early: the validation metric has stopped improving.",
+        "Raise patience to go on for longer.",
+    )
+    CALLBACK = "callback", "asked", "Stopped: the callback asked for it.", ""
+    INTERRUPTED = "interrupted", "asked", "Interrupted.", "This is the result so far; run again to go further."
+    DIVERGED = (
+        "diverged",
+        "failed",
+        "Diverged: the loss has grown beyond all bounds.",
+        "Lower the learning rate; a tenth is a good next try.",
+    )
+    NON_FINITE = (
+        "non_finite",
+        "failed",
+        "Stopped: a value is not finite.",
+        "Lower the learning rate, or keep the function's argument inside its domain.",
+    )
+    FUNCTION_RAISED = (
+        "function_raised",
+        "failed",
+        "Stopped: the function failed.",
+        "Mend the function; the history up to there is kept.",
+    )
+
+    def __init__(self, code: str, kind: str, sentence: str, advice: str) -> None:
+        self.code = code
+        self.kind = kind
+        self.sentence = sentence
+        self.advice = advice
+
+    @property
+    def success(self) -> bool:
+        """Whether a criterion that was asked for holds."""
+        return self.kind == "converged"
+
+    @property
+    def status(self) -> int:
+        """SciPy's status number: 0 for success, else the position of the reason in this enum."""
+        return 0 if self.success else list(Reason).index(self)
+
+    def message(self, detail: str = "") -> str:
+        """The sentence, what was seen, and the advice."""
+        return " ".join(part for part in (self.sentence, detail, self.advice) if part)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+@dataclasses.dataclass(frozen=True)
+class Criteria:
+    """What a descent is asked to stop at. None switches a criterion off.
+
+    `gtol` bounds the largest absolute gradient entry; `ftol` the change of the loss in one step, relative to
+    max(1, |loss|); `xtol` the largest change of a parameter in one step, relative to max(1, largest |parameter|).
+    `target` is a loss: reached when the loss is at most that (at least, when climbing).
+    """
+
+    gtol: float | None = None
+    ftol: float | None = None
+    xtol: float | None = None
+    target: float | None = None
+    max_steps: int | None = None
+    max_evals: int | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gtol", "ftol", "xtol"):
+            tolerance(name, getattr(self, name))
+        for name in ("max_steps", "max_evals"):
+            count(name, getattr(self, name), at_least=0 if name == "max_steps" else 1)
+        seconds("max_seconds", self.max_seconds)
+        if self.target is not None and not _real(self.target):
+            raise OptionError(f"target={self.target!r}: a finite number is needed, or None for no target")
+
+    @property
+    def has_tolerance(self) -> bool:
+        """Whether anything but a budget can end the descent."""
+        return any(v is not None for v in (self.gtol, self.ftol, self.xtol, self.target))
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def tolerance(name: str, value: Any) -> None:
+    """Refuse a tolerance that is not a number ≥ 0 or None."""
+    if value is not None and not (_real(value) and value >= 0):
+        raise OptionError(f"{name}={value!r}: a finite number ≥ 0 is needed, or None to switch it off; try 1e-6")
+
+
+def count(name: str, value: Any, at_least: int = 1) -> None:
+    """Refuse a count that is not a whole number or None."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if value is not None and not (whole and value >= at_least):
+        raise OptionError(f"{name}={value!r}: a whole number ≥ {at_least} is needed; try {max(at_least, 1000)}")
+
+
+def seconds(name: str, value: Any) -> None:
+    """Refuse a duration that is not a number > 0 or None."""
+    if value is not None and not (_real(value) and value > 0):
+        raise OptionError(f"{name}={value!r}: a number of seconds > 0 is needed, or None for no limit")
