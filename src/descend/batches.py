@@ -28,7 +28,7 @@ class Batches:
     """
 
     def __init__(self, size: int, batch_size: BatchSize, seed: int) -> None:
-        self.full = batch_size == "full" or batch_size == size
+        self.full = batch_size in ("full", size)
         if not self.full and (
             not isinstance(batch_size, numbers.Integral) or isinstance(batch_size, bool) or batch_size < 1
         ):

@@ -1,7 +1,7 @@
 """The command line: parse, call, print.
 
-Exit status: 0 done, 1 the work failed (a reason in one line), 2 wrong usage, 130 interrupted. With ``--json`` the result
-goes to standard output for machines, and everything for people to standard error.
+Exit status: 0 done, 1 the work failed (a reason in one line), 2 wrong usage, 130 interrupted. With ``--json`` the
+result goes to standard output for machines, and everything for people to standard error.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def compare(
     command is given again.
     """
     import descend
-    from descend.comparison.compare import REPORT, TABLE
+    from descend.comparison.experiment import REPORT, TABLE
 
     console = _console(as_json)
     folder = out or Path(f"descend-{Path(problem).stem.partition(':')[0]}")
@@ -182,7 +182,7 @@ def _print_rule(found: Any, console: Console) -> None:
     table.add_column(no_wrap=True)
     table.add_column()
     for h in found.hyperparameters:
-        table.add_row(h.name, "required" if h.default is None else repr(h.default), f"{h.doc} ({h.allowed})")
+        table.add_row(h.name, repr(h.default), f"{h.doc} ({h.allowed})")
     console.print(table, highlight=False)
     console.print("\n[bold]State[/bold]")
     plain(", ".join(found.state) or "none")

@@ -140,11 +140,14 @@ class Descent:
 
     def _judge(self, loss_before: float) -> Reason | None:
         """Look at the point that was just evaluated."""
-        self.norm = math.sqrt(sum([float(np.dot(g, g)) for g in self.grad]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.norm = math.sqrt(sum([float(np.dot(g, g)) for g in self.grad]))
         if not (math.isfinite(self.loss) and math.isfinite(self.norm)):
-            found = self._not_finite()
-            if found is not None:
-                return found
+            if self._not_finite():
+                return Reason.NON_FINITE
+            # Every entry is finite and only their squares overflow.
+            largest = max(float(np.max(np.abs(g))) for g in self.grad)
+            self.norm = largest * math.sqrt(sum(float(np.sum((g / largest) ** 2)) for g in self.grad))
         sign = -1.0 if self.rule.maximize else 1.0
         if self._first_loss is None:
             self._first_loss = self.loss
@@ -156,19 +159,19 @@ class Descent:
             return Reason.DIVERGED
         return self._converged(sign, loss_before) if self.criteria.has_tolerance and self.whole else None
 
-    def _not_finite(self) -> Reason | None:
+    def _not_finite(self) -> bool:
+        """Whether the loss or an entry of the gradient is not finite; says which in `detail`."""
         if not math.isfinite(self.loss):
             lost = self.memory.first_non_finite(self.memory.vectors)
             if lost is not None:
                 self.detail = f"{lost[0]} is {lost[1]} after step {self.steps}."
             else:
                 self.detail = f"The loss is {self.loss} at step {self.steps}."
-            return Reason.NON_FINITE
+            return True
         worst = self.memory.first_non_finite(self.grad)
-        if worst is None:  # the entries are finite, their squares overflow
-            return None
-        self.detail = f"The gradient's entry for {worst[0]} is {worst[1]} at step {self.steps}."
-        return Reason.NON_FINITE
+        if worst is not None:
+            self.detail = f"The gradient's entry for {worst[0]} is {worst[1]} at step {self.steps}."
+        return worst is not None
 
     def _converged(self, sign: float, loss_before: float) -> Reason | None:
         limits = self.criteria
@@ -204,7 +207,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
     """
     asked = False
 
-    def take_note(signum: int, frame: FrameType | None) -> None:
+    def take_note(_signal: int, _frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt

@@ -8,13 +8,13 @@
     ├── ParameterError     x0, or a container of parameters
     ├── OptionError        an option of minimize, fit, compare or the command line
     ├── ProblemError       a problem, its data, or the file that defines it
-    ├── ObjectiveError     what the user's function or gradient did; `.result` holds the descent so far
+    ├── ObjectiveError     what the user's function did; `.result` holds the descent so far
     ├── GradientError      a gradient that disagrees with finite differences
     ├── ComparisonError    a comparison that cannot go on; finished runs are kept
     └── MissingExtra       an optional package that is not installed
 
-All but `MissingExtra`, `ObjectiveError` and `ComparisonError` are `ValueError` too, so code that already catches ``ValueError``
-needs no change. A message says what was wrong, its value, what is allowed, and what to do.
+All but `MissingExtra`, `ObjectiveError` and `ComparisonError` are `ValueError` too, so code that already catches
+``ValueError`` needs no change. A message says what was wrong, its value, what is allowed, and what to do.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class GradientError(DescendError, ValueError):
 class ObjectiveError(DescendError):
     """The user's function raised, or returned something that is not a number.
 
-    `result` holds the descent so far (best point, history); it is None when the very first evaluation failed.
+    `result` holds the descent so far (best point, history); it is None where there was none yet.
     """
 
     def __init__(self, message: str, result: Result | None = None) -> None:

@@ -74,7 +74,7 @@ def fit(
     history
         Keep loss and gradient norm of each step, thinned beyond 10,000 records. Evaluations are always kept.
     progress
-        Show a progress bar on standard error. None: when that is a terminal and the work is long.
+        Show a progress bar on standard error, if that is a terminal. None: only when the work is long.
 
     Returns
     -------
@@ -237,12 +237,13 @@ class _Fit:
             return math.nan, math.nan
         params = self.memory.tree(copy=False)
         try:
-            return self.start.value(params, *data), self.start.metric(params, *data)
+            return self.start.measure(params, *data)
         except ObjectiveError:
             raise
         except Exception as error:
             raise ObjectiveError(
-                f"{self.problem.name}: its loss or metric raised {type(error).__name__}: {error}"
+                f"{self.problem.name}: its loss or metric raised {type(error).__name__}: {error} "
+                f"(at step {self.descent.steps})"
             ) from error
 
     def _result(self, reason: Reason) -> FitResult:

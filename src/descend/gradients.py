@@ -117,7 +117,8 @@ class Objective:
 
         loss = value(x)
         self.njev += 1
-        slope = approx_derivative(value, x, method=self.source, f0=np.real(loss))
+        method: Any = self.source
+        slope: Any = approx_derivative(value, x, method=method, f0=np.real(loss))
         for vector, part in zip(grad, np.split(np.atleast_1d(slope).reshape(-1), cuts), strict=True):
             vector[...] = part
         return loss

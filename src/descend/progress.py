@@ -16,11 +16,14 @@ BETWEEN = 0.1
 
 
 class Bar:
-    """Shows ``to(done)`` of `total` steps. `show` None: only on a terminal, and only after a second."""
+    """Shows ``to(done)`` of `total` steps.
+
+    Only on a terminal; with `show` None only after a second, with False never.
+    """
 
     def __init__(self, what: str, total: int, show: bool | None) -> None:
         self.what, self.total = what, total
-        self.wanted = sys.stderr.isatty() if show is None else show
+        self.wanted = show is not False and sys.stderr.isatty()
         self._next = time.perf_counter() + (PATIENCE if show is None else 0.0)
         self._bar: Any = None
         self._task: Any = None

@@ -82,7 +82,7 @@ class Exponential(_Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(_Checked):
-    """From `value` down to `final` along half a cosine in `steps` steps, then `final`
+    """From `value` down to `final` along half a cosine in `steps` steps, then `final`.
 
     Loshchilov & Hutter 2017, eq. 5, without restarts.
     """

@@ -4,7 +4,7 @@
 one descent of it; the store is its SQLite file.
 """
 
-from descend.comparison.compare import compare
+from descend.comparison.experiment import compare
 from descend.comparison.outcome import Comparison
 from descend.comparison.plan import DEFAULT_ENTRIES, Entry, Plan
 from descend.comparison.runs import Run

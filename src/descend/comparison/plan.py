@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import descend
 from descend.batches import Batches, BatchSize
 from descend.errors import OptionError, ProblemError
 from descend.problems import Problem
@@ -240,15 +241,16 @@ def _rates(rates: Sequence[float] | None) -> tuple[float, ...]:
 
 def _fingerprint(source: Path | str | None, entries: Iterable[Entry]) -> str:
     """Hash the code that decides the outcome; what cannot be read never matches again."""
-    parts: list[Any] = [sorted(versions().items())]
-    if isinstance(source, Path):
-        parts.append(hashlib.sha256(source.read_bytes()).hexdigest())
-    else:
-        parts.append(source if source is not None else uuid.uuid4().hex)
-    for rule in {type(e.rule) for e in entries}:
-        if not rule.__module__.startswith("descend."):
-            parts.append(_source(rule))
-    return hashlib.sha256(repr(sorted(map(str, parts))).encode()).hexdigest()[:16]
+    package = sorted(Path(descend.__file__).parent.rglob("*.py"))
+    files = [*package, source] if isinstance(source, Path) else package
+    rules = {type(e.rule) for e in entries if not type(e.rule).__module__.startswith("descend.")}
+    parts = [
+        str(sorted(versions().items())),
+        uuid.uuid4().hex if source is None else str(source),
+        *(hashlib.sha256(file.read_bytes()).hexdigest() for file in files),
+        *sorted(_source(rule) for rule in rules),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _source(rule: Callable[..., Any]) -> str:

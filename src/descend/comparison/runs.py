@@ -16,9 +16,8 @@ from typing import Any
 from descend.comparison.plan import Plan, Task
 from descend.errors import ComparisonError, ObjectiveError, OptionError, ProblemError
 from descend.fitting import fit
-from descend.history import Evaluation
 from descend.problems import Problem
-from descend.stopping import Reason
+from descend.result import FitResult
 
 __all__ = ["Run", "cores", "execute", "run_task"]
 
@@ -27,7 +26,8 @@ __all__ = ["Run", "cores", "execute", "run_task"]
 class Run:
     """The outcome of one task. `curve` has ``[examples, validation loss, validation metric]`` at each look.
 
-    A run that failed is a miss: `test` is None then, whatever it reached before.
+    A run that failed (diverged, not finite, an error) is a miss: it has no `validation` and no `test`, whatever it
+    reached before. Test data are read in final runs alone; `test` is None in tuning runs.
     """
 
     entry: int
@@ -36,6 +36,7 @@ class Run:
     phase: str
     reason: str
     message: str
+    miss: bool
     examples: int
     seconds: float
     validation: float | None
@@ -43,68 +44,47 @@ class Run:
     test: float | None
     curve: list[list[float | None]]
 
-    @property
-    def miss(self) -> bool:
-        """Whether the run failed: diverged, not finite, or an error."""
-        return self.test is None
-
 
 def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
     """Make one run. Whatever the problem's functions do, there is a record of it."""
     entry = plan.entries[task.entry]
-    rule = dataclasses.replace(entry.rule, lr=task.learning_rate)
-    steps_a_look = None if problem.size is not None else plan.evaluate_every
+    final = task.phase == "final"
+    if not final:
+        problem = problem.without_test()
     try:
         result = fit(
             problem,
-            rule,
+            dataclasses.replace(entry.rule, lr=task.learning_rate),
             examples=plan.budget,
             batch_size=entry.batch_size if problem.size is not None else None,
             seed=task.seed,
-            evaluate_every=steps_a_look,
+            evaluate_every=None if problem.size is not None else plan.evaluate_every,
             keep_best=True,
             history=False,
             progress=False,
         )
     except ObjectiveError as error:
-        seen = getattr(error.result, "examples", 0)
-        return _record(task, Reason.FUNCTION_RAISED, str(error), seen, 0.0, None, None, [])
+        if not isinstance(error.result, FitResult):
+            raise
+        result = error.result
+    best, history = result.best, result.history
+    assert history is not None
+    validation, loss = (math.nan, math.nan) if best is None else (best.validation_metric, best.validation_loss)
     # A problem without data is judged by its loss, which is what it was tuned on.
-    test = result.test_metric if problem.size is not None else getattr(result.best, "validation_metric", math.nan)
-    failed = result.reason.kind == "failed" or not math.isfinite(test)
-    assert result.history is not None
-    return _record(
-        task,
-        result.reason,
-        result.message,
-        result.examples,
-        result.seconds,
-        result.best,
-        None if failed else float(test),
-        result.history.evaluations,
-    )
-
-
-def _record(
-    task: Task,
-    reason: Reason,
-    message: str,
-    examples: int,
-    seconds: float,
-    best: Evaluation | None,
-    test: float | None,
-    looks: list[Evaluation],
-) -> Run:
+    test = result.test_metric if problem.size is not None else validation
+    figures = [validation, loss, *([test] if final else [])]
+    miss = result.reason.kind == "failed" or not all(map(math.isfinite, figures))
     return Run(
         **dataclasses.asdict(task),
-        reason=str(reason),
-        message=message,
-        examples=examples,
-        seconds=seconds,
-        validation=None if best is None or test is None else _finite(best.validation_metric),
-        validation_loss=None if best is None or test is None else _finite(best.validation_loss),
-        test=test,
-        curve=[[e.examples, _finite(e.validation_loss), _finite(e.validation_metric)] for e in looks],
+        reason=str(result.reason),
+        message=result.message,
+        miss=miss,
+        examples=result.examples,
+        seconds=result.seconds,
+        validation=None if miss else validation,
+        validation_loss=None if miss else loss,
+        test=test if final and not miss else None,
+        curve=[[e.examples, _finite(e.validation_loss), _finite(e.validation_metric)] for e in history.evaluations],
     )
 
 
@@ -149,7 +129,8 @@ def _steps(problem: Problem, plan: Plan, task: Task) -> int:
 
 # ---- worker processes -------------------------------------------------------------------------------------------
 
-_WORK: tuple[Problem, Plan] | None = None
+_WORK: list[tuple[Problem, Plan]] = []
+"""In a worker process: what it works on, received once."""
 
 
 @contextlib.contextmanager
@@ -180,15 +161,13 @@ def _pool(problem: Problem, plan: Plan, jobs: int) -> Iterator[concurrent.future
 def _receive(parcel: bytes) -> None:
     import cloudpickle
 
-    global _WORK
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _WORK = cloudpickle.loads(parcel)
+    _WORK[:] = [cloudpickle.loads(parcel)]
     _one_thread_for_good()
 
 
 def _work(task: Task) -> Run:
-    assert _WORK is not None
-    return run_task(*_WORK, task)
+    return run_task(*_WORK[0], task)
 
 
 def _one_thread_for_good() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interva
     if math.isnan(middle):
         middle = float(data[n // 2])
     # quantile_test is asked about ranks, which are finite; its answer picks the order statistics.
-    found = quantile_test(np.arange(n, dtype=float), p=0.5).confidence_interval(confidence)
+    found: Any = quantile_test(np.arange(n, dtype=float), p=0.5).confidence_interval(confidence)
     if math.isnan(found.low) or math.isnan(found.high):
         return Interval(middle, None, None)
     return Interval(middle, float(data[int(found.low)]), float(data[int(found.high)]))

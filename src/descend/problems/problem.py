@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -126,6 +127,12 @@ class Problem:
         """The parameters and functions of one descent that starts from `seed`."""
         return Start(self, self.start(np.random.default_rng(seed)))
 
+    def without_test(self) -> Problem:
+        """The same problem without its test data, for whatever must not see them."""
+        other = copy.copy(self)
+        other.test = None
+        return other
+
     def check_gradient(self, seed: int = 0, examples: int = 16) -> GradientCheck:
         """Compare the gradient with finite differences at the start of `seed`, on the first few examples."""
         start = self.begin(seed)
@@ -165,11 +172,11 @@ class Start:
         out = problem._loss(params, *data)
         return as_loss(out[0] if problem._jac is True else out, "loss")
 
-    def metric(self, params: Any, *data: Any) -> float:
-        """The problem's metric over all of `data`."""
-        if self.problem._metric is None:
-            return self.value(params, *data)
-        return as_loss(self.problem._metric(params, *data), "metric")
+    def measure(self, params: Any, *data: Any) -> tuple[float, float]:
+        """The loss and the problem's metric over all of `data`."""
+        loss = self.value(params, *data)
+        metric = self.problem._metric
+        return loss, loss if metric is None else as_loss(metric(params, *data), "metric")
 
     def snapshot(self) -> Any:
         """A copy of what the run owns beside its parameters."""

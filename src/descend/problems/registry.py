@@ -109,7 +109,7 @@ def _line(error: BaseException, path: Path) -> str:
     """`` at line 7`` if the traceback passes through the file."""
     trace, line = error.__traceback__, None
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
+        if Path(trace.tb_frame.f_code.co_filename).resolve() == path.resolve():
             line = trace.tb_lineno
         trace = trace.tb_next
     if line is None and isinstance(error, SyntaxError):

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from descend.containers import Memory
 from descend.errors import ProblemError
-from descend.gradients import Objective
+from descend.gradients import Objective, as_loss
 from descend.problems.problem import Problem, Start
 from descend.result import FitResult
 
@@ -69,12 +69,14 @@ class TorchProblem(Problem):
                 f"{name}: model={model!r} must be a function that makes a new module, so that each seed has its own "
                 "weights; wrap it: model=lambda: Net()"
             )
-        parts = {"data": data, "train": train, "validation": validation, "test": test}
         super().__init__(
-            start=lambda rng: None,  # `begin` makes the module instead
+            start=lambda _: None,  # `begin` makes the module instead
             loss=loss,
             metric=metric,
-            **{role: None if part is None else _tensors(part) for role, part in parts.items()},
+            data=None if data is None else _tensors(data),
+            train=None if train is None else _tensors(train),
+            validation=None if validation is None else _tensors(validation),
+            test=None if test is None else _tensors(test),
             **options,
         )
         if self.train is None:
@@ -111,22 +113,27 @@ class TorchStart(Start):
 
     def objective(self, memory: Memory) -> Objective:
         """Loss and gradient over a batch, in ``train()`` mode."""
+        lossfn = self.problem._loss
+        assert lossfn is not None
 
         def loss(params: Any, *batch: torch.Tensor) -> torch.Tensor:
             with self._random():
-                return self._apply(params, batch, self.problem._loss, training=True)
+                return lossfn(self._output(params, batch[0], training=True), *batch[1:])
 
         return Objective(loss, "torch", memory, live=True)
 
     def value(self, params: Any, *data: Any) -> float:
         """The loss over all of `data`, in ``eval()`` mode."""
-        with torch.no_grad():
-            return float(self._apply(params, data, self.problem._loss, training=False))
+        return self.measure(params, *data)[0]
 
-    def metric(self, params: Any, *data: Any) -> float:
-        """The metric over all of `data`, in ``eval()`` mode."""
+    def measure(self, params: Any, *data: Any) -> tuple[float, float]:
+        """The loss and the metric over all of `data`, from one pass in ``eval()`` mode."""
+        problem, targets = self.problem, data[1:]
+        assert problem._loss is not None
         with torch.no_grad():
-            return float(self._apply(params, data, self.problem._metric or self.problem._loss, training=False))
+            output = self._output(params, data[0], training=False)
+            loss = as_loss(problem._loss(output, *targets), "loss")
+            return loss, loss if problem._metric is None else as_loss(problem._metric(output, *targets), "metric")
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """A copy of the module's buffers."""
@@ -137,10 +144,9 @@ class TorchStart(Start):
         for name, buffer in self.module_.named_buffers():
             buffer.copy_(snapshot[name])
 
-    def _apply(self, params: Any, data: tuple[Any, ...], function: Any, *, training: bool) -> Any:
+    def _output(self, params: Any, inputs: Any, *, training: bool) -> Any:
         self.module_.train(training)
-        inputs, *targets = data
-        return function(functional_call(self.module_, params, (inputs,)), *targets)
+        return functional_call(self.module_, params, (inputs,))
 
     @contextlib.contextmanager
     def _random(self) -> Iterator[None]:

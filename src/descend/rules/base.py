@@ -104,7 +104,7 @@ class Rule(_Declared):
     Any number may be a schedule instead (see `descend.schedules`): it is asked before each step.
     """
 
-    lr: float
+    lr: float = hyper(default=1e-3, doc="learning rate: scales the step", at_least=0)
     weight_decay: float = hyper(
         default=0.0, doc="L2 penalty: adds weight_decay · p to the gradient", at_least=0, kw_only=True
     )
@@ -130,7 +130,7 @@ class Rule(_Declared):
             cls.__doc__ = ""
         update = cls.__dict__.get("update")
         if inspect.isfunction(update):
-            cls.update = staticmethod(update)  # type: ignore[assignment]
+            cls.update = staticmethod(update)  # type: ignore[method-assign]
         dataclasses.dataclass(frozen=True)(cls)
         cls.name = cls.__name__.lower()
         cls.state = _state_names(cls)
@@ -231,7 +231,7 @@ def _state_names(cls: type[Rule]) -> tuple[str, ...]:
         return ()
     if len(names) < 3 or names[:2] != ("p", "g") or names[-1] != "s":
         raise RuleError(
-            f"{cls.__name__}.update({', '.join(names)}): the parameters must be p, g, then the names of the state, then s"
+            f"{cls.__name__}.update({', '.join(names)}): the parameters must be p, g, the names of the state, s"
         )
     return names[2:-1]
 
@@ -249,7 +249,7 @@ def _evaluate(value: Any, done: int) -> Any:
 
 def _checked(rule: Rule, field: dataclasses.Field[Any], value: Any) -> tuple[Any, bool]:
     """The value as float, bool or tuple of floats, and whether a schedule is in it; raises `RuleError`."""
-    default = _default(field)
+    default = field.default
     if isinstance(default, bool):
         if not isinstance(value, (bool, numbers.Integral)) or value not in (0, 1):
             raise _complaint(rule, field.name, field.name, value, "be True or False", default)
@@ -267,17 +267,13 @@ def _checked(rule: Rule, field: dataclasses.Field[Any], value: Any) -> tuple[Any
     return number, callable(number)
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return None if field.default is dataclasses.MISSING else field.default
-
-
 def _number(rule: Rule, field: str, label: str, value: Any, allowed: Range, default: Any, whole: Any) -> Any:
     if callable(value):
         return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise _complaint(rule, field, label, whole, "be a number or a schedule", default)
     if float(value) not in allowed:
-        raise _complaint(rule, field, label, whole, f"{_must(allowed)}", default)
+        raise _complaint(rule, field, label, whole, _must(allowed), default)
     return float(value)
 
 
@@ -287,8 +283,7 @@ def _must(allowed: Range) -> str:
 
 
 def _complaint(rule: Rule, field: str, label: str, value: Any, must: str, default: Any) -> RuleError:
-    remedy = "" if default is None else f"; try {default!r}"
-    return RuleError(f"{type(rule).__name__}({field}={value!r}): {label} must {must}{remedy}")
+    return RuleError(f"{type(rule).__name__}({field}={value!r}): {label} must {must}; try {default!r}")
 
 
 # ---- registry ---------------------------------------------------------------------------------------------------

@@ -62,8 +62,7 @@ def _hyperparameter(field: dataclasses.Field[Any]) -> Hyperparameter:
         allowed = str(allowed_range(field))
         if isinstance(field.default, tuple):
             allowed = f"{len(field.default)} numbers, each {allowed}"
-    default = None if field.default is dataclasses.MISSING else field.default
-    return Hyperparameter(field.name, default, allowed, field.metadata.get("doc", ""))
+    return Hyperparameter(field.name, field.default, allowed, field.metadata.get("doc", ""))
 
 
 def _sections(doc: str) -> dict[str, str]:

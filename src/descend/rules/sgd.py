@@ -22,8 +22,8 @@ class SGD(Rule):
         g ← g + momentum · b  if nesterov  else  b
         p ← p − lr · g
 
-    where b is ``momentum_buffer``. Without momentum the first two lines fall away and no state is kept. Whether it is batch, stochastic or
-    mini-batch gradient descent is decided by the gradient it is given, not by the rule.
+    where b is ``momentum_buffer``. Without momentum the first two lines fall away and no state is kept. Whether it is
+    batch, stochastic or mini-batch gradient descent is decided by the gradient it is given, not by the rule.
 
     Notes
     -----
@@ -65,10 +65,7 @@ class SGD(Rule):
     def update(p: Any, g: Any, momentum_buffer: Any, s: Any) -> Any:
         if momentum_buffer is not None:
             momentum_buffer = s.momentum * momentum_buffer + s.inflow * g
-            if s.nesterov:
-                g = g + s.momentum * momentum_buffer
-            else:
-                g = momentum_buffer
+            g = g + s.momentum * momentum_buffer if s.nesterov else momentum_buffer
         return p - s.lr * g, momentum_buffer
 
 

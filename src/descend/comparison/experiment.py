@@ -167,7 +167,7 @@ def _try_out(problem: Problem, plan: Plan) -> None:
     batch = () if problem.train is None else tuple(part[:1] for part in problem.train)
     try:
         start.objective(memory)(memory.like(), batch)
-        start.metric(memory.tree(copy=False), *batch)
+        start.measure(memory.tree(copy=False), *batch)
     except ObjectiveError as error:
         raise ProblemError(f"{problem.name}: {error}") from error
     except Exception as error:
@@ -179,12 +179,19 @@ def _make(
 ) -> list[Run]:
     """The runs of `tasks`, in their order: from the store where they are finished, else made now."""
     missing = [t for t in tasks if store.get(t) is None]
-    tell = progress or (lambda phase, done, total: None)
-    tell(phase, len(tasks) - len(missing), len(tasks))
+    finished = len(tasks) - len(missing)
+
+    def tell() -> None:
+        if progress is not None:
+            progress(phase, finished, len(tasks))
 
     def done(task: Task, run: Run) -> None:
+        nonlocal finished
         store.put(task, run)
-        tell(phase, sum(store.get(t) is not None for t in tasks), len(tasks))
+        finished += 1
+        tell()
+
+    tell()
 
     execute(problem, plan, missing, jobs, done)
     return [run for run in map(store.get, tasks) if run is not None]
@@ -224,6 +231,6 @@ def _write(comparison: Comparison, folder: Path) -> None:
         (folder / TABLE).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ComparisonError(
-            f"the report cannot be written to {str(folder)!r} ({error.strerror}); the runs are kept in {STORE}: run the "
-            "same command again once there is room"
+            f"the report cannot be written to {str(folder)!r} ({error.strerror}); the runs are kept in {STORE}: run "
+            "the same command again once there is room"
         ) from error

@@ -1,0 +1,42 @@
+"""Every check of the project. `nox` runs them all in the environment it is started from; `nox -s NAME` one of them.
+
+The environment: pip install -c constraints.txt -e '.[dev]'
+"""
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.stop_on_first_error = False
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The default tests: the README's second command runs the same."""
+    session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    session.run("mypy")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    session.run("lint-imports")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests left out by default: whole comparisons, killed processes, a real browser, the built wheel."""
+    session.run("pytest", "-m", "slow", *session.posargs)

@@ -1,0 +1,228 @@
+"""The command line as a person and a script meet it: real processes, exit statuses, one-line errors."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from descend import problems, rules
+
+QUICK = ["--rules", "gd,adam", "--lr", "0.01,0.1", "--budget", "40", "--tuning-seeds", "1", "--final-seeds", "6"]
+
+
+def descend(*args, cwd=None, width=80):
+    """Run the command line in a process of its own."""
+    environment = {**os.environ, "COLUMNS": str(width)}
+    return subprocess.run(
+        [sys.executable, "-m", "descend.cli", *map(str, args)],
+        capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=240,
+    )  # fmt: skip
+
+
+# ---- compare ----------------------------------------------------------------------------------------------------
+
+
+def test_compare_prints_a_table_and_writes_a_report(tmp_path):
+    """The main job on a small problem: status 0, answer and table within 80 columns, files where it says."""
+    done = descend("compare", "booth", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "GD" in done.stdout
+    assert "Adam" in done.stdout
+    assert "95 % interval" in done.stdout
+    assert "Report: descend-booth/report.html" in done.stdout
+    assert (tmp_path / "descend-booth" / "report.html").exists()
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "choosing learning rates" in done.stderr
+
+
+def test_compare_json_is_all_that_stands_on_standard_output(tmp_path):
+    """--json: one document for machines on stdout, everything for people on stderr."""
+    done = descend("compare", "booth", *QUICK, "--json", "--out", "there", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert found["schema"] == 1
+    assert {row["label"] for row in found["rows"]} == {"GD", "Adam"}
+    assert found["report"] == "there/report.html"
+    assert "gradient evaluations" in done.stderr
+    assert json.loads((tmp_path / "there" / "comparison.json").read_text())["rows"] == found["rows"]
+
+
+def test_compare_goes_on_after_ctrl_c(tmp_path):
+    """SIGINT in mid-work: status 130, what is kept is said; the same command goes on and ends with the full table."""
+    path = tmp_path / "slow.py"
+    path.write_text(
+        "import descend, time\n"
+        "def loss(x):\n    time.sleep(0.01)\n    return x ** 2\n"
+        "problem = descend.Problem(lambda rng: rng.uniform(1, 2), loss, lambda x: 2 * x)\n"
+    )
+    command = [sys.executable, "-m", "descend.cli", "compare", "slow.py", *QUICK, "--out", "o"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    store = tmp_path / "o" / "runs.sqlite"
+    deadline = time.time() + 60
+    while time.time() < deadline and count(store) < 2:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "the same command goes on from there" in err
+    kept = count(store)
+    assert kept >= 2
+    again = descend("compare", "slow.py", *QUICK, "--out", "o", "--json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["reused_runs"] == kept
+
+
+def count(store: Path) -> int:
+    """Finished runs in a store that another process may be making."""
+    if not store.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as db:
+            return db.execute("SELECT count(*) FROM runs").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+
+
+@pytest.mark.slow
+def test_compare_survives_sigkill_at_random_instants(tmp_path):
+    """Killed again and again with SIGKILL, then left alone: the table of one that was never stopped."""
+    command = [sys.executable, "-m", "descend.cli", "compare", "rosenbrock", "--tuning-seeds", "2", "--out"]
+    whole = descend("compare", "rosenbrock", "--tuning-seeds", "2", "--out", "whole", "--json", cwd=tmp_path)
+    for wait in (1.5, 2.0, 2.5, 3.1, 3.7):
+        process = subprocess.Popen(
+            [*command, "killed"], cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+    ended = descend("compare", "rosenbrock", "--tuning-seeds", "2", "--out", "killed", "--json", cwd=tmp_path)
+    a, b = json.loads(whole.stdout), json.loads(ended.stdout)
+    assert b["reused_runs"] > 0
+    assert json.dumps(a["rows"]) == json.dumps(b["rows"])
+
+
+@pytest.mark.slow
+def test_the_main_job_ends_within_its_time(tmp_path):
+    """`descend compare digits` on real data: seven techniques, none of them failing, a table that makes sense."""
+    done = descend("compare", "digits", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    rows = {row["label"]: row for row in found["rows"]}
+    assert set(rows) == {"Batch GD", "SGD", "Mini-batch", "Momentum", "Adagrad", "RMSprop", "Adam"}
+    assert all(rows[name]["test"]["median"] > 0.95 for name in rows if name != "Batch GD")
+    assert rows["Batch GD"]["verdict"] == "clearly worse"
+    assert all(row["misses"] == 0 for row in rows.values())
+
+
+# ---- rules, problems, help --------------------------------------------------------------------------------------
+
+
+def test_rules_lists_every_rule():
+    """One line a rule, and as JSON."""
+    done = descend("rules")
+    assert all(name in done.stdout for name in rules.all())
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert {r["name"] for r in json.loads(descend("rules", "--json").stdout)} == set(rules.all())
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "RMSprop"])
+def test_rules_describes_one(name):
+    """Formula, hyperparameters with ranges, state, paper; within 80 columns."""
+    done = descend("rules", name)
+    known = rules.describe(rules.get(name))
+    assert known.formula.splitlines()[0] in done.stdout
+    assert all(h.name in done.stdout for h in known.hyperparameters)
+    assert all(s in done.stdout for s in known.state)
+    assert known.paper.split()[0] in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert json.loads(descend("rules", name, "--json").stdout)["state"] == list(known.state)
+
+
+def test_problems_lists_and_describes():
+    """Every built-in problem; one with its data and settings; a user's file."""
+    done = descend("problems")
+    assert all(name in done.stdout for name in problems.BUILT_IN)
+    one = descend("problems", "digits")
+    assert "1078 train, 359 validation, 360 test" in one.stdout
+    assert json.loads(descend("problems", "quadratic:condition=50", "--json").stdout)["optimum"] == 0.0
+
+
+def test_help_and_version():
+    """Help for every command within 80 columns; a bare call shows help and counts as wrong usage."""
+    for command in ([], ["compare"], ["rules"], ["problems"]):
+        done = descend(*command, "--help")
+        assert done.returncode == 0
+        assert "Usage" in done.stdout
+        assert max(map(len, done.stdout.splitlines())) <= 80
+    assert descend("--version").stdout.startswith("descend 0.")
+    assert descend().returncode == 2
+
+
+# ---- wrong usage ------------------------------------------------------------------------------------------------
+
+RAISES = "import descend\nproblem = descend.Problem(lambda rng: 1.0, lambda x: 1 / 0)\n"
+LENGTHS = """import descend, numpy as np
+data = np.ones(5), np.ones(4)
+problem = descend.Problem(lambda rng: 0.0, lambda x, X, y: 0.0, data=data)
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "words"),
+    [
+        (["compare"], 2, "Missing argument"),
+        (["compare", "dgits"], 2, "unknown problem 'dgits': did you mean 'digits'?"),
+        (["compare", "nowhere.py"], 2, "'nowhere.py' does not exist"),
+        (["compare", "raises.py"], 2, "raises: fun raised ZeroDivisionError: division by zero"),
+        (["compare", "lengths.py"], 2, "different lengths: 5, 4"),
+        (["compare", "empty.py"], 2, "defines no 'problem'"),
+        (["compare", "import.py"], 2, "failed at line 1: ModuleNotFoundError"),
+        (["compare", "booth", "--rules", "adm"], 2, "unknown rule 'adm': did you mean 'adam'?"),
+        (["compare", "booth", "--lr", "0.1,fast"], 2, "'fast' is not a number"),
+        (["compare", "booth", "--lr=-1"], 2, "-1.0 is not a number > 0"),
+        (["compare", "booth", "--budget", "0"], 2, "budget=0"),
+        (["compare", "booth", "--budget", "many"], 2, "--budget"),
+        (["compare", "booth", "--jobs", "0"], 2, "jobs=0"),
+        (["compare", "booth", "--colour"], 2, "--colour"),
+        (["compare", "digits", "--batch-size", "9999"], 2, "larger than the training data"),
+        (["compare", "digits", "--batch-size", "some"], 2, "--batch-size some"),
+        (["compare", "booth", "--out", "/proc/nothing"], 2, "cannot be written"),
+        (["compare", "nan.py"], 1, "every run failed on nan"),
+        (["rules", "adm"], 2, "did you mean 'adam'?"),
+        (["problems", "dgits"], 2, "did you mean 'digits'?"),
+        (["frobnicate"], 2, "No such command 'frobnicate'"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else None,
+)
+def test_wrong_usage_is_one_line_and_a_status(args, status, words, tmp_path):
+    """What was wrong and its value on standard error, in one line; nothing on standard output; no traceback."""
+    (tmp_path / "raises.py").write_text(RAISES)
+    (tmp_path / "lengths.py").write_text(LENGTHS)
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "import.py").write_text("import nothing_of_that_name\n")
+    (tmp_path / "nan.py").write_text(
+        "import descend\nproblem = descend.Problem(lambda rng: 1.0, lambda x: float('nan'), lambda x: 0.0)\n"
+    )
+    done = descend(*args, cwd=tmp_path)
+    assert done.returncode == status
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("descend: ")]
+    assert len(lines) == 1
+    if status == 2:
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stdout == ""
+
+
+def test_a_reader_that_goes_away_is_no_failure():
+    """`descend rules | head -1` ends quietly."""
+    done = subprocess.run(
+        f"{sys.executable} -m descend.cli rules --json | head -c 1; exit ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr

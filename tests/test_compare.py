@@ -1,0 +1,502 @@
+"""`descend.compare`: equal tuning, equal cost, paired seeds, misses that stay misses, and comparisons that go on."""
+
+import dataclasses
+import itertools
+import json
+import math
+import sqlite3
+
+import numpy as np
+import pytest
+import scipy.stats
+
+import descend
+from descend import Entry, Problem
+from descend.comparison.plan import Plan
+from descend.comparison.runs import Run
+from descend.comparison.statistics import choose, interval, rows, sensitivity
+from descend.errors import ComparisonError, OptionError, ProblemError
+
+RNG = np.random.default_rng(7)
+X = RNG.normal(size=(100, 4))
+Y = X @ np.array([1.0, -2.0, 0.5, 3.0]) + 0.3 * RNG.normal(size=100)
+
+
+def line(**options):
+    """A small linear problem; quick to compare on."""
+    settings = {
+        "start": lambda rng: rng.normal(size=4),
+        "loss": lambda w, X, y: float(np.mean((X @ w - y) ** 2)),
+        "jac": lambda w, X, y: 2 * X.T @ (X @ w - y) / len(y),
+        "data": (X, Y),
+        "name": "line",
+    }
+    return Problem(**{**settings, **options})
+
+
+SMALL = {"learning_rates": [0.01, 0.1], "budget": 240, "tuning_seeds": 2, "final_seeds": 6, "jobs": 1}
+
+
+# ---- fairness ---------------------------------------------------------------------------------------------------
+
+
+def test_every_technique_gets_the_same():
+    """The same learning rates, seeds and gradient evaluations; final seeds that no tuning run has seen."""
+    found = descend.compare(line(), **SMALL)
+    assert [row.label for row in sorted(found.rows, key=lambda r: r.entry)] == [
+        "Batch GD", "SGD", "Mini-batch", "Momentum", "Adagrad", "RMSprop", "Adam",
+    ]  # fmt: skip
+    for entry in range(7):
+        tuning = [r for r in found.runs if r.entry == entry and r.phase == "tuning"]
+        final = [r for r in found.runs if r.entry == entry and r.phase == "final"]
+        assert {(r.learning_rate, r.seed) for r in tuning} == set(itertools.product([0.01, 0.1], [0, 1]))
+        assert len({r.learning_rate for r in final}) == 1
+        assert {r.seed for r in final} == set(range(1000, 1006))
+        assert {r.examples for r in tuning + final} == {240}
+        assert all([e[0] for e in r.curve] == [0, 60, 120, 180, 240] for r in final)
+
+
+def test_a_seed_gives_every_rule_the_same_start_and_order():
+    """What the loss is shown at the first step of each run depends on the seed alone, not on the rule or the rate."""
+    shown = []
+
+    def jac(w, X, y):
+        shown.append((w.copy(), X.copy()))
+        return 2 * X.T @ (X @ w - y) / len(y)
+
+    descend.compare(line(jac=jac), ["gd", "adam", "rmsprop"], **SMALL, batch_size=10)
+    steps = 24
+    runs = [shown[1 + i * steps : 1 + (i + 1) * steps] for i in range((len(shown) - 1) // steps)]
+    assert len(runs) == 3 * (2 * 2 + 6)
+    orders = {tuple(float(x[0, 0]) for _, x in run) for run in runs}
+    starts = {tuple(run[0][0]) for run in runs}
+    assert len(orders) == len(starts) == 2 + 6
+    by_start = {}
+    for run in runs:
+        by_start.setdefault(tuple(run[0][0]), set()).add(tuple(float(x[0, 0]) for _, x in run))
+    assert all(len(v) == 1 for v in by_start.values())
+
+
+def test_test_data_are_read_in_final_runs_alone():
+    """The metric is shown the test data once for each final run, and never while learning rates are chosen."""
+    problem = line()
+    test_rows = problem.test[0].tobytes()
+    asked = []
+    metric = lambda w, X, y: asked.append(X.tobytes() == test_rows) or float(np.mean((X @ w - y) ** 2))  # noqa: E731
+    problem = line(metric=metric, metric_name="mse")
+    found = descend.compare(problem, ["gd", "adam"], **SMALL)
+    assert sum(asked) == 2 * 6
+    first_test = asked.index(True)
+    looks_while_tuning = 2 * 2 * 2 * (5 + 2)  # entries × rates × seeds × (looks and the two of the result)
+    assert first_test > looks_while_tuning
+    assert all(r.test is None for r in found.runs if r.phase == "tuning")
+    assert all(r.test is not None for r in found.runs if r.phase == "final")
+
+
+def test_learning_rates_are_chosen_on_validation_data():
+    """A rate that is best on training data and worst on validation data is not chosen."""
+    flipped = Problem(
+        start=lambda rng: np.zeros(1),
+        loss=lambda w, X, y: float(np.mean((w - y[:, None]) ** 2)),
+        jac=lambda w, X, y: np.array([2 * np.mean(w - y[:, None])]),
+        train=(np.zeros((10, 1)), np.ones(10)),
+        validation=(np.zeros((10, 1)), np.full(10, 0.05)),
+        test=(np.zeros((10, 1)), np.ones(10)),
+    )
+    found = descend.compare(
+        flipped,
+        ["gd"],
+        learning_rates=[0.001, 0.5],
+        batch_size="full",
+        budget=20,
+        tuning_seeds=1,
+        final_seeds=6,
+        jobs=1,
+    )
+    assert found.rows[0].learning_rate == 0.001
+
+
+def test_the_table_is_what_the_runs_say():
+    """Median, misses and order recomputed here from the runs, with NumPy alone."""
+    found = descend.compare(line(), **SMALL)
+    medians = []
+    for row in found.rows:
+        tests = [r.test for r in found.runs if r.entry == row.entry and r.phase == "final"]
+        assert row.test.median == pytest.approx(np.median(tests))
+        assert (row.test.low, row.test.high) == (min(tests), max(tests))  # 6 seeds: the widest order statistics
+        assert row.misses == 0
+        medians.append(row.test.median)
+    assert medians == sorted(medians)
+    assert found.rows[0].verdict == "best"
+
+
+def test_one_process_and_two_give_the_same_figures():
+    """The figures do not depend on how many runs are made at once."""
+    one = descend.compare(line(), ["gd", "adam"], **SMALL)
+    two = descend.compare(line(), ["gd", "adam"], **{**SMALL, "jobs": 2})
+    assert one.rows == two.rows
+    strip = lambda runs: [dataclasses.replace(r, seconds=0.0) for r in runs]  # noqa: E731
+    assert strip(one.runs) == strip(two.runs)
+
+
+def test_identical_rules_under_two_names_do_not_differ():
+    """Paired seeds: the same rule twice gives differences of exactly zero, and no verdict between them."""
+    found = descend.compare(line(), [Entry("one", descend.Adam()), Entry("two", descend.Adam())], **SMALL)
+    assert [r.verdict for r in found.rows] == ["best", "no clear difference"]
+    assert found.rows[1].difference.median == 0.0
+
+
+# ---- misses -----------------------------------------------------------------------------------------------------
+
+
+def test_a_diverged_run_is_a_counted_miss():
+    """A learning rate that diverges from some seeds: counted, ranked as the worst, never averaged away."""
+    problem = Problem(
+        start=lambda rng: rng.choice([-1.0, 1.0]) * np.ones(1),
+        loss=lambda w: float(w[0] ** 2) if w[0] > 0 else math.nan,
+        jac=lambda w: 2 * w,
+        name="half",
+    )
+    found = descend.compare(problem, ["gd"], learning_rates=[0.1], budget=30, tuning_seeds=1, final_seeds=12, jobs=1)
+    row = found.rows[0]
+    finals = [r for r in found.runs if r.phase == "final"]
+    expected = sum(np.random.default_rng(s).choice([-1.0, 1.0]) < 0 for s in range(1000, 1012))
+    assert 0 < expected < 12
+    assert row.misses == expected == sum(r.miss for r in finals)
+    assert all(r.reason == "non_finite" and r.test is None for r in finals if r.miss)
+    assert math.isinf(row.test.high)
+    assert any("count as the worst" in note for note in found.notes)
+
+
+def test_a_function_that_raises_is_a_miss_with_its_reason():
+    """One bad seed does not end the comparison."""
+
+    def start(rng):
+        return np.array([float(rng.integers(0, 3))])
+
+    def loss(w):
+        if w[0] == 0.0:
+            raise RuntimeError("no licence")
+        return float(w[0] ** 2)
+
+    problem = Problem(start=start, loss=loss, jac=lambda w: 2 * w)
+    found = descend.compare(problem, ["gd"], learning_rates=[0.1], budget=5, tuning_seeds=3, final_seeds=12, jobs=1)
+    missed = [r for r in found.runs if r.miss]
+    assert 0 < len(missed) < 15
+    assert all("RuntimeError: no licence" in r.message for r in missed)
+
+
+def test_a_technique_that_always_fails_is_a_row_that_says_so():
+    """No learning rate survives: the row is last, its verdict 'failed', its misses all of them."""
+
+    class Exploding(descend.Rule, register=False):
+        """Runs away."""
+
+        @staticmethod
+        def update(p, g, s):
+            return p * 1e200
+
+    found = descend.compare(line(), ["gd", Exploding()], **SMALL)
+    last = found.rows[-1]
+    assert (last.label, last.verdict, last.misses, last.learning_rate) == ("Exploding", "failed", 6, None)
+    assert "Exploding failed" in found.answer
+
+
+def test_when_everything_fails_the_first_reason_is_told():
+    """A loss that is NaN from the start ends in a clear error."""
+    problem = Problem(start=lambda rng: np.ones(2), loss=lambda w: math.nan, jac=lambda w: w, name="void")
+    with pytest.raises(ComparisonError, match=r"every run failed on void; the first one: .*The loss is nan at step 0"):
+        descend.compare(problem, ["gd"], learning_rates=[0.1], budget=5, jobs=1)
+
+
+def test_a_worker_that_dies_ends_the_comparison_in_words(tmp_path):
+    """A process killed in mid-work: no hanging, a reason, and finished runs are kept."""
+    path = tmp_path / "deadly.py"
+    path.write_text(
+        "import os, descend, numpy as np\n"
+        "parent = os.environ['DESCEND_TEST_PARENT']\n"
+        "def loss(w):\n"
+        "    if str(os.getpid()) != parent and w[0] > 1.5:\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    return float(w[0] ** 2)\n"
+        "problem = descend.Problem(lambda rng: rng.uniform(0, 2, size=1), loss, lambda w: 2 * w)\n"
+    )
+    import os
+
+    os.environ["DESCEND_TEST_PARENT"] = str(os.getpid())
+    with pytest.raises(ComparisonError, match="a worker process died"):
+        descend.compare(str(path), ["gd"], learning_rates=[0.1], budget=50, tuning_seeds=20, jobs=2, out=tmp_path / "o")
+
+
+# ---- statistics -------------------------------------------------------------------------------------------------
+
+
+def test_the_interval_has_its_coverage():
+    """By the binomial distribution: at least 95 % for every n ≥ 6, and no narrower pair of order statistics has it."""
+    for n in range(6, 40):
+        found = interval(list(range(n)))
+        low, high = int(found.low), int(found.high)
+        coverage = scipy.stats.binom.cdf(high, n, 0.5) - scipy.stats.binom.cdf(low, n, 0.5)
+        assert coverage >= 0.95
+        narrower = scipy.stats.binom.cdf(high - 1, n, 0.5) - scipy.stats.binom.cdf(low + 1, n, 0.5)
+        assert narrower < 0.95
+    assert interval(list(range(5))).low is None
+
+
+def test_misses_take_part_in_median_and_interval():
+    """Infinite values are ranked, not averaged."""
+    inf = math.inf
+    assert interval([1, 2, 3, 4, 5, 6, inf, inf, inf, inf]) == interval([4, inf, 1, inf, 3, 6, 2, inf, 5, inf])
+    found = interval([1, 2, 3, 4, 5, 6, inf, inf, inf, inf])
+    assert (found.median, found.low, found.high) == (5.5, 2, inf)
+    assert interval([1, 2, 3, inf, inf, inf]).median == inf
+    assert interval([inf] * 8).median == inf
+
+
+def plan_of(entries=2, rates=(0.1, 1.0), higher=True, finals=12):
+    return Plan(
+        problem="p", metric="accuracy", higher_is_better=higher,
+        entries=tuple(Entry(f"e{i}", descend.GD()) for i in range(entries)), learning_rates=rates, budget=10,
+        evaluate_every=1, tuning_seeds=(0, 1, 2), final_seeds=tuple(range(1000, 1000 + finals)), fingerprint="f",
+    )  # fmt: skip
+
+
+def run_of(entry, rate, seed, phase, value, loss=0.0):
+    miss = value is None
+    return Run(
+        entry=entry, learning_rate=rate, seed=seed, phase=phase, reason="max_steps", message="", miss=miss, examples=10,
+        seconds=0.0, validation=value, validation_loss=None if miss else loss, test=value if phase == "final" else None,
+        curve=[],
+    )  # fmt: skip
+
+
+def test_choosing_prefers_the_median_then_the_loss_then_the_smaller_rate():
+    """Two misses of three make a median miss; ties in accuracy go to the lower validation loss."""
+    plan = plan_of(entries=1, rates=(0.1, 0.3, 1.0))
+    values = {0.1: [0.9, 0.9, 0.9], 0.3: [0.9, 0.9, 0.1], 1.0: [0.99, None, None]}
+    runs = [
+        run_of(0, r, s, "tuning", v, loss=1.0 if r == 0.1 else 0.5)
+        for r, vs in values.items()
+        for s, v in enumerate(vs)
+    ]
+    assert choose(plan, runs) == [0.3]
+    seen = sensitivity(plan, runs)[0]
+    assert seen.validation == [0.9, 0.9, None]
+    assert seen.misses == [0, 0, 2]
+    even = [run_of(0, r, s, "tuning", 0.9) for r in (0.1, 0.3, 1.0) for s in range(3)]
+    assert choose(plan, even) == [0.1]
+    assert choose(plan, [run_of(0, r, 0, "tuning", None) for r in (0.1, 0.3, 1.0)]) == [None]
+
+
+@pytest.mark.parametrize("higher", [True, False], ids=["higher", "lower"])
+def test_verdicts_follow_the_paired_differences(higher):
+    """Always a little worse on the same seed is clearly worse, though the spread between seeds is far larger."""
+    plan, sign = plan_of(higher=higher), 1 if higher else -1
+    runs = []
+    for i, seed in enumerate(plan.final_seeds):
+        runs.append(run_of(0, 0.1, seed, "final", 0.5 + 0.03 * i))
+        runs.append(run_of(1, 0.1, seed, "final", 0.5 + 0.03 * i - sign * 0.001))
+    table = rows(plan, runs, [0.1, 0.1])
+    assert [(r.label, r.verdict) for r in table] == [("e0", "best"), ("e1", "clearly worse")]
+    assert table[1].difference.median == pytest.approx(-sign * 0.001)
+    assert table[0].at_edge
+
+
+def test_false_differences_are_rare():
+    """200 comparisons of two rules that are the same but for noise: at most 5 % claim a difference, by design fewer."""
+    rng, false = np.random.default_rng(0), 0
+    plan = plan_of(finals=10)
+    for _ in range(200):
+        runs = [run_of(e, 0.1, s, "final", float(rng.normal())) for e in (0, 1) for s in plan.final_seeds]
+        false += any(r.verdict == "clearly worse" for r in rows(plan, runs, [0.1, 0.1]))
+    assert false <= 10
+
+
+def test_a_real_difference_is_found():
+    """A shift of one and a half standard deviations of the paired noise is found most of the time with 10 seeds."""
+    rng, found = np.random.default_rng(1), 0
+    plan = plan_of(finals=10)
+    for _ in range(100):
+        runs = [run_of(e, 0.1, s, "final", float(rng.normal() + 2.1 * e)) for e in (0, 1) for s in plan.final_seeds]
+        table = rows(plan, runs, [0.1, 0.1])
+        found += table[0].label == "e1" and table[1].verdict == "clearly worse"
+    assert found >= 70
+
+
+def test_notes_protect_the_reader():
+    """A best rate at the edge, too few seeds, batch GD's few steps."""
+    found = descend.compare(line(), ["gd"], **{**SMALL, "learning_rates": [1e-5, 1e-4], "final_seeds": 3})
+    assert any("edge of the range 1e-05 … 0.0001" in note for note in found.notes)
+    assert any("3 final seeds are too few" in note for note in found.notes)
+    assert found.rows[0].at_edge
+    assert found.rows[0].test.low is None
+    full = descend.compare(line(), **SMALL)
+    assert any("one step for each pass over the data, so only 4 steps" in note for note in full.notes)
+
+
+# ---- store, output ----------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_goes_on_where_it_stopped(tmp_path):
+    """Half the rows deleted: the same call makes only these again, and ends with the identical table."""
+    options = {**SMALL, "out": tmp_path}
+    first = descend.compare("booth", ["gd", "adam"], **{**options, "budget": 60})
+    assert first.reused == 0
+    with sqlite3.connect(tmp_path / "runs.sqlite") as db:
+        total = db.execute("SELECT count(*) FROM runs").fetchone()[0]
+        db.execute("DELETE FROM runs WHERE rowid % 2")
+        left = db.execute("SELECT count(*) FROM runs").fetchone()[0]
+    assert total == len(first.runs)
+    told = []
+    again = descend.compare("booth", ["gd", "adam"], **{**options, "budget": 60}, progress=lambda *a: told.append(a))
+    assert again.reused == left < total
+    assert again.rows == first.rows
+    assert told[0][1] > 0
+    assert descend.compare("booth", ["gd", "adam"], **{**options, "budget": 60}, fresh=True).reused == 0
+
+
+def test_another_plan_makes_its_own_runs(tmp_path):
+    """Any change of the plan (here: budget, rates) makes new runs; the old ones stay."""
+    options = {**SMALL, "out": tmp_path}
+    descend.compare("booth", ["gd"], **{**options, "budget": 60})
+    assert descend.compare("booth", ["gd"], **{**options, "budget": 61}).reused == 0
+    assert descend.compare("booth", ["gd"], **{**options, "budget": 60}).reused == 10
+
+
+def test_a_changed_problem_file_makes_new_runs(tmp_path):
+    """The file's bytes are part of the plan."""
+    path = tmp_path / "mine.py"
+    text = "import descend\nproblem = descend.Problem(lambda rng: 1.0, lambda x: {}x ** 2, lambda x: {}2 * x)\n"
+    for factor, reused in (("", 0), ("", 7), ("3 * ", 0)):
+        path.write_text(text.format(factor, factor))
+        found = descend.compare(
+            str(path), ["gd"], learning_rates=[0.1], budget=5, tuning_seeds=1, final_seeds=6, jobs=1, out=tmp_path / "o"
+        )
+        assert found.reused == reused
+
+
+def test_what_is_written_is_what_is_returned(tmp_path):
+    """comparison.json is to_dict(), strict JSON (a miss is null); the report is one file."""
+    found = descend.compare(
+        "booth", ["gd", "adam"], **{**SMALL, "budget": 60, "learning_rates": [0.01, 10.0]}, out=tmp_path
+    )
+    text = (tmp_path / "comparison.json").read_text(encoding="utf-8")
+    whole = json.loads(text, parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
+    assert whole == json.loads(json.dumps(found.to_dict()))
+    assert whole["rows"][0]["label"] == found.rows[0].label
+    assert len(whole["runs"]) == found.plan.runs
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert {p.name for p in tmp_path.iterdir()} == {"comparison.json", "report.html", "runs.sqlite"}
+
+
+def test_a_comparison_prints_as_its_table():
+    """str() fits 80 columns and has the answer and every row."""
+    found = descend.compare(line(), **SMALL)
+    text = str(found)
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(row.label in text for row in found.rows)
+    assert found.answer.split(",")[0] in text
+
+
+# ---- the user's own ---------------------------------------------------------------------------------------------
+
+
+def test_a_users_rule_and_problem_travel_to_other_processes(tmp_path):
+    """A file that defines both: the rule is known by name, lambdas and all, in two worker processes."""
+    path = tmp_path / "own.py"
+    path.write_text(
+        "import descend, numpy as np\n"
+        "from descend.rules import maths\n"
+        "class SignStep(descend.Rule):\n"
+        "    'Step by the sign.'\n"
+        "    lr: float = 0.1\n"
+        "    @staticmethod\n"
+        "    def update(p, g, s):\n"
+        "        return p - s.lr * maths.sign(g)\n"
+        "problem = descend.Problem(lambda rng: rng.normal(size=2), lambda w: float(w @ w), lambda w: 2 * w)\n"
+    )
+    try:
+        found = descend.compare(str(path), ["signstep", "gd"], **{**SMALL, "jobs": 2, "budget": 40})
+        assert {row.label for row in found.rows} == {"SignStep", "GD"}
+        assert all(row.misses == 0 for row in found.rows)
+        finals = [r.test for r in found.runs if r.entry == 0 and r.phase == "final"]
+        assert max(finals) <= 2 * 0.1**2  # sign steps of the better rate end within one step of the minimum
+    finally:
+        descend.rules.base._REGISTRY.pop("signstep", None)
+
+
+def test_a_torch_problem_can_be_compared():
+    """A user's network in two processes."""
+    import torch
+
+    problem = descend.TorchProblem(
+        lambda: torch.nn.Linear(4, 1),
+        lambda out, y: torch.nn.functional.mse_loss(out[:, 0], y),
+        data=(X, Y),
+        name="linear",
+    )
+    found = descend.compare(problem, ["gd", "adam"], **{**SMALL, "jobs": 2, "learning_rates": [0.03, 0.1]})
+    assert found.rows[0].misses == 0
+    assert found.rows[0].test.median < 2.0
+
+
+# ---- bad input --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"learning_rates": []}, "learning_rates is empty"),
+        ({"learning_rates": [0.1, -1.0]}, r"-1\.0 is not a number > 0"),
+        ({"learning_rates": ["a"]}, "'a' is not a number"),
+        ({"budget": 0}, "budget=0"),
+        ({"budget": 30}, "budget=30 does not pay for one step of Batch GD, which sees 60 examples"),
+        ({"batch_size": 70}, "batch_size=70 is larger than the training data"),
+        ({"tuning_seeds": 0}, "tuning_seeds=0"),
+        ({"final_seeds": 1.5}, r"final_seeds=1\.5"),
+        ({"jobs": 0}, "jobs=0"),
+        ({"rules": []}, "names nothing to compare"),
+        ({"rules": ["adam", "adam"]}, "two entries are called 'Adam'"),
+        ({"rules": [descend.GD(lr=descend.schedules.Constant(0.1))]}, "is a schedule, but lr is what is tuned"),
+    ],
+    ids=str,
+)
+def test_a_bad_option_is_refused_by_name(options, match):
+    """Option, value, what is allowed, before anything is run."""
+    with pytest.raises(OptionError, match=match):
+        descend.compare(line(), **{**SMALL, **options})
+
+
+def test_a_problem_without_validation_or_test_data_is_refused():
+    """There would be nothing to choose on, or nothing to judge by."""
+    with pytest.raises(ProblemError, match="has no validation data"):
+        descend.compare(line(data=None, train=(X, Y)), **SMALL)
+    with pytest.raises(ProblemError, match="has no test data"):
+        descend.compare(line(data=None, train=(X, Y), validation=(X, Y)), **SMALL)
+
+
+def test_a_broken_problem_says_so_before_any_run():
+    """A gradient of the wrong shape, a metric that raises."""
+    with pytest.raises(ProblemError, match=r"line: jac gave shape \(3,\)"):
+        descend.compare(line(jac=lambda w, X, y: np.ones(3)), **SMALL)
+    with pytest.raises(ProblemError, match="raised KeyError"):
+        descend.compare(line(metric=lambda w, X, y: {}["accuracy"]), **SMALL)
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path):
+    """A file in its place; before anything is run."""
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OptionError, match=r"taken/x' cannot be written"):
+        descend.compare("booth", out=tmp_path / "taken" / "x")
+
+
+def test_a_store_that_is_none_is_refused(tmp_path):
+    """Some other file named runs.sqlite, or a store of a later version."""
+    (tmp_path / "runs.sqlite").write_text("this is no database, it is a letter to a friend" * 30)
+    with pytest.raises(ComparisonError, match="cannot be used as a store"):
+        descend.compare("booth", ["gd"], **{**SMALL, "budget": 10}, out=tmp_path)
+    (tmp_path / "runs.sqlite").unlink()
+    with sqlite3.connect(tmp_path / "runs.sqlite") as db:
+        db.execute("PRAGMA user_version=99")
+    with pytest.raises(ComparisonError, match="store of schema 99"):
+        descend.compare("booth", ["gd"], **{**SMALL, "budget": 10}, out=tmp_path)

@@ -1,0 +1,70 @@
+"""The package as it is installed: what an import loads, what is public, what the wheel holds."""
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+import descend
+
+HEAVY = ["torch", "jax", "numba", "plotly", "sklearn", "scipy", "sqlite3", "rich", "typer", "loky", "jinja2"]
+
+
+def loaded_by(statement):
+    """Which heavy packages a fresh interpreter has loaded after a statement."""
+    script = f"import sys, json\n{statement}\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    return json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+
+
+def test_importing_descend_loads_nothing_heavy():
+    """No torch, JAX, plotting, statistics or database until something needs them."""
+    assert loaded_by("import descend") == []
+
+
+def test_minimising_loads_nothing_heavy():
+    """A descent with a gradient at hand needs NumPy alone."""
+    statement = "import descend; descend.minimize(lambda x: x ** 2, 1.0, jac=lambda x: 2 * x, max_steps=3)"
+    assert loaded_by(statement) == []
+
+
+def test_the_public_face_is_what_all_says():
+    """Every name in __all__ is there and documented; nothing else without an underscore is offered but modules."""
+    for name in descend.__all__:
+        assert getattr(descend, name).__doc__, name
+    assert set(descend.__all__) <= set(dir(descend))
+    with pytest.raises(AttributeError, match="no attribute 'adamm'"):
+        _ = descend.adamm
+
+
+def test_torch_missing_is_said_in_one_line():
+    """TorchProblem without torch names the extra to install; everything else works."""
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import descend\n"
+        "try: descend.TorchProblem\n"
+        "except descend.errors.MissingExtra as e: print(e)"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out == "TorchProblem needs torch, which is not installed: pip install 'descend[torch]'\n"
+
+
+@pytest.mark.slow
+def test_the_wheel_works_alone(tmp_path):
+    """Built, installed with its dependencies into an empty environment, run from elsewhere: the job and its report."""
+
+    def run(*command):
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+        return done.stdout
+
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, Path(__file__).parents[1])
+    venv.create(tmp_path / "env", with_pip=True)
+    python, command = (tmp_path / "env" / "bin" / name for name in ("python", "descend"))
+    (wheel,) = tmp_path.glob("descend-*.whl")
+    run(python, "-m", "pip", "install", "-q", wheel)
+    assert "GD" in run(command, "compare", "booth", "--rules", "gd", "--lr", "0.1", "--budget", "20")
+    assert (tmp_path / "descend-booth" / "report.html").stat().st_size > 100_000
+    typed = "import descend, pathlib; print((pathlib.Path(descend.__file__).parent / 'py.typed').exists())"
+    assert run(python, "-c", typed) == "True\n"
