@@ -52,7 +52,8 @@ def test_compare_json_is_all_that_stands_on_standard_output(tmp_path):
     assert json.loads((tmp_path / "there" / "comparison.json").read_text())["rows"] == found["rows"]
 
 
-def test_compare_goes_on_after_ctrl_c(tmp_path):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_compare_goes_on_after_ctrl_c(jobs, tmp_path):
     """SIGINT in mid-work: status 130, what is kept is said; the same command goes on and ends with the full table."""
     path = tmp_path / "slow.py"
     path.write_text(
@@ -60,7 +61,7 @@ def test_compare_goes_on_after_ctrl_c(tmp_path):
         "def loss(x):\n    time.sleep(0.01)\n    return x ** 2\n"
         "problem = descend.Problem(lambda rng: rng.uniform(1, 2), loss, lambda x: 2 * x)\n"
     )
-    command = [sys.executable, "-m", "descend.cli", "compare", "slow.py", *QUICK, "--out", "o"]
+    command = [sys.executable, "-m", "descend.cli", "compare", "slow.py", *QUICK, "--jobs", str(jobs), "--out", "o"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     store = tmp_path / "o" / "runs.sqlite"
     deadline = time.time() + 60

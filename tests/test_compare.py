@@ -1,10 +1,12 @@
 """`descend.compare`: equal tuning, equal cost, paired seeds, misses that stay misses, and comparisons that go on."""
 
+import concurrent.futures
 import dataclasses
 import itertools
 import json
 import math
 import sqlite3
+import warnings
 
 import numpy as np
 import pytest
@@ -415,14 +417,44 @@ def test_a_users_rule_and_problem_travel_to_other_processes(tmp_path):
         "        return p - s.lr * maths.sign(g)\n"
         "problem = descend.Problem(lambda rng: rng.normal(size=2), lambda w: float(w @ w), lambda w: 2 * w)\n"
     )
-    try:
-        found = descend.compare(str(path), ["signstep", "gd"], **{**SMALL, "jobs": 2, "budget": 40})
-        assert {row.label for row in found.rows} == {"SignStep", "GD"}
-        assert all(row.misses == 0 for row in found.rows)
-        finals = [r.test for r in found.runs if r.entry == 0 and r.phase == "final"]
-        assert max(finals) <= 2 * 0.1**2  # sign steps of the better rate end within one step of the minimum
-    finally:
-        descend.rules.base._REGISTRY.pop("signstep", None)
+    found = descend.compare(str(path), ["signstep", "gd"], **{**SMALL, "jobs": 2, "budget": 40})
+    assert {row.label for row in found.rows} == {"SignStep", "GD"}
+    assert all(row.misses == 0 for row in found.rows)
+    finals = [r.test for r in found.runs if r.entry == 0 and r.phase == "final"]
+    assert max(finals) <= 2 * 0.1**2  # sign steps of the better rate end within one step of the minimum
+
+
+def test_any_executor_will_do():
+    """Threads instead of processes, as a stand-in for a cluster: the same table, and the executor is left running."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        found = descend.compare(line(), ["gd", "adam"], **SMALL, executor=pool)
+        assert pool.submit(int, "1").result() == 1
+    assert found.rows == descend.compare(line(), ["gd", "adam"], **SMALL).rows
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_table():
+    """Two worker processes of a real cluster on this machine."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        warnings.catch_warnings(action="ignore"),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        found = descend.compare(line(), ["gd", "adam"], **SMALL, executor=client.get_executor())
+    assert found.rows == descend.compare(line(), ["gd", "adam"], **SMALL).rows
+
+
+def test_a_problem_file_travels_with_its_neighbours(tmp_path):
+    """What the file imports from its own folder is found in worker processes too."""
+    (tmp_path / "neighbour_to_import.py").write_text("def loss(w):\n    return float(w @ w)\n")
+    path = tmp_path / "with_neighbour.py"
+    path.write_text(
+        "import descend, neighbour_to_import\n"
+        "problem = descend.Problem(lambda rng: rng.normal(size=2), neighbour_to_import.loss, lambda w: 2 * w)\n"
+    )
+    found = descend.compare(str(path), ["gd"], **{**SMALL, "jobs": 2})
+    assert found.rows[0].misses == 0
 
 
 def test_a_torch_problem_can_be_compared():

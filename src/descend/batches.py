@@ -24,7 +24,7 @@ class Batches:
 
     >>> batches = Batches(size=5, batch_size=2, seed=0)
     >>> [batches.rows(step).tolist() for step in range(3)]
-    [[3, 1], [4, 2], [0]]
+    [[2, 4], [3, 0], [1]]
     """
 
     def __init__(self, size: int, batch_size: BatchSize, seed: int) -> None:

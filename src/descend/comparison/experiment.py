@@ -7,15 +7,17 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 from descend.batches import BatchSize
 from descend.comparison.outcome import Comparison, listed
 from descend.comparison.plan import Plan, Task, make_plan, versions
-from descend.comparison.runs import Run, checked_jobs, cores, execute
+from descend.comparison.runs import Run
 from descend.comparison.statistics import CONFIDENCE, Row, choose, rows, sensitivity
 from descend.comparison.store import Store
+from descend.comparison.workers import checked_jobs, cores, execute
 from descend.containers import Memory
 from descend.errors import ComparisonError, ObjectiveError, OptionError, ProblemError
 from descend.problems import Problem, load
@@ -40,6 +42,7 @@ def compare(
     tuning_seeds: int = 3,
     final_seeds: int = 10,
     jobs: int | None = None,
+    executor: Executor | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
     announce: Callable[[str], Any] | None = None,
@@ -70,6 +73,9 @@ def compare(
         How many seeds each learning rate is tried from (3), and how many fresh ones judge the winner (10).
     jobs
         Processes to use. Default: as many as there are cores.
+    executor
+        Make the runs through this `concurrent.futures.Executor` instead, such as a Dask cluster's
+        ``client.get_executor()``. It is left running.
     out
         A folder for ``report.html``, ``comparison.json`` and ``runs.sqlite``. A comparison of a named problem that
         was stopped goes on from there. Default: nothing is written.
@@ -116,14 +122,14 @@ def compare(
         if fresh:
             store.clear()
         reused = len(store)
-        runs = _make(problem, plan, list(plan.tuning()), jobs, store, "tuning", progress)
+        runs = _make(problem, plan, list(plan.tuning()), jobs, executor, store, "tuning", progress)
         chosen = choose(plan, runs)
         if all(rate is None for rate in chosen):
             raise ComparisonError(
                 f"every run failed on {problem.name}; the first one: {runs[0].message} Mend the problem, or widen "
                 "learning_rates downwards"
             )
-        runs += _make(problem, plan, list(plan.finals(chosen)), jobs, store, "final", progress)
+        runs += _make(problem, plan, list(plan.finals(chosen)), jobs, executor, store, "final", progress)
     table = rows(plan, runs, chosen)
     comparison = Comparison(
         plan=plan,
@@ -156,7 +162,9 @@ def _folder(out: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OptionError(f"out={str(out)!r} cannot be written ({error.strerror}); choose another folder") from None
+        raise OptionError(
+            f"out={str(out)!r} cannot be written ({error.strerror or error}); choose another folder"
+        ) from None
     return out
 
 
@@ -175,7 +183,14 @@ def _try_out(problem: Problem, plan: Plan) -> None:
 
 
 def _make(
-    problem: Problem, plan: Plan, tasks: list[Task], jobs: int, store: Store, phase: str, progress: Progress | None
+    problem: Problem,
+    plan: Plan,
+    tasks: list[Task],
+    jobs: int,
+    executor: Executor | None,
+    store: Store,
+    phase: str,
+    progress: Progress | None,
 ) -> list[Run]:
     """The runs of `tasks`, in their order: from the store where they are finished, else made now."""
     missing = [t for t in tasks if store.get(t) is None]
@@ -193,7 +208,7 @@ def _make(
 
     tell()
 
-    execute(problem, plan, missing, jobs, done)
+    execute(problem, plan, missing, done, jobs, executor)
     return [run for run in map(store.get, tasks) if run is not None]
 
 
@@ -231,6 +246,6 @@ def _write(comparison: Comparison, folder: Path) -> None:
         (folder / TABLE).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ComparisonError(
-            f"the report cannot be written to {str(folder)!r} ({error.strerror}); the runs are kept in {STORE}: run "
-            "the same command again once there is room"
+            f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); the runs are kept in {STORE}: "
+            "run the same command again once there is room"
         ) from error

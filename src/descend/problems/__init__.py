@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from descend.problems.functions import beale, booth, himmelblau, quadratic, rosenbrock, saddle
 from descend.problems.problem import Problem, Shape, Split, Start, shape
 from descend.problems.real import breast_cancer, diabetes, digits, digits_softmax
-from descend.problems.registry import BUILT_IN, describe, load
+from descend.problems.registry import BUILT_IN, FILE_MODULE, describe, load
 
 if TYPE_CHECKING:
     from descend.problems.torch_problem import TorchProblem
 
 __all__ = [
     "BUILT_IN",
+    "FILE_MODULE",
     "Problem",
     "Shape",
     "Split",

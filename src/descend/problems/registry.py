@@ -12,7 +12,7 @@ from typing import Any
 from descend.errors import ProblemError, did_you_mean
 from descend.problems.problem import Problem
 
-__all__ = ["BUILT_IN", "describe", "load"]
+__all__ = ["BUILT_IN", "FILE_MODULE", "describe", "load"]
 
 BUILT_IN = {
     "digits": "real:digits",
@@ -27,6 +27,10 @@ BUILT_IN = {
     "saddle": "functions:saddle",
 }
 """Name → where the function that makes the problem stands; loaded when it is asked for."""
+
+
+FILE_MODULE = "descend_problem_"
+"""How the modules that problem files become are called, before the file's name."""
 
 
 def load(spec: str) -> Problem:
@@ -80,12 +84,14 @@ def _from_file(path: Path) -> Problem:
         raise ProblemError(
             f"problem file {str(path)!r} {what}: give the path of a Python file that defines problem = …"
         )
-    spec = importlib.util.spec_from_file_location(f"descend_problem_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{FILE_MODULE}{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ProblemError(f"problem file {str(path)!r} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle look a module up by its name
-    sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` does: its neighbours can be imported
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:  # as with `python file.py`, its neighbours can be imported, then and later
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
@@ -93,8 +99,6 @@ def _from_file(path: Path) -> Problem:
             raise
         where = _line(error, path)
         raise ProblemError(f"problem file {str(path)!r} failed{where}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
     if not hasattr(module, "problem"):
         raise ProblemError(f"problem file {str(path)!r} defines no 'problem': add problem = descend.Problem(…)")
     found = module.problem
