@@ -570,3 +570,13 @@ def test_bad_torch_problems_are_refused():
         torch_problem(lambda: 3).begin(0)
     with pytest.raises(ProblemError, match="needs data"):
         descend.TorchProblem(lambda: net, torch.nn.functional.mse_loss)
+
+
+def test_data_frames_and_sparse_matrices_are_data():
+    """A pandas frame is taken as its values, a SciPy sparse matrix as it is; both select rows, not columns."""
+    pandas, sparse = pytest.importorskip("pandas"), pytest.importorskip("scipy.sparse")
+    expected = descend.fit(line(), descend.GD(lr=0.05), epochs=2, batch_size=8).x
+    frame = line(data=(pandas.DataFrame(X, columns=list("abc")), pandas.Series(Y)))
+    assert descend.fit(frame, descend.GD(lr=0.05), epochs=2, batch_size=8).x.tolist() == expected.tolist()
+    matrix = line(data=(sparse.csr_array(X), Y), jac=lambda w, X, y: 2 * (X.T @ (X @ w - y)) / len(y))
+    assert np.allclose(descend.fit(matrix, descend.GD(lr=0.05), epochs=2, batch_size=8).x, expected)

@@ -218,14 +218,13 @@ def problems(
         return
     found = known.load(name)
     settings = known.describe(name.partition(":")[0])[1] if name.partition(":")[0] in known.BUILT_IN else {}
-    shape = known.shape(found)
     facts = {
         "name": found.name,
         "summary": found.summary,
         "metric": found.metric_name,
         "higher_is_better": found.higher_is_better,
         "optimum": found.optimum,
-        "examples": dataclasses.asdict(shape),
+        "examples": found.examples,
         "settings": settings,
     }
     if as_json:
@@ -233,8 +232,8 @@ def problems(
         return
     better = "higher" if found.higher_is_better else "lower"
     lines = [f"{found.name}: {found.summary}", f"metric: {found.metric_name} ({better} is better)"]
-    if shape.train:
-        lines.append(f"examples: {shape.train} train, {shape.validation} validation, {shape.test} test")
+    if found.size:
+        lines.append("examples: " + ", ".join(f"{count} {role}" for role, count in found.examples.items()))
     if found.optimum is not None:
         lines.append(f"lowest training loss: {found.optimum:.6g}")
     if settings:

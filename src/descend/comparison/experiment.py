@@ -138,10 +138,7 @@ def compare(
         runs=tuple(runs),
         notes=tuple(_notes(plan, table)),
         summary=problem.summary,
-        shape={
-            role: 0 if part is None else len(part[0])
-            for role, part in (("train", problem.train), ("validation", problem.validation), ("test", problem.test))
-        },
+        shape=problem.examples,
         optimum=problem.optimum,
         seconds=time.perf_counter() - began,
         jobs=jobs,
@@ -246,6 +243,6 @@ def _write(comparison: Comparison, folder: Path) -> None:
         (folder / TABLE).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ComparisonError(
-            f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); the runs are kept in {STORE}: "
-            "run the same command again once there is room"
+            f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); the runs are kept in "
+            f"{STORE}: run the same command again once there is room"
         ) from error

@@ -15,7 +15,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import descend
 from descend.batches import Batches, BatchSize
 from descend.errors import OptionError, ProblemError
 from descend.problems import Problem
@@ -241,7 +240,7 @@ def _rates(rates: Sequence[float] | None) -> tuple[float, ...]:
 
 def _fingerprint(source: Path | str | None, entries: Iterable[Entry]) -> str:
     """Hash the code that decides the outcome; what cannot be read never matches again."""
-    package = sorted(Path(descend.__file__).parent.rglob("*.py"))
+    package = sorted(Path(__file__).parents[1].rglob("*.py"))
     files = [*package, source] if isinstance(source, Path) else package
     rules = {type(e.rule) for e in entries if not type(e.rule).__module__.startswith("descend.")}
     parts = [

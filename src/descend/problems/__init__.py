@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from descend.problems.functions import beale, booth, himmelblau, quadratic, rosenbrock, saddle
-from descend.problems.problem import Problem, Shape, Split, Start, shape
+from descend.problems.problem import Problem, Split, Start
 from descend.problems.real import breast_cancer, diabetes, digits, digits_softmax
 from descend.problems.registry import BUILT_IN, FILE_MODULE, describe, load
 
@@ -23,7 +23,6 @@ __all__ = [
     "BUILT_IN",
     "FILE_MODULE",
     "Problem",
-    "Shape",
     "Split",
     "Start",
     "TorchProblem",
@@ -39,7 +38,6 @@ __all__ = [
     "quadratic",
     "rosenbrock",
     "saddle",
-    "shape",
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,9 +118,17 @@ class Problem:
         )
 
     @property
+    def examples(self) -> dict[str, int]:
+        """How many examples there are in ``train``, ``validation`` and ``test``; 0 where there are none."""
+        return {
+            role: 0 if part is None else int(part[0].shape[0])
+            for role, part in zip(SPLITS, (self.train, self.validation, self.test), strict=True)
+        }
+
+    @property
     def size(self) -> int | None:
         """How many training examples there are; None for a problem without data."""
-        return None if self.train is None else len(self.train[0])
+        return self.examples["train"] or None
 
     def begin(self, seed: int) -> Start:
         """The parameters and functions of one descent that starts from `seed`."""
@@ -186,28 +193,14 @@ class Start:
         """Put a snapshot back."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    """The lengths of a problem's splits, for lists and reports."""
-
-    train: int
-    validation: int
-    test: int
-
-
-def shape(problem: Problem) -> Shape:
-    """The lengths of a problem's splits; zero where there is none."""
-    return Shape(*(0 if part is None else len(part[0]) for part in (problem.train, problem.validation, problem.test)))
-
-
 def _checked(part: Sequence[Any], what: str) -> Split:
     """A split as a tuple of arrays of equal length; raises `ProblemError`."""
     if not isinstance(part, (tuple, list)):
         part = (part,)
-    arrays = tuple(p if hasattr(p, "shape") else np.asarray(p) for p in part)
+    arrays = tuple(p if _has_rows(p) else np.asarray(p) for p in part)
     if any(len(a.shape) == 0 for a in arrays) or not arrays:
         raise ProblemError(f"{what} data must be arrays with one row an example, such as (X, y)")
-    lengths = [len(a) for a in arrays]
+    lengths = [a.shape[0] for a in arrays]
     if len(set(lengths)) > 1:
         raise ProblemError(
             f"{what} data have different lengths: {', '.join(map(str, lengths))}; each example needs a row in all"
@@ -217,11 +210,16 @@ def _checked(part: Sequence[Any], what: str) -> Split:
     return arrays
 
 
+def _has_rows(part: Any) -> bool:
+    """Whether ``part[rows]`` selects rows already: arrays, tensors, sparse matrices; not a data frame."""
+    return hasattr(part, "shape") and type(part).__module__.partition(".")[0] in ("numpy", "torch", "jax", "scipy")
+
+
 def _split(data: Sequence[Any], shares: Sequence[float], name: str) -> tuple[Split, Split | None, Split | None]:
     whole = _checked(data, f"{name}: data")
     if len(shares) != 3 or any(not 0 <= s <= 1 for s in shares) or abs(sum(shares) - 1) > 1e-9 or shares[0] == 0:
         raise ProblemError(f"{name}: split={tuple(shares)!r} must be three shares (train > 0) that sum to 1")
-    n = len(whole[0])
+    n = whole[0].shape[0]
     order = np.random.default_rng(0).permutation(n)
     first, second = round(n * shares[0]), round(n * (shares[0] + shares[1]))
     if first == 0:
