@@ -37,7 +37,7 @@ class Memory:
         if not leaves:
             raise ParameterError(f"{what}={tree!r} holds no parameter: give at least one number")
         self._kinds = [_kind(leaf) for leaf in leaves]
-        self._floats = [type(leaf) is float for leaf in leaves]
+        self._types = [type(leaf) for leaf in leaves]
         self.kind: Kind = next((k for k in self._kinds if k != "numpy"), "numpy")
         arrays = [_as_array(leaf, name) for leaf, name in zip(leaves, self.names, strict=True)]
         self.shapes = [a.shape for a in arrays]
@@ -91,8 +91,8 @@ class Memory:
         leaves = self.leaves if vectors is None else self.views(vectors)
         return self.spec.unflatten(
             [
-                float(leaf) if plain else _as_leaf(leaf, own, True)
-                for leaf, own, plain in zip(leaves, self._kinds, self._floats, strict=True)
+                float(leaf) if was is float else leaf.copy() if was is np.ndarray else _as_leaf(leaf, own, True)
+                for leaf, own, was in zip(leaves, self._kinds, self._types, strict=True)
             ]
         )
 

@@ -137,7 +137,7 @@ class OneCycle(_Checked):
 
     def __call__(self, step: int) -> float:
         start = self.peak / self.start_div
-        top, end = max(self.rise * self.steps - 1.0, 0.0), self.steps - 1.0
+        top, end = self.rise * self.steps - 1.0, self.steps - 1.0
         if step < top:
             return _cosine(start, self.peak, step / top)
         return _cosine(self.peak, start / self.final_div, (step - top) / (end - top) if end > top else 0.0)

@@ -122,16 +122,16 @@ def _table(comparison: Comparison) -> Any:
     from rich.table import Table
 
     plan = comparison.plan
-    what = f"{'test ' if comparison.shape['test'] else ''}{plan.metric}"
+    what = f"test\n{plan.metric}" if comparison.shape["test"] else plan.metric
     view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     view.add_column("technique", overflow="fold")
     if comparison.shape["train"]:
         view.add_column("batch", justify="right")
-    view.add_column("lr", justify="right")
-    view.add_column(what, justify="right")
+    view.add_column("lr", justify="right", no_wrap=True)
+    view.add_column(what, justify="right", no_wrap=True)
     view.add_column("95 % interval", justify="left", no_wrap=True)
-    view.add_column("missed", justify="right")
-    view.add_column("beside the best", overflow="fold")
+    view.add_column("miss", justify="right")
+    view.add_column("beside the best", no_wrap=True)
     for row in comparison.rows:
         cells = [row.label]
         if comparison.shape["train"]:

@@ -52,12 +52,15 @@ class Reference:
         self.steps = 0
 
     def step(self, grads: Sequence[Array]) -> None:
-        """One step of every parameter along its gradient, in place."""
-        self.steps += 1
-        row = self.rule.row(self.steps)
-        for p, g, state in zip(self.params, grads, self.state, strict=True):
+        """One step of every parameter along its gradient, in place; all of them or, on a bad gradient, none."""
+        if len(grads) != len(self.params):
+            raise ParameterError(f"{len(grads)} gradients for {len(self.params)} parameters: give one for each")
+        for p, g in zip(self.params, grads, strict=True):
             if p.shape != g.shape:
                 raise ParameterError(f"a gradient of shape {g.shape} for a parameter of shape {p.shape}")
+        row = self.rule.row(self.steps + 1)
+        self.steps += 1
+        for p, g, state in zip(self.params, grads, self.state, strict=True):
             self._update(p, g, [state.get(name) for name in self.rule.state], row)
 
     def _update(self, p: Array, g: Array, state: list[Array | None], row: Any) -> None:

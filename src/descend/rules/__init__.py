@@ -15,7 +15,7 @@ from descend.errors import RuleError, did_you_mean
 from descend.rules import maths
 from descend.rules.adagrad import Adagrad
 from descend.rules.adam import Adam, AdamW
-from descend.rules.base import Range, Rule, hyper, registry, step
+from descend.rules.base import Range, Rule, hyper, registry, spelling, step
 from descend.rules.describe import Description, Hyperparameter, describe
 from descend.rules.rmsprop import RMSprop
 from descend.rules.sgd import GD, SGD, Momentum, Nesterov
@@ -50,7 +50,7 @@ def all() -> Mapping[str, type[Rule]]:
 
 def get(name: str) -> type[Rule]:
     """The rule class of that name, in any spelling of case, ``-`` and ``_``; raises `RuleError` for an unknown one."""
-    found = registry().get(name.lower().replace("-", "").replace("_", "").strip())
+    found = registry().get(spelling(name))
     if found is None:
         raise RuleError(f"unknown rule {name!r}: {did_you_mean(name, registry())}")
     return found

@@ -27,9 +27,11 @@ from collections import namedtuple
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
+import numpy as np
+
 from descend.errors import RuleError
 
-__all__ = ["Range", "Rule", "allowed_range", "hyper", "registry", "step"]
+__all__ = ["Range", "Rule", "allowed_range", "hyper", "registry", "spelling", "step"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,17 +124,17 @@ class Rule(_Declared):
     state_if: ClassVar[Mapping[str, str]] = {}
     """State kept only when a hyperparameter (flag, or non-zero number) asks for it: state name → hyperparameter."""
     name: ClassVar[str] = ""
-    """The registry's name of the rule: the class name in lower case."""
+    """The registry's name of the rule: the class name in lower case, without underscores."""
 
     def __init_subclass__(cls, *, register: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__doc__" not in cls.__dict__ or cls.__doc__ is None:
-            cls.__doc__ = ""
+        doc = cls.__dict__.get("__doc__") or ""
         update = cls.__dict__.get("update")
         if inspect.isfunction(update):
             cls.update = staticmethod(update)  # type: ignore[method-assign]
         dataclasses.dataclass(frozen=True)(cls)
-        cls.name = cls.__name__.lower()
+        cls.__doc__ = doc  # dataclass writes the signature into an empty one
+        cls.name = spelling(cls.__name__)
         cls.state = _state_names(cls)
         if register:
             _enter(cls)
@@ -173,8 +175,16 @@ class Rule(_Declared):
         names: tuple[str, ...] = self._scheduled  # type: ignore[attr-defined]
         if not names:
             return self
-        # A schedule takes the number of steps done before, as torch's schedulers count.
-        return dataclasses.replace(self, **{n: _evaluate(getattr(self, n), t - 1) for n in names})
+        # Each number is checked against its range; what a rule asks of several together was checked when it was made,
+        # and a schedule may pass through what that refuses (momentum 0 with nesterov).
+        rule = object.__new__(type(self))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in names:  # a schedule takes the number of steps done before, as torch's schedulers count
+                value, _ = _checked(self, field, _evaluate(value, t - 1))
+            object.__setattr__(rule, field.name, value)
+        object.__setattr__(rule, "_scheduled", ())
+        return rule
 
     def row(self, t: int) -> Any:
         """The scalars of step `t` (from 1) as a named tuple: numbers as floats, flags as bools."""
@@ -238,6 +248,9 @@ def _state_names(cls: type[Rule]) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=512)
 def _row_type(names: tuple[str, ...]) -> Any:
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise RuleError(f"scalars() returns {', '.join(twice)}, which a hyperparameter is called already: rename it")
     return namedtuple("Scalars", names)
 
 
@@ -251,7 +264,7 @@ def _checked(rule: Rule, field: dataclasses.Field[Any], value: Any) -> tuple[Any
     """The value as float, bool or tuple of floats, and whether a schedule is in it; raises `RuleError`."""
     default = field.default
     if isinstance(default, bool):
-        if not isinstance(value, (bool, numbers.Integral)) or value not in (0, 1):
+        if not isinstance(value, (bool, np.bool_, numbers.Integral)) or value not in (0, 1):
             raise _complaint(rule, field.name, field.name, value, "be True or False", default)
         return bool(value), False
     allowed = allowed_range(field)
@@ -272,9 +285,13 @@ def _number(rule: Rule, field: str, label: str, value: Any, allowed: Range, defa
         return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise _complaint(rule, field, label, whole, "be a number or a schedule", default)
-    if float(value) not in allowed:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if number not in allowed:
         raise _complaint(rule, field, label, whole, _must(allowed), default)
-    return float(value)
+    return number
 
 
 def _must(allowed: Range) -> str:
@@ -291,6 +308,11 @@ def _complaint(rule: Rule, field: str, label: str, value: Any, must: str, defaul
 _REGISTRY: dict[str, type[Rule]] = {}
 
 
+def spelling(name: str) -> str:
+    """A rule's name as the registry spells it, from any spelling of case, ``-`` and ``_``."""
+    return name.strip().lower().replace("-", "").replace("_", "")
+
+
 def _enter(cls: type[Rule]) -> None:
     known = _REGISTRY.get(cls.name)
     # The same class defined again (a notebook cell run twice, a worker that unpickles it) replaces itself.
@@ -303,5 +325,5 @@ def _enter(cls: type[Rule]) -> None:
 
 
 def registry() -> Mapping[str, type[Rule]]:
-    """Name → class of every rule known now."""
-    return _REGISTRY
+    """Name → class of every rule known now. A class without a formula, a common base, is none."""
+    return {name: rule for name, rule in _REGISTRY.items() if rule.update is not Rule.update}

@@ -36,8 +36,11 @@ def absolute(x: Any) -> Any:
 
 
 def sign(x: Any) -> Any:
-    """−1, 0 or 1 by the sign of x, elementwise."""
-    return _library(x).sign(x)
+    """−1, 0 or 1 by the sign of x, elementwise; NaN where x is NaN."""
+    library = _library(x)
+    if library.__name__ == "torch":  # whose own sign of NaN is 0: a NaN gradient must not pass for none
+        return library.where(library.isnan(x), x, library.sign(x))
+    return library.sign(x)
 
 
 def maximum(x: Any, y: Any) -> Any:

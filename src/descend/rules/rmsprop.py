@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from descend.rules.base import Rule, hyper
-from descend.rules.maths import sqrt
+from descend.rules.maths import maximum, sqrt
 
 __all__ = ["RMSprop"]
 
@@ -60,7 +60,8 @@ class RMSprop(Rule):
         variance = square_avg
         if grad_avg is not None:
             grad_avg = s.alpha * grad_avg + s.one_minus_alpha * g
-            variance = square_avg - grad_avg * grad_avg
+            # With a steady gradient the two agree to the last digit, and rounding may leave less than zero.
+            variance = maximum(square_avg - grad_avg * grad_avg, 0.0 * square_avg)
         direction = g / (sqrt(variance) + s.eps)
         if momentum_buffer is not None:
             momentum_buffer = s.momentum * momentum_buffer + direction

@@ -1,0 +1,284 @@
+"""One formula, five worlds: `descend.rules.step` runs unchanged on NumPy, floats, PyTorch, under JAX's jit and Numba's.
+
+Numba is given its versions of `descend.rules.maths` here, as an engine would do it.
+"""
+
+import ast
+import collections
+import functools
+import inspect
+import math
+import pathlib
+
+import jax
+import numba
+import numba.extending
+import numpy as np
+import pytest
+import torch
+from tests import naive
+
+import descend
+from descend.rules import maths, step
+
+STEPS = 5
+SHIPPED = naive.shipped()
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+
+
+# ---- what runs the rule -----------------------------------------------------------------------------------------
+
+
+def run(rule, convert, stepper):
+    """The numbers after each of five steps, of shape (steps, numbers), of a stepper over converted arrays."""
+    start, grads = naive.gradients(STEPS)
+    cls = type(rule)
+    p = convert(start)
+    state = tuple(convert(np.full(7, rule.initial(n))) if n in rule.kept_state() else None for n in cls.state)
+    path = []
+    for t, g in enumerate(grads, start=1):
+        p, *state = stepper(p, convert(g), tuple(state), rule.row(t))
+        path.append([float(v) for v in p])
+    return np.array(path)
+
+
+def on_arrays(convert):
+    """How to run a rule on the arrays that `convert` makes."""
+    return lambda rule: run(rule, convert, lambda p, g, state, s: step(type(rule), p, g, state, s))
+
+
+run_numpy, run_torch = on_arrays(np.array), on_arrays(torch.tensor)
+
+
+def run_floats(rule):
+    """The rule on Python's floats, one number at a time."""
+
+    def stepper(p, g, state, s):
+        each = [tuple(None if b is None else b[i] for b in state) for i in range(len(p))]
+        columns = [step(type(rule), p[i], g[i], each[i], s) for i in range(len(p))]
+        return tuple(None if row[0] is None else [float(v) for v in row] for row in zip(*columns, strict=True))
+
+    return run(rule, np.ndarray.tolist, stepper)
+
+
+def cases(rule):
+    """Every set of flags by its label. Decoupling a decay of zero is no other way through the formula: left out."""
+    chosen = {label: c for label, c in naive.settings(rule) if c["weight_decay"] or not c["decoupled_weight_decay"]}
+    return {label: rule(**c) for label, c in chosen.items()}
+
+
+def disagreements(paths):
+    """Which rules' paths differ from NumPy's by more than 1e-12, and by how much; `paths` is rule → path by label."""
+    far = {label: naive.distance(path, run_numpy(rule)) for label, (rule, path) in paths.items()}
+    return {label: distance for label, distance in far.items() if not distance < 1e-12}
+
+
+def split(row):
+    """A row of scalars as flags, which are constants under a compiler, and numbers, which are arguments."""
+    flags = {k: v for k, v in row._asdict().items() if isinstance(v, bool)}
+    return flags, {k: v for k, v in row._asdict().items() if k not in flags}
+
+
+@functools.cache
+def jitted(update, row_type, flags):
+    """A step of several rules with one formula, compiled together by jax.jit: flags constant, numbers traced.
+
+    Rules that share a formula share what is compiled. Returned with a list that each compilation makes longer.
+    """
+    traces = []
+    rule = collections.namedtuple("Has", "update")(update)  # the one attribute of a class that `step` asks for
+
+    def stepper(ps, g, states, numbers):
+        traces.append(numbers)
+        rows = [row_type(**dict(f), **n) for f, n in zip(flags, numbers, strict=True)]
+        return [step(rule, p, g, state, s) for p, state, s in zip(ps, states, rows, strict=True)]
+
+    return jax.jit(stepper), traces
+
+
+def jit(rules):
+    """One step of each of some rules of one class, as one compiled function, and the list of its compilations."""
+    rows = [rule.row(1) for rule in rules]
+    return jitted(type(rules[0]).update, type(rows[0]), tuple(tuple(split(row)[0].items()) for row in rows))
+
+
+@functools.cache
+def teach_numba():
+    """Numba's versions of the functions that a rule may call: for numbers, as its loops hold them."""
+    # Numba wants a function of Python's, such as a lambda: PLW0108's advice does not hold.
+    numba.extending.overload(maths.sqrt)(lambda x: lambda x: math.sqrt(x))  # noqa: PLW0108
+    numba.extending.overload(maths.absolute)(lambda x: lambda x: abs(x))  # noqa: PLW0108
+    numba.extending.overload(maths.sign)(lambda x: lambda x: np.sign(x))  # noqa: PLW0108
+    numba.extending.overload(maths.maximum)(lambda x, y: lambda x, y: x if x > y or math.isnan(x) else y)
+    numba.extending.overload(maths.minimum)(lambda x, y: lambda x, y: x if x < y or math.isnan(x) else y)
+    numba.extending.overload(maths.where)(lambda condition, x, y: lambda condition, x, y: x if condition else y)
+    return numba.njit(step)
+
+
+LOOP = """
+def loop(p, g, state, s):
+    s = Row({row})
+    for i in range(p.size):
+        out = step(rule, p[i], g[i], ({before}), s)
+        p[i] = out[0]
+        {after}
+"""
+
+
+@functools.cache
+def compiled(update, names, kept, row_type, flags):
+    """A loop of single numbers around `step`, compiled; absent state is None, `flags` are constants in its source."""
+    constants = dict(flags)
+    source = LOOP.format(
+        row=", ".join(str(constants.get(name, f"s.{name}")) for name in row_type._fields),
+        before="".join(f"state[{kept.index(n)}][i], " if n in kept else "None, " for n in names),
+        after="; ".join(f"state[{kept.index(n)}][i] = out[{names.index(n) + 1}]" for n in kept),
+    )
+    # Numba cannot take a class.
+    has_update = collections.namedtuple("Has", "update")(numba.njit(update))
+    scope = {"step": teach_numba(), "rule": has_update, "Row": row_type}
+    exec(source, scope)
+    return numba.njit(scope["loop"])
+
+
+def run_numba(rule, constants=False):
+    """The rule under numba.njit on single numbers, with flags as arguments or as constants."""
+    cls, kept = type(rule), rule.kept_state()
+
+    def stepper(p, g, state, s):
+        flags = tuple(split(s)[0].items()) if constants else ()
+        loop = compiled(cls.update, cls.state, kept, type(s), flags)
+        p, state = p.copy(), [None if b is None else b.copy() for b in state]
+        loop(p, g, tuple(b for b in state if b is not None), s)
+        return p, *state
+
+    return run(rule, np.array, stepper)
+
+
+# ---- agreement --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+@pytest.mark.parametrize("runner", [run_torch, run_floats], ids=["torch", "floats"])
+def test_eager_worlds_agree_with_numpy(rule, runner):
+    """The formula on float64 tensors, and on Python's floats, gives NumPy's numbers, whatever the flags."""
+    assert disagreements({label: (one, runner(one)) for label, one in cases(rule).items()}) == {}
+
+
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+def test_jax_jit_agrees_with_numpy(rule):
+    """The formula under jax.jit, with any flags as constants and all numbers traced, gives NumPy's numbers."""
+    ones = list(cases(rule).values())
+    start, grads = naive.gradients(STEPS)
+    with enable_x64():
+        stepper, _ = jit(ones)
+        ps = [jax.numpy.asarray(start)] * len(ones)
+        states = [
+            [jax.numpy.full(7, one.initial(n)) if n in one.kept_state() else None for n in rule.state] for one in ones
+        ]
+        paths = []
+        for t, g in enumerate(grads, start=1):
+            out = stepper(ps, g, states, [split(one.row(t))[1] for one in ones])
+            ps, states = [new[0] for new in out], [list(new[1:]) for new in out]
+            paths.append(np.array(ps))
+        assert {p.dtype for p in ps} == {np.dtype(np.float64)}
+    by_rule = zip(ones, np.stack(paths, axis=1), strict=True)
+    assert disagreements(dict(zip(cases(rule), by_rule, strict=True))) == {}
+
+
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+def test_numba_agrees_with_numpy(rule):
+    """The formula in a compiled loop over single numbers, with the row of scalars as it is, gives NumPy's numbers."""
+    assert disagreements({label: (one, run_numba(one)) for label, one in cases(rule).items()}) == {}
+
+
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+def test_numba_with_constant_flags_agrees_with_numpy(rule):
+    """With all flags that go together written into the compiled loop as constants, the formula is the same."""
+    label, one = list(cases(rule).items())[-1]
+    assert disagreements({label: (one, run_numba(one, constants=True))}) == {}
+
+
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+def test_a_new_learning_rate_recompiles_nothing(rule):
+    """Numbers are arguments under jit: another step with another learning rate is not traced again."""
+    stepper, traces = jit([rule()])
+    before = len(traces)
+    state = [np.ones(3) if n in rule().kept_state() else None for n in rule.state]
+    moved = []
+    for t, lr in enumerate((0.1, 0.2, 0.3), start=1):
+        p, *_ = stepper([np.ones(3)], np.ones(3), [state], [split(rule(lr=lr).row(t))[1]])[0]
+        moved.append(float(p[0]))
+    assert len(set(moved)) == 3
+    assert len(traces) <= before + 1
+
+
+# ---- the functions of maths -------------------------------------------------------------------------------------
+
+EDGES = [0.0, -0.0, 1.5, -2.0, math.inf, -math.inf, math.nan]
+PAIRS = np.array([(x, y) for x in EDGES for y in EDGES]).T.copy()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda x, y: maths.sqrt(maths.absolute(x)), id="sqrt"),
+        pytest.param(lambda x, y: maths.absolute(x), id="absolute"),
+        pytest.param(lambda x, y: maths.sign(x), id="sign"),
+        pytest.param(maths.maximum, id="maximum"),
+        pytest.param(maths.minimum, id="minimum"),
+        pytest.param(lambda x, y: maths.where(x > y, x, y), id="where"),
+    ],
+)
+def test_maths_is_the_same_everywhere(call):
+    """Each function agrees on all libraries at zeros, infinities and NaN, and answers in the operand's kind."""
+    x, y = PAIRS
+    expected = call(x, y)
+    assert isinstance(expected, np.ndarray)
+    by_torch = call(torch.tensor(x), torch.tensor(y))
+    assert isinstance(by_torch, torch.Tensor)
+    with enable_x64():
+        by_jax = call(jax.numpy.asarray(x), jax.numpy.asarray(y))
+        assert isinstance(by_jax, jax.Array)
+        by_jit = jax.jit(call)(x, y)
+    numbers = [float(call(a, b)) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+    for found in (by_torch.numpy(), np.asarray(by_jax), np.asarray(by_jit), numbers):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_nan_wins_in_maximum_and_minimum():
+    """A NaN on either side is not hidden by the larger or smaller number."""
+    for pair in ((math.nan, 1.0), (1.0, math.nan)):
+        x, y = (np.array([v]) for v in pair)
+        assert np.isnan(maths.maximum(x, y)).all()
+        assert np.isnan(maths.minimum(x, y)).all()
+
+
+# ---- what keeps it so -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+def test_update_calls_nothing_but_maths(rule):
+    """A formula uses `+ - * /` and the functions of `maths`: nothing that belongs to one of the libraries."""
+    used = inspect.getclosurevars(inspect.unwrap(rule.update))
+    assert set(used.globals.values()) <= {getattr(maths, name) for name in maths.__all__}
+    assert used.builtins == used.nonlocals == {}
+
+
+@pytest.mark.parametrize("path", sorted(pathlib.Path(descend.rules.__file__).parent.glob("*.py")), ids=lambda p: p.stem)
+def test_rules_import_nothing_of_descend_but_errors(path):
+    """What a step is knows nothing of who runs it: of descend, rules import only each other and the errors."""
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "absolute imports can be judged by their names"
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    foreign = {
+        name
+        for name in imported
+        if name.partition(".")[0] == "descend" and not name.startswith(("descend.rules.", "descend.errors."))
+    }
+    assert foreign == set()
+    assert {name.partition(".")[0] for name in imported}.isdisjoint({"torch", "jax", "numba"})
