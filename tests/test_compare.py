@@ -272,6 +272,17 @@ def run_of(entry, rate, seed, phase, value, loss=0.0):
     )  # fmt: skip
 
 
+def test_misses_against_figures_are_a_difference():
+    """A rule that misses half its runs beside one that misses none: never an interval of zero."""
+    plan = plan_of(higher=False, finals=10)
+    runs = [run_of(0, 0.1, s, "final", 1.0 + 0.01 * i) for i, s in enumerate(plan.final_seeds)]
+    runs += [run_of(1, 0.1, s, "final", None if i < 5 else 0.5) for i, s in enumerate(plan.final_seeds)]
+    worse = rows(plan, runs, [0.1, 0.1])[1]
+    assert (worse.label, worse.misses) == ("e1", 5)
+    assert worse.difference.low == pytest.approx(-0.58)  # the second smallest of ten
+    assert math.isinf(worse.difference.high)
+
+
 def test_choosing_prefers_the_median_then_the_loss_then_the_smaller_rate():
     """Two misses of three make a median miss; ties in accuracy go to the lower validation loss."""
     plan = plan_of(entries=1, rates=(0.1, 0.3, 1.0))
@@ -505,6 +516,16 @@ def test_a_problem_without_validation_or_test_data_is_refused():
         descend.compare(line(data=None, train=(X, Y)), **SMALL)
     with pytest.raises(ProblemError, match="has no test data"):
         descend.compare(line(data=None, train=(X, Y), validation=(X, Y)), **SMALL)
+
+
+@pytest.mark.parametrize("name", descend.problems.BUILT_IN)
+def test_every_built_in_problem_can_be_compared(name):
+    """A small comparison of each: a table whose best entry did not fail."""
+    found = descend.compare(
+        name, ["gd", "adam"], learning_rates=[1e-3, 1e-2], budget=1100, tuning_seeds=1, final_seeds=1, jobs=1
+    )
+    assert found.rows[0].misses == 0
+    assert found.source == name
 
 
 def test_a_broken_problem_says_so_before_any_run():

@@ -133,6 +133,7 @@ def compare(
     table = rows(plan, runs, chosen)
     comparison = Comparison(
         plan=plan,
+        source=None if source is None else str(source),
         rows=tuple(table),
         sensitivity=tuple(sensitivity(plan, runs)),
         runs=tuple(runs),
@@ -172,7 +173,7 @@ def _try_out(problem: Problem, plan: Plan) -> None:
     batch = () if problem.train is None else tuple(part[:1] for part in problem.train)
     try:
         start.objective(memory)(memory.like(), batch)
-        start.measure(memory.tree(copy=False), *batch)
+        start.measure(memory.tree(copy=False), *(problem.validation or ()))
     except ObjectiveError as error:
         raise ProblemError(f"{problem.name}: {error}") from error
     except Exception as error:

@@ -23,10 +23,12 @@ class Comparison:
     """A finished comparison. Printed, it is its table.
 
     `rows` is the table, best first; `runs` every run, tuning and final; `notes` what a reader should know before
-    believing the table; `answer` the outcome in a sentence.
+    believing the table; `answer` the outcome in a sentence. `source` is the name or file that the
+    problem was loaded from, None for one made in Python.
     """
 
     plan: Plan
+    source: str | None
     rows: tuple[Row, ...]
     sensitivity: tuple[Sensitivity, ...]
     runs: tuple[Run, ...]

@@ -37,6 +37,10 @@ FIRST_FINAL_SEED = 1000
 """Final runs start from seeds that no tuning run has seen."""
 
 
+SHOWING = ("cli.py", "plots/", "progress.py", "comparison/outcome.py", "comparison/report.py")
+"""Files that show figures and cannot change them: finished runs outlive a change of these."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One contender: a rule with a batch size, under a label. Its learning rate is what is tuned."""
@@ -240,7 +244,8 @@ def _rates(rates: Sequence[float] | None) -> tuple[float, ...]:
 
 def _fingerprint(source: Path | str | None, entries: Iterable[Entry]) -> str:
     """Hash the code that decides the outcome; what cannot be read never matches again."""
-    package = sorted(Path(__file__).parents[1].rglob("*.py"))
+    root = Path(__file__).parents[1]
+    package = sorted(f for f in root.rglob("*.py") if not f.relative_to(root).as_posix().startswith(SHOWING))
     files = [*package, source] if isinstance(source, Path) else package
     rules = {type(e.rule) for e in entries if not type(e.rule).__module__.startswith("descend.")}
     parts = [

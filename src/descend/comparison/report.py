@@ -1,6 +1,442 @@
-"""The report: one HTML file (stub)."""
+"""The report: one HTML file that needs nothing else, for somebody who did not run the comparison.
+
+`write` turns a `Comparison` into what ``report.html.j2`` shows. Text, tables and the marks in them are in the file; the
+charts are Plotly figures, drawn by the script that the file carries. Everything a user has named is escaped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descend import plots
+from descend.comparison.outcome import number
+from descend.comparison.plan import (
+    EPOCHS,
+    FINAL_SEEDS,
+    LEARNING_RATES,
+    STEPS,
+    TUNING_SEEDS,
+    entries_for,
+)
+from descend.comparison.statistics import CONFIDENCE, Interval, Row
+from descend.errors import DescendError
+from descend.plots import look
+from descend.problems import Problem
+from descend.rules import Rule
+
+if TYPE_CHECKING:
+    from descend.comparison.outcome import Comparison
+
+__all__ = ["write"]
+
+TEMPLATE = "report.html.j2"
+QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+MISSED = "missed"
+WIDE = 30.0
+"""From this ratio of the largest figure to the smallest on, the table's pictures are logarithmic."""
 
 
-def write(comparison, path):
-    path.write_text("x")
+def write(comparison: Comparison, path: Path) -> Path:
+    """Write the report of a comparison as one HTML file of about 5 MB; returns its path.
+
+    Raises `OSError` when the file cannot be written.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    pages = Environment(
+        loader=PackageLoader("descend.comparison", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters["whole"] = _whole
+    page = pages.get_template(TEMPLATE).render(**_context(comparison), plotly=get_plotlyjs())
+    path.write_text(page, encoding="utf-8")
     return path
+
+
+def _context(comparison: Comparison) -> dict[str, Any]:
+    """Everything the template is given."""
+    plan, data = comparison.plan, bool(comparison.shape["train"])
+    figures = _figures(comparison)
+    others = max(1, len(plan.entries) - 1)
+    command, python = _repeat(comparison)
+    return {
+        "comparison": comparison,
+        "plan": plan,
+        "data": data,
+        "what": f"test {plan.metric}" if comparison.shape["test"] else plan.metric,
+        "rows": _rows(comparison),
+        "scale": _scale(comparison)[1],
+        "figures": figures,
+        "json": _json({f["id"]: json.loads(f["figure"].to_json()) for f in figures}),
+        "dark": _json(look.DARK),
+        "light": {"ink": look.INK, "muted": look.MUTED, "grid": look.GRID, "paper": look.PAPER},
+        "night": {k: look.DARK[getattr(look, k.upper())] for k in ("ink", "muted", "grid", "paper")},
+        "anything_missed": any(row.misses for row in comparison.rows),
+        "failures": _failures(comparison),
+        "confidence": _percent(CONFIDENCE),
+        "joint": _percent(1 - (1 - CONFIDENCE) / others),
+        "risk": _percent(1 - CONFIDENCE),
+        "others": others,
+        "settings": _settings(comparison),
+        "command": command,
+        "python": python,
+        "finished": _when(comparison.finished),
+        "version": comparison.versions.get("descend", ""),
+        "source": comparison.source,
+        "entries": [
+            {"label": e.label, "rule": _spelled(e.rule), "batch_size": e.batch_size} for e in comparison.plan.entries
+        ],
+    }
+
+
+def _whole(text: str) -> Any:
+    """Text, escaped, whose numbers are not broken at the end of a line."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<!\S)\S*\d[.e]\S+", r'<span class="whole">\g<0></span>', str(escape(text))))
+
+
+def _json(value: Any) -> Any:
+    """A value as JSON that may stand in a script element: nothing in it can end the element."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for mark in "<>&\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return Markup(text)
+
+
+# ---- the table --------------------------------------------------------------------------------------------------
+
+
+def _rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """The table's rows as text, each with the marks of its picture."""
+    place, _ = _scale(comparison)
+    shown = []
+    for row in comparison.rows:
+        runs = [r for r in comparison.runs if r.phase == "final" and r.entry == row.entry]
+        shown.append(
+            {
+                "row": row,
+                "key": _key(plots.style(row.entry)),
+                "rate": "–" if row.learning_rate is None else f"{row.learning_rate:g}",
+                "median": _figure(row.test.median),
+                "interval": _interval(row.test, _figure) if runs else "",
+                "difference": _difference(row),
+                "dots": [place(r.test) for r in runs if r.test is not None],
+                "line": _ends(row, place, comparison.plan.higher_is_better),
+                "missed": (0 if comparison.plan.higher_is_better else 100) if row.misses else None,
+                "middle": place(row.test.median) if math.isfinite(row.test.median) else None,
+            }
+        )
+    return shown
+
+
+def _figure(value: float | None) -> str:
+    return number(value).replace("-", "−") if value is not None and math.isfinite(value) else MISSED
+
+
+def _difference(row: Row) -> str:
+    """The difference to the best with its interval, where there is one."""
+    if row.difference is None or row.verdict == "failed":
+        return ""
+    interval = f" {_interval(row.difference, _signed)}" if row.difference.known else ""
+    return _signed(row.difference.median) + interval
+
+
+def _signed(value: float | None) -> str:
+    """A difference with its sign; one to a miss is infinite."""
+    if value is None or math.isnan(value):
+        return MISSED
+    size = number(abs(value)).replace("-", "−")
+    return size if value == 0 else f"{'+' if value > 0 else '−'}{size}"
+
+
+def _interval(found: Interval, spell: Callable[[float | None], str]) -> str:
+    return f"[{spell(found.low)}, {spell(found.high)}]" if found.known else "too few seeds"
+
+
+def _scale(comparison: Comparison) -> tuple[Callable[[float], float], dict[str, Any]]:
+    """Where a test figure lies in the table's pictures, 0 to 100; and what stands at the ends."""
+    shift = plots.above_minimum(comparison, "metric")
+    values = np.array([r.test for r in comparison.runs if r.phase == "final" and r.test is not None], dtype=float)
+    if not values.size:
+        return (lambda _: 50.0), {"low": "", "high": "", "log": False}
+    above = np.maximum(values - shift, look.CONVERGED)
+    wide = float(above.max()) > WIDE * float(above.min())
+    log = wide and not comparison.plan.higher_is_better and look.logarithmic(values - shift)
+
+    def height(value: float) -> float:
+        return math.log10(max(value - shift, look.CONVERGED)) if log else value
+
+    low, high = height(float(values.min())), height(float(values.max()))
+
+    def place(value: float) -> float:
+        return round(5 + 90 * (height(value) - low) / (high - low), 2) if high > low else 50.0
+
+    return place, {"low": _figure(float(values.min())), "high": _figure(float(values.max())), "log": log}
+
+
+def _ends(row: Row, place: Callable[[float], float], higher: bool) -> tuple[float, float] | None:
+    """The ends of the interval's line; one that is a miss lies at the bad edge."""
+    if row.test.low is None or row.test.high is None:
+        return None
+    bad = 0.0 if higher else 100.0
+    low, high = (place(v) if math.isfinite(v) else bad for v in (row.test.low, row.test.high))
+    return (low, high) if high > low or math.isfinite(row.test.median) else None
+
+
+_SHAPES = {
+    "circle": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
+    "square": "M-3.5-3.5h7v7h-7z",
+    "diamond": "M0-5L5 0L0 5L-5 0z",
+    "triangle-up": "M0-4.6L4.4 3.4H-4.4z",
+    "triangle-down": "M0 4.6L4.4-3.4H-4.4z",
+    "cross": "M-1.6-4.6h3.2v3h3v3.2h-3v3h-3.2v-3h-3v-3.2h3z",
+    "x": "M-2.2-4.4L0-2.2L2.2-4.4L4.4-2.2L2.2 0L4.4 2.2L2.2 4.4L0 2.2L-2.2 4.4L-4.4 2.2L-2.2 0L-4.4-2.2z",
+}
+
+
+def _key(drawn: plots.Style) -> dict[str, str]:
+    """A line and a marker as SVG has them."""
+    colour = "currentColor" if drawn.colour == look.INK else drawn.colour
+    return {
+        "colour": colour,
+        "dash": "none" if drawn.dash == "solid" else drawn.dash.replace("px", ""),
+        "shape": _SHAPES[drawn.marker],
+    }
+
+
+# ---- the charts, and the same as tables ---------------------------------------------------------------------------
+
+
+def _figures(comparison: Comparison) -> list[dict[str, Any]]:
+    """The charts in their order, each with words and a table that say the same."""
+    plan, data = comparison.plan, bool(comparison.shape["train"])
+    seeds = f"{len(plan.final_seeds)} fresh seeds"
+    reading = (
+        f"The line is the median over {seeds}; the band holds the middle half of the runs (between the quartiles)."
+    )
+    if any(row.misses for row in comparison.rows):
+        reading += " A run that failed counts as the worst from where it ended: a line stops once half the runs have."
+    loss = "validation loss" if data else "loss"
+    reading += " The table above counts each run at its best look."
+    shown = [_curve(comparison, "loss", "How the loss fell", loss, reading)]
+    if plan.metric != "loss":
+        verb = "rose" if plan.higher_is_better else "fell"
+        title = f"How the {plan.metric} {verb}"
+        if plan.higher_is_better:
+            reading += " The axis begins above the first climb."
+        shown.append(_curve(comparison, "metric", title, f"validation {plan.metric}" if data else plan.metric, reading))
+    shown.append(_rates(comparison))
+    return shown
+
+
+def _curve(comparison: Comparison, what: plots.What, title: str, name: str, reading: str) -> dict[str, Any]:
+    plan, found = comparison.plan, plots.bands(comparison, what)
+    looks = sorted({int(e) for band in found for e in band.examples})
+    marks = sorted({max(e for e in looks if e <= round(q * plan.budget)) for q in QUARTERS}) if looks else []
+    cells = []
+    for band in found:
+        seen = [_at(band, mark) for mark in marks]
+        cells.append((band.label, [(_figure(m), f"{_figure(lo)} … {_figure(hi)}") for lo, m, hi in seen]))
+    last = [f"{label} {figures[-1][0]}" for label, figures in cells if figures]
+    figure = _bare(plots.curves(comparison, what))
+    if any(look.CONVERGED in line.y for line in figure.data):
+        reading += f" What is below {look.CONVERGED:g} has converged, and is drawn there."
+    return {
+        "id": what,
+        "title": title,
+        "figure": figure,
+        "alt": f"Line chart of the {name} against gradient evaluations. At the end: {', '.join(last)}.",
+        "caption": reading,
+        "table": f"Median {name} with quartiles, in the course of the budget",
+        "columns": [f"after {mark:,}" for mark in marks],
+        "cells": cells,
+    }
+
+
+def _at(band: plots.Band, mark: int) -> tuple[float, float, float]:
+    """Low, median and high at the last look no later than `mark`."""
+    i = int(np.searchsorted(band.examples, mark, side="right")) - 1
+    return (float(band.low[i]), float(band.median[i]), float(band.high[i])) if i >= 0 else (math.nan,) * 3
+
+
+def _rates(comparison: Comparison) -> dict[str, Any]:
+    plan, data = comparison.plan, bool(comparison.shape["train"])
+    name = f"validation {plan.metric}" if data else plan.metric
+    seeds = _count(len(plan.tuning_seeds), "seed")
+    crosses = "; crosses below count the runs that failed" if any(any(s.misses) for s in comparison.sensitivity) else ""
+    by_entry = {s.entry: s for s in comparison.sensitivity}
+    cells = []
+    for row in comparison.rows:
+        found = by_entry[row.entry]
+        each = zip(found.learning_rates, found.validation, found.misses, strict=True)
+        cells.append(
+            (
+                row.label,
+                [
+                    (_figure(v), " · ".join([*["chosen"] * (rate == row.learning_rate), *[f"{n} missed"] * bool(n)]))
+                    for rate, v, n in each
+                ],
+            )
+        )
+    chosen = [f"{r.label} {r.learning_rate:g}" for r in comparison.rows if r.learning_rate is not None]
+    return {
+        "id": "rates",
+        "title": "How much the learning rate matters",
+        "figure": _bare(plots.sensitivity(comparison)),
+        "alt": f"Line chart of the best {name} against the learning rate, on a logarithmic axis. "
+        f"Chosen: {', '.join(chosen)}.",
+        "caption": f"The best {name} of each tuning run, median over {seeds}. A wide, flat stretch forgives a wrong "
+        f"guess; a narrow one does not. A ring marks what was chosen{crosses}.",
+        "table": f"Median best {name} by learning rate",
+        "columns": [f"{rate:g}" for rate in plan.learning_rates],
+        "cells": cells,
+    }
+
+
+def _bare(figure: Any) -> Any:
+    """A figure that lets the page shine through."""
+    return figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
+
+
+# ---- what failed, what was set, how to repeat it --------------------------------------------------------------------
+
+
+def _failures(comparison: Comparison) -> list[dict[str, Any]]:
+    """Why runs failed that count: final runs, and the tuning runs of an entry that no learning rate suits."""
+    found = []
+    for row in comparison.rows:
+        phase = "final" if row.learning_rate is not None else "tuning"
+        runs = [r for r in comparison.runs if r.entry == row.entry and r.phase == phase]
+        for reason in sorted({r.reason for r in runs if r.miss}):
+            missed = [r for r in runs if r.miss and r.reason == reason]
+            failure = {"label": row.label, "missed": len(missed), "runs": len(runs), "phase": phase}
+            found.append({**failure, "message": missed[0].message})
+    return found
+
+
+def _settings(comparison: Comparison) -> list[tuple[str, str]]:
+    """The plan and where it was carried out, for the list at the end."""
+    plan, shape = comparison.plan, comparison.shape
+    settings = [("Problem", f"{plan.problem}: {comparison.summary}" if comparison.summary else plan.problem)]
+    if shape["train"]:
+        sizes = ", ".join(f"{shape[part]:,} {part}" for part in ("train", "validation", "test"))
+        settings.append(("Examples", sizes))
+    better = "higher" if plan.higher_is_better else "lower"
+    settings.append(("Metric", f"{plan.metric} ({better} is better)"))
+    if comparison.optimum is not None:
+        settings.append(("Lowest possible loss", f"{comparison.optimum:.6g}"))
+    of = "examples seen" if shape["train"] else "of the function"
+    before = f", {comparison.reused:,} of them from before" if comparison.reused else ""
+    settings += [
+        ("Budget", f"{plan.budget:,} gradient evaluations a run ({of}), a look every {plan.evaluate_every:,}"),
+        ("Learning rates", ", ".join(f"{rate:g}" for rate in plan.learning_rates)),
+        ("Tuning seeds", _seeds(plan.tuning_seeds)),
+        ("Final seeds", _seeds(plan.final_seeds)),
+        ("Runs", f"{len(comparison.runs):,}{before}"),
+        ("Plan", plan.hash),
+        ("Duration", f"{_duration(comparison.seconds)} on {_count(comparison.jobs, 'core')}"),
+        ("Machine", comparison.machine),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
+    ]
+    return settings
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} … {seeds[-1]} ({len(seeds)})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}".rstrip("0").rstrip(".") + "\N{NO-BREAK SPACE}%"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.2g} s" if seconds >= 0.001 else "under 1 ms"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _when(stamp: str) -> str:
+    return datetime.datetime.fromisoformat(stamp).strftime("%-d %B %Y, %H:%M UTC")
+
+
+def _repeat(comparison: Comparison) -> tuple[str | None, str]:
+    """The command that makes the same comparison, None where the command line cannot say it; and the call in Python."""
+    plan, size, source = comparison.plan, comparison.shape["train"], comparison.source
+    rates = None if plan.learning_rates == LEARNING_RATES else list(plan.learning_rates)
+    numbers = {
+        "budget": (plan.budget, EPOCHS * size or STEPS),
+        "tuning_seeds": (len(plan.tuning_seeds), TUNING_SEEDS),
+        "final_seeds": (len(plan.final_seeds), FINAL_SEEDS),
+    }
+    changed = {name: value for name, (value, default) in numbers.items() if value != default}
+    words, command = _entry_options(comparison), None
+    if source is not None and words is not None:
+        parts = ["descend", "compare", source, *words]
+        if rates is not None:
+            parts += ["--lr", ",".join(f"{r:g}" if float(f"{r:g}") == r else repr(r) for r in rates)]
+        for name, value in changed.items():
+            parts += [f"--{name.replace('_', '-')}", str(value)]
+        command = shlex.join(parts)
+    call = [repr(source) if source is not None else "problem", f"[\n{_entries(comparison)}    ]"]
+    call += [] if rates is None else [f"learning_rates={rates}"]
+    call += [f"{name}={value}" for name, value in changed.items()]
+    python = "import descend\n\ndescend.compare(\n" + "".join(f"    {part},\n" for part in call) + ")"
+    return command, python
+
+
+def _entry_options(comparison: Comparison) -> list[str] | None:
+    """The options of the command line that name the entries; None where it has none that do."""
+    plan, size = comparison.plan, comparison.shape["train"]
+    alike = Problem(start=lambda _: 0.0, loss=lambda *_: 0.0, train=[np.zeros(size)] if size else None)
+    wanted = plan.settings()["entries"]
+    names = [entry.rule.name for entry in plan.entries]
+    for rules in (None, names):
+        for batch in (None, *{entry.batch_size for entry in plan.entries}):
+            try:
+                entries = entries_for(alike, rules, batch)
+            except DescendError:
+                continue
+            if dataclasses.replace(plan, entries=entries).settings()["entries"] == wanted:
+                words = [] if rules is None else ["--rules", ",".join(names)]
+                return words + ([] if batch is None or not size else ["--batch-size", str(batch)])
+    return None
+
+
+def _entries(comparison: Comparison) -> str:
+    """The entries as Python, a line each."""
+    lines = []
+    for entry in comparison.plan.entries:
+        prefix = "descend." if type(entry.rule).__module__.startswith("descend.") else ""
+        batch = f", {entry.batch_size!r}" if comparison.shape["train"] else ""
+        lines.append(f"        descend.Entry({entry.label!r}, {prefix}{_spelled(entry.rule)}{batch}),\n")
+    return "".join(lines)
+
+
+def _spelled(rule: Rule) -> str:
+    """A rule with the hyperparameters that are not at their default; the learning rate is what was tuned."""
+    fields = [f for f in dataclasses.fields(rule) if f.name != "lr" and getattr(rule, f.name) != f.default]
+    return f"{type(rule).__name__}({', '.join(f'{f.name}={getattr(rule, f.name)!r}' for f in fields)})"

@@ -181,7 +181,11 @@ def _row(
 
 def _minus(a: float, b: float) -> float:
     """A − b; two misses are equal, and so are figures that differ by rounding alone."""
-    return 0.0 if a == b or abs(a - b) <= RESOLUTION * max(1.0, abs(a), abs(b)) else a - b
+    if a == b:
+        return 0.0
+    if math.isinf(a) or math.isinf(b):
+        return a - b
+    return 0.0 if abs(a - b) <= RESOLUTION * max(1.0, abs(a), abs(b)) else a - b
 
 
 def _verdict(i: int, best: int, group: list[Run], difference: Interval | None, misses: int) -> str:

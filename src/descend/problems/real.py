@@ -18,18 +18,18 @@ __all__ = ["breast_cancer", "diabetes", "digits", "digits_softmax"]
 
 
 def digits(hidden: int = 32) -> Problem:
-    """1,797 images of handwritten digits, 8 × 8 pixels: a network with one hidden layer; accuracy."""
+    """1,797 images of handwritten digits, 8 × 8 pixels: a network with one hidden layer."""
     net = TwoLayer(inputs=64, hidden=int(hidden), classes=10)
     return _classifier("digits", digits, net, _digits())
 
 
 def digits_softmax() -> Problem:
-    """1,797 images of handwritten digits, 8 × 8 pixels: softmax regression, which is convex; accuracy."""
+    """1,797 images of handwritten digits, 8 × 8 pixels: softmax regression, which is convex."""
     return _classifier("digits-softmax", digits_softmax, Softmax(inputs=64, classes=10), _digits())
 
 
 def breast_cancer(l2: float = 1e-3) -> Problem:
-    """569 tumours, 30 measures each, benign or malignant: logistic regression with a small L2 penalty; accuracy."""
+    """569 tumours, 30 measures each, benign or malignant: logistic regression with a small L2 penalty."""
     from sklearn.datasets import load_breast_cancer
 
     X, y = load_breast_cancer(return_X_y=True)
@@ -38,7 +38,7 @@ def breast_cancer(l2: float = 1e-3) -> Problem:
 
 
 def diabetes() -> Problem:
-    """442 patients, 10 measures each, disease progression: linear least squares with a known optimum; R²."""
+    """442 patients, 10 measures each, disease progression: linear least squares with a known optimum."""
     from sklearn.datasets import load_diabetes
 
     X, y = load_diabetes(return_X_y=True)

@@ -1,0 +1,17 @@
+"""Pictures: a loss falling, a path over its contours, the curves and the learning rates of a comparison.
+
+Every function returns a `plotly.graph_objects.Figure` and shows nothing: ``figure.show()`` opens it,
+``figure.write_html`` keeps it.
+
+>>> import descend
+>>> falling = descend.minimize(lambda x: (x - 3) ** 2, 0.0, method=descend.GD(lr=0.1), max_steps=20)
+>>> figure = descend.plots.loss(falling)
+>>> len(figure.data[0].y), figure.layout.yaxis.type
+(20, 'log')
+"""
+
+from descend.plots.comparisons import Band, What, above_minimum, bands, curves, sensitivity
+from descend.plots.descents import loss, path
+from descend.plots.look import Style, style
+
+__all__ = ["Band", "Style", "What", "above_minimum", "bands", "curves", "loss", "path", "sensitivity", "style"]

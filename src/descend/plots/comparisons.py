@@ -1,0 +1,320 @@
+"""Pictures of comparisons: the curves of its final runs, and how much the learning rate matters."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+
+from descend.containers import Array
+from descend.errors import OptionError
+from descend.plots.look import MUTED, Style, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
+
+if TYPE_CHECKING:
+    from descend.comparison import Comparison, Row, Sensitivity
+
+__all__ = ["Band", "What", "above_minimum", "bands", "curves", "sensitivity"]
+
+What = Literal["loss", "metric"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """One entry's final runs in the course of the budget: median and quartiles over the seeds.
+
+    All four arrays have one number for each look. A run that failed counts as the worst from where it ended; where that
+    makes the median the worst, it is infinite. The quartiles are order statistics: at least half the runs lie
+    between them.
+    """
+
+    entry: int
+    label: str
+    examples: Array
+    low: Array
+    median: Array
+    high: Array
+    misses: int
+    runs: int
+
+
+def bands(comparison: Comparison, what: What = "loss") -> list[Band]:
+    """What `curves` draws, as numbers: a band for each entry, in the table's order.
+
+    Parameters
+    ----------
+    comparison
+        What `descend.compare` returned.
+    what
+        ``"loss"``, the validation loss (on a problem without data, the loss), or ``"metric"``, the validation metric.
+
+    Returns
+    -------
+    list of Band
+        ``examples``, ``low``, ``median``, ``high`` have shape (looks,); no look for an entry that no learning rate
+        suits.
+
+    Raises
+    ------
+    OptionError
+        `what` is something else.
+
+    Examples
+    --------
+    >>> import descend
+    >>> found = descend.compare("booth", ["gd", "adam"], learning_rates=[0.1], budget=100, tuning_seeds=1,
+    ...                         final_seeds=6, jobs=1)
+    >>> [(band.label, band.median.shape, band.misses) for band in descend.plots.bands(found)]
+    [('GD', (51,), 0), ('Adam', (51,), 0)]
+    """
+    if what not in ("loss", "metric"):
+        raise OptionError(f"what={what!r}: 'loss' or 'metric'")
+    return [_band(comparison, row, what) for row in comparison.rows]
+
+
+def _band(comparison: Comparison, row: Row, what: What) -> Band:
+    column, worst = 1, math.inf
+    if what == "metric":
+        column, worst = 2, -math.inf if comparison.plan.higher_is_better else math.inf
+    runs = [r for r in comparison.runs if r.phase == "final" and r.entry == row.entry]
+    seen = [{int(look[0] or 0): look[column] for look in run.curve} for run in runs]
+    whole = [looks for looks, run in zip(seen, runs, strict=True) if not run.miss] or seen
+    examples = sorted({at for looks in whole for at in looks})
+    reached = [[looks.get(at) for at in examples] for looks in seen] or [[]]
+    values = np.array([[worst if v is None else v for v in line] for line in reached])
+    return Band(
+        entry=row.entry,
+        label=row.label,
+        examples=np.array(examples),
+        low=np.quantile(values, 0.25, axis=0, method="lower"),
+        median=np.median(values, axis=0),
+        high=np.quantile(values, 0.75, axis=0, method="higher"),
+        misses=row.misses,
+        runs=row.runs,
+    )
+
+
+def curves(comparison: Comparison, what: What = "loss") -> Any:
+    """The final runs of a comparison against their cost: the median over seeds, in a band between the quartiles.
+
+    Parameters
+    ----------
+    comparison
+        What `descend.compare` returned.
+    what
+        ``"loss"``, the validation loss (on a problem without data, the loss, above its minimum where that is known), or
+        ``"metric"``, the validation metric.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A line and a band for each entry, in the table's order. A run that failed counts as the worst from where it
+        ended: a line stops where that is so for half the runs. The legend says how many missed.
+
+    Raises
+    ------
+    OptionError
+        `what` is something else.
+
+    Examples
+    --------
+    >>> import descend
+    >>> found = descend.compare("booth", ["gd", "adam"], learning_rates=[0.1], budget=100, tuning_seeds=1,
+    ...                         final_seeds=6, jobs=1)
+    >>> figure = descend.plots.curves(found)
+    >>> [line.name for line in figure.data if line.showlegend]
+    ['GD', 'Adam']
+    """
+    found = bands(comparison, what)
+    shift = above_minimum(comparison, what)
+    found = [dataclasses.replace(b, **{k: getattr(b, k) - shift for k in ("low", "median", "high")}) for b in found]
+    failed = {row.entry for row in comparison.rows if row.verdict == "failed"}
+    shown = [b for b in found if b.entry not in failed] or found
+    every = np.concatenate([np.concatenate([b.low, b.median]) for b in shown])
+    higher = what == "metric" and comparison.plan.higher_is_better
+    log = not higher and logarithmic(every)
+    ends = _range(shown, log, higher)
+    cost = "Gradient evaluations (examples seen)" if comparison.shape["train"] else "Gradient evaluations"
+    figure = blank(cost, _title(comparison, what, shift))
+    for band in found:
+        figure.add_trace(_filling(band, style(band.entry), log, ends))
+    for band in found:
+        look, median = style(band.entry), drawn(band.median, log)
+        x, y = (band.examples.tolist(), median) if len(median) else ([None], [None])
+        missed = f" ({band.misses} of {band.runs} missed)" if band.misses else ""
+        figure.add_trace(
+            line_in(look, x=x, y=y, name=text(band.label + missed), legendgroup=str(band.entry), showlegend=True)
+        )
+        figure.data[-1].hovertemplate = "%{y:.4~g} after %{x:,}"
+    if log:
+        make_logarithmic(figure, ends)
+    figure.update_yaxes(range=[math.log10(end) for end in ends] if log else ends)
+    figure.update_xaxes(range=[0, comparison.plan.budget * 1.01], tickformat=",")
+    return figure
+
+
+def sensitivity(comparison: Comparison) -> Any:
+    """How each entry of a comparison fares at each learning rate, as its tuning runs showed.
+
+    Parameters
+    ----------
+    comparison
+        What `descend.compare` returned.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A line for each entry: x the learning rate, y the median over the tuning seeds of the best validation metric.
+        A ring marks the learning rate that was chosen. The strip below has a cross, with their number, where runs
+        failed; a line has a gap where that makes the median a miss.
+
+    Examples
+    --------
+    >>> import descend
+    >>> found = descend.compare("booth", ["gd", "adam"], learning_rates=[0.01, 0.1, 1.0], budget=100,
+    ...                         tuning_seeds=1, final_seeds=6, jobs=1)
+    >>> figure = descend.plots.sensitivity(found)
+    >>> [v is None for v in figure.data[0].y]
+    [False, False, True]
+    """
+    plan = comparison.plan
+    shift = above_minimum(comparison, "metric")
+    by_entry = {s.entry: s for s in comparison.sensitivity}
+    table = [(row, by_entry[row.entry]) for row in comparison.rows]
+    heights = {s.entry: np.array([math.nan if v is None else v - shift for v in s.validation]) for _, s in table}
+    log = not plan.higher_is_better and logarithmic(np.concatenate(list(heights.values())))
+    figure = blank("Learning rate", _title(comparison, "metric", shift))
+    for row, found in table:
+        y, name = drawn(heights[found.entry], log), text(row.label)
+        figure.add_trace(
+            line_in(
+                style(row.entry), x=found.learning_rates, y=y, name=name, legendgroup=str(row.entry), showlegend=True
+            )
+        )
+        figure.data[-1].update(hovertemplate="%{y:.4~g} at %{x}", marker={"maxdisplayed": 0})
+        if row.learning_rate is not None:
+            at = y[found.learning_rates.index(row.learning_rate)]
+            figure.add_trace(_ring([row.learning_rate], [at], style(row.entry).colour, str(row.entry), name))
+    figure.add_trace(_ring([None], [None], MUTED, "chosen", "chosen", showlegend=True))
+    if log:
+        make_logarithmic(figure, [v for line in figure.data for v in line.y])
+    _strip(figure, [(style(row.entry), row.label, s) for row, s in table if any(s.misses)])
+    rates = list(plan.learning_rates)
+    shown = rates if len(rates) <= 7 else rates[::2]
+    pad = 0.04 * (math.log10(rates[-1] / rates[0]) or 1.0)
+    figure.update_xaxes(
+        type="log",
+        tickvals=shown,
+        ticktext=[f"{rate:g}" for rate in shown],
+        range=[math.log10(rates[0]) - pad, math.log10(rates[-1]) + pad],
+    )
+    return figure
+
+
+def above_minimum(comparison: Comparison, what: What) -> float:
+    """What is taken off a loss so that its axis can be logarithmic: the known minimum of a function."""
+    of_loss = what == "loss" or comparison.plan.metric == "loss"
+    known = comparison.optimum is not None and not comparison.shape["train"]
+    return float(comparison.optimum or 0.0) if of_loss and known else 0.0
+
+
+def _title(comparison: Comparison, what: What, shift: float) -> str:
+    name = "loss" if what == "loss" else comparison.plan.metric
+    if comparison.shape["train"]:
+        return f"Validation {text(name)}"
+    return "Loss above its minimum" if shift else text(name[:1].upper() + name[1:])
+
+
+def _range(found: Sequence[Band], log: bool, higher: bool) -> tuple[float, float]:
+    """The ends of the axis: all medians, and the band on its good side; on the other it may leave the picture.
+
+    A metric that rises climbs steeply at first. That climb would press all that matters into a thin stripe, so the
+    axis begins where the lowest median has got to after a quarter of the looks.
+    """
+    medians = [b.median[len(b.median) // 4 :] if higher else b.median for b in found]
+    good = [b.high if higher else b.low for b in found]
+    values = [v for v in drawn(np.concatenate([*medians, *good]), log) if v is not None]
+    if not values:
+        return (1.0, 10.0) if log else (0.0, 1.0)
+    low, high = min(values), max(values)
+    if higher:
+        low = min([v for v in drawn(np.concatenate(medians), log) if v is not None] or [low])
+    if log:
+        factor = max((high / low) ** 0.04, 1.05)
+        return low / factor, high * factor
+    pad = 0.04 * (high - low or 1.0)
+    return low - pad, high + pad
+
+
+def _filling(band: Band, look: Style, log: bool, ends: tuple[float, float]) -> Any:
+    """The area between the quartiles; a quartile that is a miss lies beyond the axis, where the eye expects it."""
+    beyond = (ends[0] / 10 if log else 2 * ends[0] - ends[1], ends[1] * 10 if log else 2 * ends[1] - ends[0])
+    low, high = (np.clip(side, *beyond) for side in (band.low, band.high))
+    # Where all runs are misses, there is no area; as misses only ever increase, that is the end of it.
+    kept = np.isfinite(band.low) | np.isfinite(band.high)
+    x, low, high = band.examples[kept].tolist(), low[kept].tolist(), high[kept].tolist()
+    return go.Scatter(
+        x=x + x[::-1],
+        y=low + high[::-1],
+        mode="none",
+        fill="toself",
+        fillcolor=look.colour,
+        opacity=0.14,
+        hoverinfo="skip",
+        legendgroup=str(band.entry),
+        showlegend=False,
+    )
+
+
+def _ring(x: list[Any], y: list[Any], colour: str, group: str, name: str, *, showlegend: bool = False) -> Any:
+    marker = {"symbol": "circle-open", "size": 17, "color": colour, "line": {"width": 2.5, "color": colour}}
+    return go.Scatter(
+        x=x, y=y, mode="markers", marker=marker, name=name, legendgroup=group, showlegend=showlegend, hoverinfo="skip"
+    )
+
+
+def _strip(figure: Any, missed: Sequence[tuple[Style, str, Sensitivity]]) -> None:
+    """Below the chart, a row for each entry with failed tuning runs: a number of misses at each learning rate."""
+    if not missed:
+        return
+    share = min(0.45, 0.06 + 0.045 * len(missed))
+    for place, (look, label, found) in enumerate(reversed(missed)):
+        at = [(rate, n) for rate, n in zip(found.learning_rates, found.misses, strict=True) if n]
+        figure.add_trace(
+            go.Scatter(
+                x=[rate for rate, _ in at],
+                y=[place] * len(at),
+                yaxis="y2",
+                mode="markers+text",
+                cliponaxis=False,
+                marker={"symbol": "x-thin", "size": 7, "line": {"width": 2.25, "color": look.colour}},
+                text=[str(n) for _, n in at],
+                textposition="middle right",
+                textfont={"size": 11, "color": MUTED},
+                hovertemplate="%{text} missed at %{x}",
+                name=text(label),
+                legendgroup=str(found.entry),
+                showlegend=False,
+            )
+        )
+    labels = [text(label if len(label) <= 14 else f"{label[:13]}…") for _, label, _ in reversed(missed)]
+    figure.update_layout(
+        height=420 + 22 * len(missed),
+        yaxis={"domain": [share + 0.03, 1]},
+        yaxis2={
+            "domain": [0, share],
+            "range": [-0.6, len(missed) - 0.4],
+            "tickvals": list(range(len(missed))),
+            "ticktext": labels,
+            "tickfont": {"size": 11, "color": MUTED},
+            "title": {"text": "Missed", "font": {"size": 13, "color": MUTED}},
+            "showgrid": False,
+            "zeroline": False,
+            "automargin": True,
+            "anchor": "x",
+        },
+    )
+    figure.update_xaxes(anchor="y2")

@@ -1,0 +1,377 @@
+"""`descend.plots`: the figures hold the right numbers, and say nothing by colour alone."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+import descend
+from descend import Entry, History, Problem, plots
+from descend.errors import OptionError
+from descend.plots.look import CONVERGED
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(60, 2))
+Y = X @ np.array([1.0, -2.0])
+
+
+def quartic():
+    """x⁴ from starts of which some are too far out for a large step: gradient descent diverges from those."""
+    return Problem(
+        name="quartic",
+        start=lambda rng: 3 * rng.normal(size=1),
+        loss=lambda x: float(np.sum(x**4)),
+        jac=lambda x: 4 * x**3,
+        optimum=0.0,
+    )
+
+
+def line(**options):
+    """A linear problem whose metric is to be high."""
+    return Problem(
+        name="line",
+        start=lambda rng: rng.normal(size=2),
+        loss=lambda w, X, y: float(np.mean((X @ w - y) ** 2)),
+        jac=lambda w, X, y: 2 * X.T @ (X @ w - y) / len(y),
+        data=(X, Y),
+        metric=lambda w, X, y: -float(np.mean(np.abs(X @ w - y))),
+        metric_name="score",
+        higher_is_better=True,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def missing():
+    """A comparison in which some final runs of GD are misses, and all runs at its largest rate."""
+    rules = [Entry("GD", descend.GD()), Entry("Adam", descend.Adam())]
+    return descend.compare(
+        quartic(), rules, learning_rates=[0.05, 30.0], budget=40, tuning_seeds=3, final_seeds=10, jobs=1
+    )
+
+
+@pytest.fixture(scope="module")
+def scored():
+    """A comparison on data, with a metric to be high."""
+    rules = [Entry("SGD", descend.GD(), 1), Entry("full", descend.GD(), "full")]
+    return descend.compare(line(), rules, learning_rates=[0.01, 0.1], budget=180, tuning_seeds=2, final_seeds=7, jobs=1)
+
+
+def curve(run, column, worst, looks):
+    """The values of a run at `looks`, the worst from where it has none."""
+    seen = {look[0]: look[column] for look in run.curve}
+    return [worst if seen.get(at) is None else seen[at] for at in looks]
+
+
+def lines(figure):
+    """The traces that the legend names."""
+    return {trace.legendgroup: trace for trace in figure.data if trace.showlegend and trace.legendgroup != "chosen"}
+
+
+# ---- descents ---------------------------------------------------------------------------------------------------
+
+
+def test_loss_is_the_history():
+    """One result: the loss of each step, on a logarithmic axis, with no legend."""
+    result = descend.minimize(lambda x: x @ x, [3.0, 4.0], jac=lambda x: 2 * x, method=descend.GD(lr=0.1), max_steps=9)
+    figure = plots.loss(result)
+    assert isinstance(figure, go.Figure)
+    np.testing.assert_allclose(figure.data[0].x, np.arange(9))
+    np.testing.assert_allclose(figure.data[0].y, 25 * 0.64 ** np.arange(9))
+    assert figure.layout.yaxis.type == "log"
+    assert figure.layout.showlegend is False
+
+
+def test_loss_of_several():
+    """A dict gives a line for each label, results and histories alike."""
+    runs = {
+        str(lr): descend.minimize(lambda x: x * x, 1.0, jac=lambda x: 2 * x, method=descend.GD(lr=lr), max_steps=4)
+        for lr in (0.1, 0.2)
+    }
+    figure = plots.loss({**runs, "third": runs["0.1"].history})
+    assert [trace.name for trace in figure.data] == ["0.1", "0.2", "third"]
+    assert figure.data[2].y == figure.data[0].y
+
+
+def test_loss_below_zero_is_linear():
+    """A logarithmic axis cannot show what is negative, so there is none."""
+    history = History()
+    for step, value in enumerate([1.0, 0.0, -1.0]):
+        history.record(step, value, 1.0)
+    figure = plots.loss(history)
+    assert figure.layout.yaxis.type is None
+    assert list(figure.data[0].y) == [1.0, 0.0, -1.0]
+
+
+def test_loss_of_zero_is_a_gap():
+    """A logarithmic axis cannot show zero: it is left out, as is what is not finite."""
+    history = History()
+    for step, value in enumerate([1.0, math.inf, 0.01, 0.0]):
+        history.record(step, value, 1.0)
+    figure = plots.loss(history)
+    assert list(figure.data[0].y) == [1.0, None, 0.01, None]
+    assert figure.layout.yaxis.type == "log"
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [({}, "nothing to draw"), ({"a": 3}, "'a' is int"), (None, "NoneType"), ("no history", "history=False")],
+)
+def test_loss_refuses(results, words):
+    """What cannot be drawn is named."""
+    if results == "no history":
+        results = descend.minimize(lambda x: x * x, 1.0, max_steps=2, history=False)
+    with pytest.raises(OptionError, match=words):
+        plots.loss(results)
+
+
+def bowl(p):
+    return p[0] ** 2 + 10 * p[1] ** 2
+
+
+def test_path_and_contours():
+    """The contour is the function on the grid; the line is the path, the point after the last step included."""
+    result = descend.minimize(bowl, [4.0, 1.0], method=descend.GD(lr=0.05), max_steps=5, history="path")
+    figure = plots.path(bowl, result, points=11, box=((-2, 2), (-1, 1)))
+    contour, walk, ends = figure.data
+    across, up = np.meshgrid(np.linspace(-2, 2, 11), np.linspace(-1, 1, 11))
+    np.testing.assert_allclose(contour.customdata, across**2 + 10 * up**2, atol=1e-12)
+    np.testing.assert_allclose(contour.z, np.log10(across**2 + 10 * up**2 + 1e-5 * 14), atol=1e-9)
+    np.testing.assert_allclose(walk.x, 4 * 0.9 ** np.arange(6), rtol=1e-6)
+    assert walk.y[-1] == result.x_last[1]
+    assert (ends.x, ends.y) == ((walk.x[0], walk.x[-1]), (walk.y[0], walk.y[-1]))
+    assert tuple(figure.layout.xaxis.range) == (-2, 2)
+
+
+def test_path_in_any_container():
+    """Two parameters may be leaves of a dict; the function is given the dict."""
+    start = {"a": 1.0, "b": np.array([2.0])}
+    options = {"method": descend.GD(lr=0.1), "max_steps": 3, "history": "path"}
+    result = descend.minimize(lambda p: p["a"] ** 2 + p["b"][0] ** 2, start, **options)
+    figure = plots.path(lambda p: p["a"] ** 2 + p["b"][0] ** 2, {"both": result}, points=5)
+    np.testing.assert_allclose(figure.data[1].y, 2 * 0.8 ** np.arange(4), rtol=1e-6)
+    assert figure.data[1].name == "both"
+    assert float(np.min(figure.data[0].customdata)) >= 0
+
+
+def test_path_over_a_problem():
+    """A problem with two parameters is drawn over all its training data."""
+    problem = line()
+    A, b = problem.train
+    result = descend.minimize(
+        lambda w: float(np.mean((A @ w - b) ** 2)), np.zeros(2), method=descend.GD(lr=0.1), max_steps=3, history="path"
+    )
+    figure = plots.path(problem, result, points=3, box=((0, 2), (-3, -1)))
+    assert float(figure.data[0].customdata[1, 1]) == pytest.approx(0.0, abs=1e-20)
+    expected = np.mean((A @ np.array([2.0, -3.0]) - b) ** 2)
+    assert float(figure.data[0].customdata[0, 2]) == pytest.approx(expected)
+
+
+def test_path_that_diverges_leaves_the_box():
+    """A path that rises above its start does not stretch the picture; what is not finite is a gap in it."""
+    rules = {"good": descend.GD(lr=0.05), "bad": descend.GD(lr=0.5)}
+    runs = {
+        label: descend.minimize(bowl, [4.0, 1.0], method=rule, max_steps=30, history="path")
+        for label, rule in rules.items()
+    }
+    figure = plots.path(bowl, runs, points=4)
+    (left, right), (low, high) = figure.layout.xaxis.range, figure.layout.yaxis.range
+    assert (-3 < left < 0, 4 < right < 6, -1 < low < 0, 1 < high < 2) == (True, True, True, True)
+    hole = plots.path(lambda p: math.nan if p[0] < 0 else bowl(p), runs["good"], points=4, box=((-1, 1), (0, 1)))
+    assert np.isnan(np.asarray(hole.data[0].z)[:, :2]).all()
+    assert np.isfinite(np.asarray(hole.data[0].z)[:, 2:]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"box": ((1, 0), (0, 1))}, "box="),
+        ({"box": 3}, "box="),
+        ({"points": 1}, "points=1"),
+        ({"points": True}, "points=True"),
+    ],
+)
+def test_path_refuses_options(options, words):
+    """An option out of range is named, with its value."""
+    result = descend.minimize(bowl, [4.0, 1.0], max_steps=2, history="path")
+    with pytest.raises(OptionError, match=words):
+        plots.path(bowl, result, **options)
+
+
+def test_path_needs_a_path_of_two():
+    """A descent without a path, and one of three parameters, say what is wrong."""
+    with pytest.raises(OptionError, match="history='path'"):
+        plots.path(bowl, descend.minimize(bowl, [4.0, 1.0], max_steps=2))
+    three = descend.minimize(lambda p: p @ p, [1.0, 2.0, 3.0], max_steps=2, history="path")
+    with pytest.raises(OptionError, match="3 parameters"):
+        plots.path(lambda p: p @ p, three)
+
+
+# ---- comparisons ------------------------------------------------------------------------------------------------
+
+
+def test_the_example_misses_some(missing):
+    """The tests below need what they are about: an entry with some misses, and a rate with misses alone."""
+    misses = {row.label: row.misses for row in missing.rows}
+    assert 0 < misses["GD"] < 5
+    assert misses["Adam"] == 0
+
+
+@pytest.mark.parametrize("what", ["loss", "metric"])
+def test_bands_are_order_statistics(missing, what):
+    """Median and quartiles over the seeds, a miss being worse than all others from where it ended."""
+    for band in plots.bands(missing, what):
+        runs = [r for r in missing.runs if r.phase == "final" and r.entry == band.entry]
+        looks = list(range(41))
+        ranked = np.sort([curve(r, 1 if what == "loss" else 2, math.inf, looks) for r in runs], axis=0)
+        assert band.examples.tolist() == looks
+        np.testing.assert_array_equal(band.low, ranked[2])
+        np.testing.assert_array_equal(band.median, (ranked[4] + ranked[5]) / 2)
+        np.testing.assert_array_equal(band.high, ranked[7])
+        assert (band.misses, band.runs) == (sum(r.miss for r in runs), 10)
+
+
+def test_bands_of_a_metric_that_is_to_be_high(scored):
+    """The worst of such a metric is minus infinity, and the band is of the metric's own values."""
+    for band in plots.bands(scored, "metric"):
+        runs = [r for r in scored.runs if r.phase == "final" and r.entry == band.entry]
+        ranked = np.sort([curve(r, 2, -math.inf, band.examples.tolist()) for r in runs], axis=0)
+        np.testing.assert_array_equal(band.median, ranked[3])
+        np.testing.assert_array_equal(band.low, ranked[1])
+        np.testing.assert_array_equal(band.high, ranked[5])
+    run = next(r for r in scored.runs if r.phase == "final")
+    failed = dataclasses.replace(run, miss=True, test=None, validation=None, curve=run.curve[:1])
+    runs = tuple(failed if r.phase == "final" and r.entry == run.entry else r for r in scored.runs)
+    band = next(b for b in plots.bands(dataclasses.replace(scored, runs=runs), "metric") if b.entry == run.entry)
+    assert band.examples.tolist() == [0]
+
+
+def test_curves_draw_the_bands(missing):
+    """The line is the median, the area lies between the quartiles, and a miss leaves the picture at the bad side."""
+    figure = plots.curves(missing)
+    found = {str(b.entry): b for b in plots.bands(missing)}
+    for group, trace in lines(figure).items():
+        np.testing.assert_allclose(trace.y, np.maximum(found[group].median, CONVERGED))
+        assert list(trace.x) == list(range(41))
+    assert figure.layout.yaxis.type == "log"
+    top = 10 ** figure.layout.yaxis.range[1]
+    assert all(top > b.median.max() for b in found.values())
+    area = next(t for t in figure.data if t.fill == "toself" and t.legendgroup == "0")
+    low, high = np.array(area.y[:41]), np.array(area.y[41:][::-1])
+    np.testing.assert_allclose(low, np.maximum(found["0"].low, low.min()))
+    inside = np.isfinite(found["0"].high)
+    np.testing.assert_allclose(high[inside], np.clip(found["0"].high[inside], low.min(), high.max()))
+    assert (high[~inside] > top).all()
+
+
+def test_the_legend_counts_misses(missing):
+    """Who missed is said in words, in the order of the table."""
+    named = [trace.name for trace in lines(plots.curves(missing)).values()]
+    misses = {row.label: f" ({row.misses} of 10 missed)" if row.misses else "" for row in missing.rows}
+    assert named == [row.label + misses[row.label] for row in missing.rows]
+
+
+def test_a_line_stops_where_half_the_runs_are_misses(missing):
+    """A median that is a miss is a gap."""
+    runs = [
+        dataclasses.replace(r, miss=True, test=None, validation=None, curve=r.curve[:11])
+        if r.phase == "final" and r.entry == 1 and r.seed < 1005
+        else r
+        for r in missing.runs
+    ]
+    trace = lines(plots.curves(dataclasses.replace(missing, runs=tuple(runs))))["1"]
+    assert all(v is not None for v in trace.y[:11])
+    assert all(v is None for v in trace.y[11:])
+
+
+def test_an_entry_that_failed_is_named():
+    """An entry without any run in the final has no line, but its name."""
+    found = descend.compare(
+        "rosenbrock", ["gd", "adam"], learning_rates=[1.0], budget=20, tuning_seeds=1, final_seeds=6, jobs=1
+    )
+    trace = lines(plots.curves(found))["0"]
+    assert trace.name == "GD (6 of 6 missed)"
+    assert list(trace.x) == [None]
+    assert [v is None for v in lines(plots.sensitivity(found))["0"].y] == [True]
+
+
+def test_curves_of_a_metric(scored):
+    """A metric that is to be high has a linear axis, and is named."""
+    figure = plots.curves(scored, "metric")
+    assert figure.layout.yaxis.type is None
+    assert figure.layout.yaxis.title.text == "Validation score"
+    best = max(float(b.high.max()) for b in plots.bands(scored, "metric"))
+    assert figure.layout.yaxis.range[1] >= best
+
+
+def test_a_function_is_drawn_above_its_minimum():
+    """The saddle's minimum is negative and known: the picture shows the height above it, on a logarithmic axis."""
+    options = {"learning_rates": [0.1, 0.3], "budget": 100, "tuning_seeds": 1, "final_seeds": 6, "jobs": 1}
+    found = descend.compare("saddle", ["gd", "momentum"], **options)
+    figure = plots.curves(found)
+    assert figure.layout.yaxis.type == "log"
+    assert figure.layout.yaxis.title.text == "Loss above its minimum"
+    band = plots.bands(found)[0]
+    trace = lines(figure)[str(band.entry)]
+    np.testing.assert_allclose(trace.y, np.maximum(band.median + 0.25, CONVERGED))
+    assert band.median[-1] == pytest.approx(-0.25)
+    tried = found.sensitivity[0].validation
+    np.testing.assert_allclose(lines(plots.sensitivity(found))["0"].y, np.maximum(np.array(tried) + 0.25, 1e-12))
+
+
+@pytest.mark.parametrize("draw", [plots.bands, plots.curves])
+def test_what_is_checked(scored, draw):
+    """There is a loss and a metric, and nothing else."""
+    with pytest.raises(OptionError, match="'accuracy'"):
+        draw(scored, "accuracy")
+
+
+def test_sensitivity_is_the_tuning(missing):
+    """For each rate the median over the tuning seeds of the best metric; where runs missed, a gap and a count below."""
+    figure = plots.sensitivity(missing)
+    for group, trace in lines(figure).items():
+        assert list(trace.x) == [0.05, 30.0]
+        for rate, value in zip(trace.x, trace.y, strict=True):
+            runs = [r for r in missing.runs if (r.phase, r.entry, r.learning_rate) == ("tuning", int(group), rate)]
+            best = sorted(math.inf if r.validation is None else r.validation for r in runs)[1]
+            assert value is None if math.isinf(best) else value == pytest.approx(max(best, 1e-12))
+    below = {t.legendgroup: t for t in figure.data if t.yaxis == "y2"}
+    assert list(below) == ["0"]
+    missed = [r for r in missing.runs if r.phase == "tuning" and r.entry == 0 and r.learning_rate == 30.0 and r.miss]
+    assert below["0"].x[-1] == 30.0
+    assert below["0"].text[-1] == str(len(missed)) == "3"
+
+
+def test_the_chosen_rate_has_a_ring(missing):
+    """A ring lies on the point of the rate that was chosen, and the legend explains it."""
+    figure = plots.sensitivity(missing)
+    rings = {t.legendgroup: t for t in figure.data if t.marker.symbol == "circle-open"}
+    for row in missing.rows:
+        line_ = lines(figure)[str(row.entry)]
+        assert rings[str(row.entry)].x == (row.learning_rate,)
+        assert rings[str(row.entry)].y == (line_.y[line_.x.index(row.learning_rate)],)
+    assert rings["chosen"].name == "chosen"
+
+
+# ---- looks ------------------------------------------------------------------------------------------------------
+
+
+def test_no_two_entries_look_alike():
+    """Colour and marker together tell 56 entries apart; neighbours differ in colour, dash and marker each."""
+    styles = [plots.style(i) for i in range(56)]
+    assert len({(s.colour, s.marker) for s in styles}) == 56
+    for before, after in itertools.pairwise(styles):
+        assert before.colour != after.colour
+        assert before.dash != after.dash
+        assert before.marker != after.marker
+
+
+def test_a_label_is_not_markup():
+    """What a label holds is text, in whatever drawing it ends up in; a long one is broken into lines."""
+    result = descend.minimize(lambda x: x * x, 1.0, max_steps=2)
+    figure = plots.loss({"<b>a</b> & <a href='x'>": result, "a name that is rather long, as names go": result})
+    assert figure.data[0].name == "&lt;b&gt;a&lt;/b&gt; &amp; &lt;a href=&#x27;x&#x27;&gt;"
+    assert "<br>" in figure.data[1].name
