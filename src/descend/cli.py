@@ -103,6 +103,7 @@ def compare(
     """
     import descend
     from descend.comparison.experiment import REPORT, TABLE
+    from descend.comparison.plan import counted
 
     console = _console(as_json)
     folder = out or Path(f"descend-{Path(problem).stem.partition(':')[0]}")
@@ -131,10 +132,12 @@ def compare(
     found.show(console)
     console.print()
     console.print(
-        f"{found.seconds:.0f} s on {found.jobs} cores. Report: {folder / REPORT}", highlight=False, soft_wrap=True
+        f"{found.seconds:.0f} s on {counted(found.jobs, 'core')}. Report: {folder / REPORT}",
+        highlight=False,
+        soft_wrap=True,
     )
     if as_json:
-        print(json.dumps({**found.to_dict(runs=False), "report": str(folder / REPORT), "runs": str(folder / TABLE)}))
+        print(json.dumps({**found.to_dict(runs=False), "report": str(folder / REPORT), "table": str(folder / TABLE)}))
 
 
 @app.command()

@@ -80,6 +80,9 @@ class Reason(enum.Enum):
     def __str__(self) -> str:
         return self.code
 
+    def __repr__(self) -> str:
+        return f"<Reason.{self.name}>"
+
 
 @dataclasses.dataclass(frozen=True)
 class Criteria:

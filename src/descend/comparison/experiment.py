@@ -13,7 +13,7 @@ from typing import Any
 
 from descend.batches import BatchSize
 from descend.comparison.outcome import Comparison, listed
-from descend.comparison.plan import Plan, Task, make_plan, versions
+from descend.comparison.plan import Plan, Task, counted, make_plan, versions
 from descend.comparison.runs import Run
 from descend.comparison.statistics import CONFIDENCE, Row, choose, rows, sensitivity
 from descend.comparison.store import Store
@@ -117,7 +117,7 @@ def compare(
     folder = None if out is None else _folder(Path(out))
     _try_out(problem, plan)
     if announce is not None:
-        announce(f"{plan.describe()}, on {jobs} {'core' if jobs == 1 else 'cores'}.")
+        announce(f"{plan.describe()}, on {counted(jobs, 'core')}.")
     with Store(None if folder is None else folder / STORE, plan) as store:
         if fresh:
             store.clear()

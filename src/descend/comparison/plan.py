@@ -21,7 +21,7 @@ from descend.problems import Problem
 from descend.rules import GD, Adagrad, Adam, Momentum, RMSprop, Rule, resolve
 from descend.stopping import count
 
-__all__ = ["DEFAULT_ENTRIES", "Entry", "Plan", "Task", "entries_for", "make_plan", "versions"]
+__all__ = ["DEFAULT_ENTRIES", "Entry", "Plan", "Task", "counted", "entries_for", "make_plan", "versions"]
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)
 """The learning rates tried for every rule: two a decade, wide enough for all of them."""
@@ -130,10 +130,16 @@ class Plan:
     def describe(self) -> str:
         """The plan in one sentence."""
         return (
-            f"{len(self.entries)} techniques × {len(self.learning_rates)} learning rates × "
-            f"{len(self.tuning_seeds)} seeds, then each at its best on {len(self.final_seeds)} fresh seeds: "
+            f"{counted(len(self.entries), 'technique')} × {counted(len(self.learning_rates), 'learning rate')} × "
+            f"{counted(len(self.tuning_seeds), 'seed')}, then each at its best on "
+            f"{counted(len(self.final_seeds), 'fresh seed')}: "
             f"{self.runs} runs of {self.budget:,} gradient evaluations"
         )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, in the singular for one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def make_plan(

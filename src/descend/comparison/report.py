@@ -26,9 +26,10 @@ from descend.comparison.plan import (
     LEARNING_RATES,
     STEPS,
     TUNING_SEEDS,
+    counted,
     entries_for,
 )
-from descend.comparison.statistics import CONFIDENCE, Interval, Row
+from descend.comparison.statistics import CONFIDENCE, Interval, Row, joint_confidence, pairs
 from descend.errors import DescendError
 from descend.plots import look
 from descend.problems import Problem
@@ -71,7 +72,7 @@ def _context(comparison: Comparison) -> dict[str, Any]:
     """Everything the template is given."""
     plan, data = comparison.plan, bool(comparison.shape["train"])
     figures = _figures(comparison)
-    others = max(1, len(plan.entries) - 1)
+    entries = len(plan.entries)
     command, python = _repeat(comparison)
     return {
         "comparison": comparison,
@@ -88,9 +89,9 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "anything_missed": any(row.misses for row in comparison.rows),
         "failures": _failures(comparison),
         "confidence": _percent(CONFIDENCE),
-        "joint": _percent(1 - (1 - CONFIDENCE) / others),
+        "joint": _percent(joint_confidence(entries)),
         "risk": _percent(1 - CONFIDENCE),
-        "others": others,
+        "pairs": pairs(entries),
         "settings": _settings(comparison),
         "command": command,
         "python": python,
@@ -279,7 +280,7 @@ def _at(band: plots.Band, mark: int) -> tuple[float, float, float]:
 def _rates(comparison: Comparison) -> dict[str, Any]:
     plan, data = comparison.plan, bool(comparison.shape["train"])
     name = f"validation {plan.metric}" if data else plan.metric
-    seeds = _count(len(plan.tuning_seeds), "seed")
+    seeds = counted(len(plan.tuning_seeds), "seed")
     crosses = "; crosses below count the runs that failed" if any(any(s.misses) for s in comparison.sensitivity) else ""
     by_entry = {s.entry: s for s in comparison.sensitivity}
     cells = []
@@ -351,7 +352,7 @@ def _settings(comparison: Comparison) -> list[tuple[str, str]]:
         ("Final seeds", _seeds(plan.final_seeds)),
         ("Runs", f"{len(comparison.runs):,}{before}"),
         ("Plan", plan.hash),
-        ("Duration", f"{_duration(comparison.seconds)} on {_count(comparison.jobs, 'core')}"),
+        ("Duration", f"{_duration(comparison.seconds)} on {counted(comparison.jobs, 'core')}"),
         ("Machine", comparison.machine),
         ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
     ]
@@ -364,10 +365,6 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2f}".rstrip("0").rstrip(".") + "\N{NO-BREAK SPACE}%"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

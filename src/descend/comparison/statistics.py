@@ -16,7 +16,7 @@ import numpy as np
 from descend.comparison.plan import Plan
 from descend.comparison.runs import Run
 
-__all__ = ["Interval", "Row", "Sensitivity", "choose", "rows", "sensitivity"]
+__all__ = ["Interval", "Row", "Sensitivity", "choose", "joint_confidence", "pairs", "rows", "sensitivity"]
 
 CONFIDENCE = 0.95
 RESOLUTION = 1e-12
@@ -132,6 +132,20 @@ def sensitivity(plan: Plan, runs: Sequence[Run]) -> list[Sensitivity]:
     return found
 
 
+def pairs(entries: int) -> int:
+    """How many pairs of entries there are."""
+    return entries * (entries - 1) // 2
+
+
+def joint_confidence(entries: int) -> float:
+    """The confidence that one interval of differences needs, so that those of all pairs hold together at 95 %.
+
+    Bonferroni's correction. It is for all pairs of entries, though only those with the best are shown: which one is
+    best was read off the same runs, so any pair might have been.
+    """
+    return 1.0 - (1.0 - CONFIDENCE) / max(1, pairs(entries))
+
+
 def rows(plan: Plan, runs: Sequence[Run], chosen: Sequence[float | None]) -> list[Row]:
     """The table, best median first. Ties keep the order of the plan."""
     finals = [[r for r in runs if r.phase == "final" and r.entry == i] for i in range(len(plan.entries))]
@@ -141,8 +155,7 @@ def rows(plan: Plan, runs: Sequence[Run], chosen: Sequence[float | None]) -> lis
     medians = [interval(c).median if c else math.inf for c in costs]
     order = sorted(range(len(costs)), key=lambda i: (medians[i], float(np.mean(np.isinf(costs[i] or [math.inf])))))
     best = order[0]
-    # The best is compared with all others at once: Bonferroni keeps the chance of any false claim at 5 %.
-    confidence = 1.0 - (1.0 - CONFIDENCE) / max(1, len(costs) - 1)
+    confidence = joint_confidence(len(costs))
     return [_row(plan, i, best, finals, costs, chosen[i], confidence) for i in order]
 
 
@@ -161,8 +174,8 @@ def _row(
     misses = sum(r.miss for r in group) if group else len(plan.final_seeds)
     difference = None
     if i != best and group and finals[best]:
-        pairs = zip(costs[i], costs[best], strict=True)
-        difference = interval([_minus(a, b) for a, b in pairs], confidence)
+        both = zip(costs[i], costs[best], strict=True)
+        difference = interval([_minus(a, b) for a, b in both], confidence)
     return Row(
         entry=i,
         label=entry.label,

@@ -31,7 +31,7 @@ def sqrt(x: Any) -> Any:
 
 
 def absolute(x: Any) -> Any:
-    """|x|, elementwise."""
+    """The absolute value of x, elementwise."""
     return _library(x).abs(x)
 
 
