@@ -504,7 +504,25 @@ def test_it_runs_in_any_thread():
         (np.float16(1), "float16: float32 and float64"),
         ({"w": [np.ones(2), np.array([np.inf])]}, r"x0\['w'\]\[1\]\[0\] is inf"),
     ],
-    ids=repr,
+    ids=[
+        "nan",
+        "inf",
+        "empty",
+        "empty list",
+        "empty dict",
+        "int",
+        "int array",
+        "int list",
+        "bool",
+        "complex",
+        "complex array",
+        "string",
+        "None",
+        "None in dict",
+        "object",
+        "float16",
+        "inf in nest",
+    ],
 )
 def test_a_bad_start_is_refused_by_name(x0, match):
     """The leaf, its value and what to do, in one line, before anything is run."""
