@@ -108,19 +108,24 @@ def fit(
         raise ProblemError(f"{problem.name} has no validation data, which patience and keep_best need")
     batches = _batches(problem, batch_size, int(seed))
     total = _total(batches, epochs, steps, examples)
-    run = _Fit(problem, rule, batches, total, int(seed), max_seconds, history)
-    run.every = evaluate_every or (batches.per_epoch if batches else max(1, total // 100))
-    run.patience, run.keep_best, run.callback = patience, keep_best, callback
+    run = _Fit(
+        problem,
+        rule,
+        batches,
+        total,
+        seed=int(seed),
+        every=evaluate_every or (batches.per_epoch if batches else max(1, total // 100)),
+        patience=patience,
+        keep_best=keep_best,
+        max_seconds=max_seconds,
+        callback=callback,
+        history=history,
+    )
     return run.run(progress)
 
 
 class _Fit:
     """One call of `fit`: a descent, its batches, and its looks at validation data."""
-
-    every: int
-    patience: int | None
-    keep_best: bool
-    callback: Callable[[Evaluation], Any] | None
 
     def __init__(
         self,
@@ -128,13 +133,22 @@ class _Fit:
         rule: Rule,
         batches: Batches | None,
         total: int,
+        *,
         seed: int,
+        every: int,
+        patience: int | None,
+        keep_best: bool,
         max_seconds: float | None,
+        callback: Callable[[Evaluation], Any] | None,
         history: bool,
     ) -> None:
         self.problem = problem
         self.batches = batches
         self.total = total
+        self.every = every
+        self.patience = patience
+        self.keep_best = keep_best
+        self.callback = callback
         self.start: Start = problem.begin(seed)
         self.memory = Memory(self.start.params, "params")
         self.objective = self.start.objective(self.memory)

@@ -64,8 +64,7 @@ class Reference:
             self._update(p, g, [state.get(name) for name in self.rule.state], row)
 
     def _update(self, p: Array, g: Array, state: list[Array | None], row: Any) -> None:
-        operands = [p, g, *(b for b in state if b is not None)]
-        if p.size > BLOCK and all(a.flags.c_contiguous for a in operands):
+        if p.size > BLOCK and all(a.flags.c_contiguous for a in (p, g, *state) if a is not None):
             p, g = p.reshape(-1), g.reshape(-1)
             state = [None if b is None else b.reshape(-1) for b in state]
             for start in range(0, p.size, BLOCK):
