@@ -232,6 +232,43 @@ def test_a_check_without_a_gradient_is_refused():
         descend.minimize(square, 0.0, check_gradient=True)
 
 
+def test_finite_differences_see_the_coarsest_number():
+    """Leaves of float32 beside float64, and functions that answer in float32, still give a gradient."""
+    import jax.numpy as jnp
+
+    mixed = descend.minimize(
+        lambda p: (float(p["a"][0]) - 1) ** 2 + (p["b"][0] - 1) ** 2,
+        {"a": np.zeros(1, np.float32), "b": np.zeros(1)},
+        method=descend.GD(lr=0.1),
+        max_steps=100,
+    )
+    assert float(mixed.x["a"][0]) == pytest.approx(1, abs=1e-3)
+    assert float(mixed.x["b"][0]) == pytest.approx(1, abs=1e-3)
+    for fun in (lambda x: jnp.sum((jnp.asarray(x) - 1) ** 2), lambda x: np.float32(np.sum((x - 1) ** 2))):
+        result = descend.minimize(fun, np.zeros(2), jac="2-point", method=descend.GD(lr=0.1), max_steps=100)
+        assert np.allclose(result.x, 1, atol=1e-3)
+
+
+def test_complex_steps_need_a_complex_function():
+    """A function that drops the imaginary part has no gradient by complex steps, and is told so."""
+    with pytest.raises(ObjectiveError, match=r"for a complex x: .*use jac='3-point'"):
+        descend.minimize(lambda x: abs(x - 3) ** 2, 0.0, jac="cs")
+
+
+def test_an_error_in_torchs_backward_keeps_the_descent():
+    """A function whose gradient cannot be taken: one line, with the result so far."""
+
+    def broken(x):
+        y = torch.sqrt(x)
+        z = y * y
+        y.zero_()
+        return z.sum()
+
+    with pytest.raises(ObjectiveError, match="its gradient raised RuntimeError") as caught:
+        descend.minimize(broken, torch.ones(2))
+    assert caught.value.result is not None
+
+
 # ---- reasons to stop --------------------------------------------------------------------------------------------
 
 
@@ -370,6 +407,26 @@ def test_the_best_point_is_returned_when_the_last_is_worse():
     losses = [*result.history.loss, square(result.x_last)]
     assert result.fun == min(losses) < losses[-1]
     assert result.fun == square(result.x)
+
+
+def test_a_claim_of_convergence_holds_at_the_point_returned():
+    """Where the gradient vanishes far from the best point: x is the point the claim is about, and the message tells."""
+    bump = lambda x: -np.exp(-50 * x**2)  # noqa: E731
+    result = descend.minimize(bump, 0.1, jac=lambda x: -100 * x * bump(x), method=descend.GD(lr=1.0), gtol=1e-6)
+    assert result.success
+    assert abs(result.jac) <= 1e-6
+    assert result.x == result.x_last
+    assert "better loss" in result.message
+
+
+def test_a_schedule_or_rule_that_fails_keeps_the_descent():
+    """A schedule that leaves its range at step 5, a callback that raises: the result so far is on the exception."""
+    with pytest.raises(ObjectiveError, match=r"cannot make step 6: RuleError: GD\(lr=-1\.0\)") as caught:
+        descend.minimize(square, 0.0, jac=slope, method=descend.GD(lr=lambda t: 0.1 if t < 5 else -1.0), max_steps=9)
+    assert len(caught.value.result.history.loss) == 6
+    with pytest.raises(ObjectiveError, match="callback raised ZeroDivisionError") as caught:
+        descend.minimize(square, 0.0, jac=slope, callback=lambda p: 0 // (3 - p.nit), max_steps=9)
+    assert caught.value.result.nit == 3
 
 
 # ---- callback, history ------------------------------------------------------------------------------------------

@@ -170,6 +170,8 @@ def _as_array(leaf: Any, name: str) -> Array:
         array = _plain(leaf)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"{name} is {leaf!r}: not an array of numbers ({error})") from None
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise ParameterError(f"{name} is a masked array, whose mask would be lost: pass {name}.filled(0.0)")
     if array.dtype.kind in "iub":
         raise ParameterError(
             f"{name}={leaf!r} has the integer type {array.dtype}: steps are fractions; pass floats, such as "

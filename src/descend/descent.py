@@ -124,7 +124,11 @@ class Descent:
             self._before = self.memory.snapshot()
         # A step that overflows is judged at the next point; NumPy need not warn of it as well.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            self.engine.step(self.grad)
+            try:
+                self.engine.step(self.grad)
+            except Exception as error:  # a schedule, or the user's own rule
+                what = f"{type(self.rule).__name__} cannot make step {self.steps + 1}"
+                raise ObjectiveError(f"{what}: {type(error).__name__}: {error}") from error
         self.steps += 1
         return None if self.whole or self.each is None else self.each(self)
 

@@ -6,8 +6,10 @@ gradient into flat vectors.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
+import math
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -81,6 +83,16 @@ class Objective:
         """
         return as_loss(self._evaluate(args, grad), self.fun_name)
 
+    def look(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call another function of the parameters at the memory's point, as the loss is called for its gradient.
+
+        That is with leaves of the same library and in the same precision. The function must not write to them.
+        """
+        if self.source == "jax":
+            with self._precision():
+                return function(self.memory.tree(kind="jax"), *args)
+        return function(self.memory.tree(copy=False, kind="torch" if self.source == "torch" else None), *args)
+
     # ---- the five sources -----------------------------------------------------------------------------------
 
     def _given(self, args: tuple[Any, ...], grad: list[Array]) -> Any:
@@ -107,18 +119,30 @@ class Objective:
         name = self.fun_name
         complex_step = self.source == "cs"
 
+        coarsest = min((v.dtype for v in memory.vectors), key=lambda d: d.itemsize)
+
         def value(point: Array) -> Any:
+            nonlocal coarsest
             parts = np.split(point, cuts)
-            if not complex_step:
+            shifted = np.iscomplexobj(point)
+            if not shifted:
                 parts = [p.astype(v.dtype, copy=False) for p, v in zip(parts, memory.vectors, strict=True)]
             self.nfev += 1
             out = _called(self.fun, name, memory.tree(parts), args)
-            return np.reshape(out, ()) if complex_step else as_loss(out, name)
+            if shifted:
+                return _complex(out, name)
+            found = getattr(out, "dtype", None)
+            if isinstance(found, np.dtype) and found.kind == "f" and found.itemsize < coarsest.itemsize:
+                coarsest = found
+            return as_loss(out, name)
 
         loss = value(x)
         self.njev += 1
+        # The step must show in the coarsest number on the way, be it a parameter or what the function returns.
+        relative = np.finfo(coarsest).eps ** (1 / 2 if self.source == "2-point" else 1 / 3)
+        step = None if complex_step else relative * np.maximum(1.0, np.abs(x))
         method: Any = self.source
-        slope: Any = approx_derivative(value, x, method=method, f0=np.real(loss))
+        slope: Any = approx_derivative(value, x, method=method, f0=loss, abs_step=step)
         for vector, part in zip(grad, np.split(np.atleast_1d(slope).reshape(-1), cuts), strict=True):
             vector[...] = part
         return loss
@@ -138,7 +162,10 @@ class Objective:
                     f"{name} returned {loss!r}: a scalar tensor computed from its argument is needed, "
                     "without .item(), .detach() or .numpy() on the way"
                 )
-            slopes = torch.autograd.grad(loss.reshape(()), leaves, allow_unused=True)
+            try:
+                slopes = torch.autograd.grad(loss.reshape(()), leaves, allow_unused=True)
+            except Exception as error:
+                raise ObjectiveError(f"{name}: its gradient raised {_described(error)}") from error
         for view, slope in zip(self.memory.views(grad), slopes, strict=True):
             view[...] = 0.0 if slope is None else slope.numpy()
         return loss.item()
@@ -149,12 +176,18 @@ class Objective:
         name = self.fun_name
         self.nfev += 1
         self.njev += 1
-        # Without this, JAX would round float64 parameters to float32.
-        with jax.enable_x64(any(v.dtype == np.float64 for v in self.memory.vectors)):
+        with self._precision():
             point = self.memory.tree(kind="jax")
             loss, slope = _called(jax.value_and_grad(self.fun), name, point, args)
             self.memory.gather(jax.tree.map(np.asarray, slope), grad, f"the gradient of {name}")
             return float(loss)
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        """JAX in float64 for float64 parameters, which it would round to float32 by default."""
+        import jax
+
+        wide = any(v.dtype == np.float64 for v in self.memory.vectors)
+        return jax.enable_x64(wide)  # type: ignore[no-any-return]
 
     # ---- helpers --------------------------------------------------------------------------------------------
 
@@ -181,8 +214,23 @@ def _called(function: Any, name: str, point: Any, args: tuple[Any, ...]) -> Any:
         return function(point, *args)
     except ObjectiveError:
         raise
-    except Exception as error:
-        raise ObjectiveError(f"{name} raised {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ObjectiveError(f"{name} raised {_described(error)}") from error
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _complex(value: Any, name: str) -> Any:
+    """What a function returned at a complex point; raises `ObjectiveError` if it is not one complex number."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind != "c":
+        raise ObjectiveError(
+            f"{name} returned {value!r} for a complex x: with jac='cs' it must compute with complex numbers; "
+            "use jac='3-point'"
+        )
+    return array.reshape(())
 
 
 def _source(jac: Jac, memory: Memory) -> str:
@@ -212,7 +260,10 @@ def as_loss(value: Any, name: str) -> float:
     if value is None:
         raise ObjectiveError(f"{name} returned None: it must return a number; does it end without 'return'?")
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an integer beyond all floats
+            return math.inf if bool(value > 0) else -math.inf  # type: ignore[operator]
     if hasattr(value, "detach"):
         value = value.detach()
     try:

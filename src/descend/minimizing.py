@@ -99,7 +99,8 @@ def minimize(
     Returns
     -------
     Result
-        The best finite point and why the descent stopped there. Ctrl-C ends the descent after the step at hand and
+        The point where a criterion that was asked for holds, or else the best finite point that was seen; and why the
+        descent stopped. Ctrl-C ends the descent after the step at hand and
         returns the result so far.
 
     Raises
@@ -204,26 +205,32 @@ def _asking(callback: Callable[[Point], Any], objective: Objective) -> Callable[
             return Reason.CALLBACK if callback(point) else None
         except StopIteration:
             return Reason.CALLBACK
+        except Exception as error:
+            raise ObjectiveError(f"callback raised {type(error).__name__}: {error} (at step {point.nit})") from error
 
     return each
 
 
 def _result(descent: Descent, objective: Objective, reason: Reason) -> Result:
-    memory = descent.memory
-    seen = descent.best is not None
-    detail = descent.detail
+    memory, detail = descent.memory, descent.detail
+    vectors, grad, loss = descent.best, descent.best_grad, descent.best_loss
+    if reason.success:
+        # What a criterion was found to hold for is the point at hand; it is not swapped for another.
+        if loss != descent.loss:
+            detail += f" A better loss, {loss:.6g}, was seen on the way."
+        vectors, grad, loss = memory.vectors, descent.grad, descent.loss
+    elif vectors is None or grad is None:
+        nothing_known = [np.full_like(g, math.nan) for g in descent.grad]
+        vectors, grad, loss = memory.vectors, nothing_known, descent.loss
+    message = reason.message(detail)
     if reason is Reason.MAX_STEPS and not descent.criteria.has_tolerance:
         message = (
             f"{reason.sentence} {descent.steps} were asked for, and no tolerance; pass gtol to stop when converged."
         )
-    else:
-        message = reason.message(detail)
     return Result(
-        x=memory.result(descent.best) if seen else memory.result(),
-        fun=descent.best_loss if seen else descent.loss,
-        jac=memory.result(descent.best_grad)
-        if seen
-        else memory.result([np.full_like(g, math.nan) for g in descent.grad]),
+        x=memory.result(vectors),
+        fun=loss,
+        jac=memory.result(grad),
         nit=descent.steps,
         nfev=objective.nfev,
         njev=objective.njev,
