@@ -280,6 +280,50 @@ def test_a_divergent_fit_says_so():
     assert "learning rate" in result.message
 
 
+def test_a_last_step_that_blows_up_is_no_success():
+    """The parameters after the last step are looked at too, whatever the budget says."""
+    with np.errstate(over="ignore"):
+        result = descend.fit(line(), descend.GD(lr=1e300), steps=1)
+    assert result.reason is Reason.NON_FINITE
+    assert not result.success
+
+
+def test_the_end_is_looked_at_however_it_came():
+    """Out of time in mid-epoch with keep_best: the training until then is not thrown away."""
+    result = descend.fit(
+        line(), descend.GD(lr=0.05), batch_size=1, epochs=10**6, evaluate_every=10**7, keep_best=True, max_seconds=0.3
+    )
+    assert result.reason is Reason.MAX_SECONDS
+    assert [e.step for e in result.history.evaluations] == [0, result.nit]
+    assert result.fun < 0.05
+
+
+def test_looks_are_thinned_evenly():
+    """Beyond the limit every second one goes; the newest is always there."""
+    history = descend.History(limit=8)
+    for step in range(41):
+        history.look(descend.Evaluation(step, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
+    assert [e.step for e in history.evaluations] == [0, 8, 16, 24, 32, 40]
+    history.look(descend.Evaluation(41, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
+    assert [e.step for e in history.evaluations] == [0, 8, 16, 24, 32, 40, 41]
+
+
+def test_a_metric_that_raises_at_the_end_keeps_the_descent():
+    """Test data that the metric cannot take: the exception has the trained parameters."""
+
+    def metric(w, X, y):
+        if len(y) == 18:
+            raise KeyError("label")
+        return float(np.mean((X @ w - y) ** 2))
+
+    uneven = line(
+        data=None, train=(X[:50], Y[:50]), validation=(X[50:70], Y[50:70]), test=(X[70:88], Y[70:88]), metric=metric
+    )
+    with pytest.raises(ObjectiveError, match="KeyError") as caught:
+        descend.fit(uneven, descend.GD(lr=0.05), epochs=3)
+    assert caught.value.result.nit == 6
+
+
 def test_a_loss_that_raises_loses_nothing():
     """The parameters, steps and looks so far are on the exception."""
     calls = []

@@ -18,13 +18,14 @@ BatchSize = int | Literal["full"]
 class Batches:
     """The batch of every step, as a function of size, batch size and seed alone.
 
-    The order of epoch e is a permutation drawn from ``default_rng([seed, e])``; its batches are consecutive runs of
+    The order of epoch e is a permutation drawn from ``default_rng([seed, e, 1])``, a stream of its own beside that of
+    the start, ``default_rng(seed)``; its batches are consecutive runs of
     `batch_size` examples, the last one shorter where it does not divide. The same seed gives every rule the same
     order, and every batch size the same order of examples. ``"full"`` is all examples at once, unshuffled.
 
     >>> batches = Batches(size=5, batch_size=2, seed=0)
     >>> [batches.rows(step).tolist() for step in range(3)]
-    [[2, 4], [3, 0], [1]]
+    [[1, 3], [4, 2], [0]]
     """
 
     def __init__(self, size: int, batch_size: BatchSize, seed: int) -> None:
@@ -51,7 +52,7 @@ class Batches:
             return slice(None)
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+            self._order = np.random.default_rng([self.seed, epoch, 1]).permutation(self.size)
             self._epoch = epoch
         return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 

@@ -104,6 +104,8 @@ def fit(
         raise OptionError(f"seed={seed!r}: a whole number ≥ 0 is needed")
     for name, value in (("evaluate_every", evaluate_every), ("patience", patience)):
         count(name, value)
+    if callback is not None and not callable(callback):
+        raise OptionError(f"callback={callback!r} is not a function")
     if problem.validation is None and (patience is not None or (keep_best and problem.train is not None)):
         raise ProblemError(f"{problem.name} has no validation data, which patience and keep_best need")
     batches = _batches(problem, batch_size, int(seed))
@@ -152,17 +154,17 @@ class _Fit:
         self.start: Start = problem.begin(seed)
         self.memory = Memory(self.start.params, "params")
         self.objective = self.start.objective(self.memory)
+        self.history = History()
         self.descent = Descent(
             self.memory,
             rule,
             self._evaluate,
             Criteria(max_steps=total, max_seconds=max_seconds),
-            History() if history else None,
+            self.history if history else None,
             whole=False,
             evaluations=lambda: (self.objective.nfev, self.objective.cost),
             each=self._each,
         )
-        self.evaluations = History()
         self.best: Evaluation | None = None
         self._best_vectors: list[Array] | None = None
         self._best_extra: Any = None
@@ -174,12 +176,29 @@ class _Fit:
     def run(self, progress: bool | None) -> FitResult:
         with Bar(self.problem.name, self.total, progress) as self._bar:
             try:
-                reason = self._look() or self.descent.run()
+                reason = self._look() or self._last_look(self.descent.run())
+                return self._result(reason)
             except ObjectiveError as error:
                 self.descent.detail = f"{error}."
                 error.result = self._result(Reason.FUNCTION_RAISED)
                 raise
-        return self._result(reason)
+
+    def _last_look(self, reason: Reason) -> Reason:
+        """Look at where the descent ended, if it has not been; what is not finite there is a failure, not an end."""
+        if reason.kind == "failed":
+            return reason
+        look = self.history.evaluations[-1]
+        if look.step != self.descent.steps:
+            look = self._take_note()
+        lost = self.memory.first_non_finite(self.memory.vectors)
+        measured = self.problem.train is None or self.problem.validation is not None
+        if lost is not None:
+            self.descent.detail = f"{lost[0]} is {lost[1]} after step {self.descent.steps}."
+            return Reason.NON_FINITE
+        if measured and not math.isfinite(look.validation_loss):
+            self.descent.detail = f"The validation loss is {look.validation_loss} after step {self.descent.steps}."
+            return Reason.NON_FINITE
+        return reason
 
     def _evaluate(self, grad: list[Array]) -> float:
         """Loss and gradient over the batch of the step at hand."""
@@ -200,7 +219,24 @@ class _Fit:
         return None
 
     def _look(self) -> Reason | None:
-        """Evaluate on the validation data, keep the best, and decide whether to go on."""
+        """Take note of where the descent stands, and decide whether it goes on."""
+        look = self._take_note()
+        if self.callback is not None:
+            try:
+                if self.callback(look):
+                    return Reason.CALLBACK
+            except StopIteration:
+                return Reason.CALLBACK
+            except Exception as error:
+                raise ObjectiveError(
+                    f"callback raised {type(error).__name__}: {error} (at step {look.step})"
+                ) from error
+        if self.patience is not None and self._looks_since_best >= self.patience:
+            return Reason.NO_PROGRESS
+        return None
+
+    def _take_note(self) -> Evaluation:
+        """Evaluate on the validation data, and keep the best."""
         steps = self.descent.steps
         loss, metric = self._measure(self.problem.validation if self.problem.train is not None else ())
         look = Evaluation(
@@ -213,25 +249,17 @@ class _Fit:
             validation_metric=metric,
         )
         self._losses, self._losses_count = 0.0, 0
-        self.evaluations.look(look)
+        self.history.look(look)
+        # The metric alone says whether there is progress; of equal metrics, the lower loss is kept.
         self._looks_since_best += 1
-        if self.best is None or self._better(look, self.best):
-            self.best, self._looks_since_best = look, 0
+        if self.best is None or self._rank(look)[0] < self._rank(self.best)[0]:
+            self._looks_since_best = 0
+        if self.best is None or self._rank(look) < self._rank(self.best):
+            self.best = look
             if self.keep_best:
                 self._best_vectors = self.memory.snapshot()
                 self._best_extra = self.start.snapshot()
-        if self.callback is not None:
-            try:
-                if self.callback(look):
-                    return Reason.CALLBACK
-            except StopIteration:
-                return Reason.CALLBACK
-        if self.patience is not None and self._looks_since_best >= self.patience:
-            return Reason.NO_PROGRESS
-        return None
-
-    def _better(self, look: Evaluation, best: Evaluation) -> bool:
-        return self._rank(look) < self._rank(best)
+        return look
 
     def _rank(self, look: Evaluation) -> tuple[float, float]:
         """Smaller is better; what is not finite comes last."""
@@ -249,9 +277,9 @@ class _Fit:
         """Loss and metric over some data at the memory's point; NaN where there are none."""
         if data is None:
             return math.nan, math.nan
-        params = self.memory.tree(copy=False)
         try:
-            return self.start.measure(params, *data)
+            found: tuple[float, float] = self.objective.look(self.start.measure, *data)
+            return found
         except ObjectiveError:
             raise
         except Exception as error:
@@ -267,30 +295,29 @@ class _Fit:
             for vector, best in zip(memory.vectors, self._best_vectors, strict=True):
                 vector[...] = best
             self.start.restore(self._best_extra)
-        failed = reason is Reason.FUNCTION_RAISED
-        whole: Any = problem.train if problem.train is not None else ()
-        train_loss = math.nan if failed else self._measure(whole)[0]
-        _, validation = (math.nan, math.nan) if failed else self._measure(problem.validation)
-        _, test = (math.nan, math.nan) if failed else self._measure(problem.test)
-        history = descent.history or History()
-        history.evaluations = self.evaluations.evaluations
+        figures = {"train": math.nan, "validation": math.nan, "test": math.nan}
+        if reason is not Reason.FUNCTION_RAISED:  # what has raised once is not asked again
+            whole: Any = problem.train if problem.train is not None else ()
+            figures["train"] = self._measure(whole)[0]
+            figures["validation"] = self._measure(problem.validation)[1]
+            figures["test"] = self._measure(problem.test)[1]
         return FitResult(
             x=memory.result(),
-            fun=train_loss,
-            jac=memory.result(descent.grad),
+            fun=figures["train"],
+            jac=None,
             nit=descent.steps,
             nfev=self.objective.nfev,
             njev=self.objective.njev,
             reason=reason,
             message=_message(reason, descent.detail, descent.steps),
-            history=history,
+            history=self.history,
             x_last=last,
             seconds=descent.seconds,
             examples=self._examples(),
             epochs=descent.steps / self.batches.per_epoch if self.batches else float(descent.steps),
             metric_name=problem.metric_name,
-            validation_metric=validation,
-            test_metric=test,
+            validation_metric=figures["validation"],
+            test_metric=figures["test"],
             best=self.best,
             buffers=self.start.snapshot(),
         )

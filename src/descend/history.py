@@ -50,7 +50,10 @@ class History:
         self._losses: list[float] = []
         self._norms: list[float] = []
         self.path: list[Any] | None = [] if path else None
-        self.evaluations: list[Evaluation] = []
+        self._looks: list[Evaluation] = []
+        self._look_stride = 1
+        self._seen = 0
+        self._newest: Evaluation | None = None
 
     def record(self, step: int, loss: float, norm: float) -> bool:
         """Take note of a step, if its turn has come; says whether it did."""
@@ -66,10 +69,22 @@ class History:
         return True
 
     def look(self, evaluation: Evaluation) -> None:
-        """Take note of an evaluation."""
-        self.evaluations.append(evaluation)
-        if len(self.evaluations) > self.limit:
-            del self.evaluations[1:-1:2]
+        """Take note of an evaluation. The newest is always kept."""
+        if self._seen % self._look_stride == 0:
+            if len(self._looks) >= self.limit:
+                self._look_stride *= 2
+                del self._looks[1::2]
+            if self._seen % self._look_stride == 0:
+                self._looks.append(evaluation)
+        self._seen += 1
+        self._newest = evaluation
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """The looks that are kept, in order; the newest is the last."""
+        if self._newest is None or self._looks[-1] is self._newest:
+            return list(self._looks)
+        return [*self._looks, self._newest]
 
     def _thin(self) -> None:
         self.stride *= 2

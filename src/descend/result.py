@@ -16,9 +16,10 @@ __all__ = ["FitResult", "Result"]
 class Result:
     """The outcome of `minimize`. Fields can be read as attributes or as items, as in SciPy.
 
-    `x` is the best finite point seen, built as `x0` was, and `fun` and `jac` belong to it; `x_last` is where the last
-    step led. `nit` counts steps, `nfev` evaluations of the function, `njev` of its gradient. `success` says whether a
-    criterion that was asked for holds; `reason` is why it stopped, `message` the same for people.
+    `x` is the point where a criterion that was asked for holds or, where none does, the best finite point seen; it is
+    built as `x0` was. `fun` and `jac` belong to it; `x_last` is where the last step led. `nit` counts steps, `nfev`
+    evaluations of the function, `njev` of its gradient. `success` says whether a criterion that was asked for holds;
+    `reason` is why it stopped, `message` the same for people.
     """
 
     x: Any
@@ -62,10 +63,11 @@ class Result:
 class FitResult(Result):
     """The outcome of `fit`: a `Result` whose `x` is the trained parameters, with what was measured on the way.
 
-    `fun` is the loss on the whole training data at `x`. `x` is where the last step led or, with ``keep_best``, the
-    point with the best validation metric; `best` is the evaluation of that point in either case. `examples` counts
-    gradient evaluations, `epochs` passes over the training data. Metrics are NaN where there are no such data.
-    `buffers` holds a torch module's buffers that belong to `x`.
+    `x` is where the last step led or, with ``keep_best``, the point with the best validation metric; `best` is the
+    evaluation of that point in either case. `fun` is the loss on the whole training data at `x`; `jac` is None, as no
+    gradient over all of them is computed. `examples` counts gradient evaluations, `epochs` passes over the training
+    data. Metrics are NaN where there are no such data. `buffers` holds what else of a torch
+    module belongs to `x`: its buffers, and parameters that were not trained.
     """
 
     examples: int
