@@ -8,20 +8,16 @@ from typing import Any
 import numpy as np
 
 from descend.containers import Array
-from descend.errors import ProblemError
-from descend.problems.problem import Problem
+from descend.problems.problem import Problem, setting
 
 __all__ = ["beale", "booth", "himmelblau", "quadratic", "rosenbrock", "saddle"]
 
 
 def quadratic(condition: float = 100.0, dimension: int = 10) -> Problem:
     """½ Σ λᵢ xᵢ² with λ spread evenly on a log scale from 1 to `condition`, the axes rotated; minimum 0 at 0."""
-    if not condition >= 1:
-        raise ProblemError(f"quadratic: condition={condition!r} must be a number ≥ 1; try 100")
-    if dimension != int(dimension) or dimension < 1:
-        raise ProblemError(f"quadratic: dimension={dimension!r} must be a whole number ≥ 1; try 10")
-    n = int(dimension)
-    eigenvalues = np.geomspace(1.0, condition, n) if n > 1 else np.array([float(condition)])
+    condition = setting("quadratic", "condition", condition, least=1, try_="100")
+    n = int(setting("quadratic", "dimension", dimension, least=1, most=10_000, whole=True, try_="10"))
+    eigenvalues = np.geomspace(1.0, condition, n) if n > 1 else np.array([condition])
     axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))
     hessian = (axes * eigenvalues) @ axes.T
 

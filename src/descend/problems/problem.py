@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from descend.containers import Memory
-from descend.errors import ProblemError
+from descend.errors import DescendError, ProblemError
 from descend.gradients import GradientCheck, Jac, Objective, as_loss, check_at
 
 __all__ = ["Problem", "Split", "Start"]
@@ -18,6 +21,9 @@ Split = tuple[Any, ...]
 """Arrays with the same number of rows, such as (X, y)."""
 
 SPLITS = ("train", "validation", "test")
+
+MISSING_ROWS = ("bsr", "coo", "dia")
+"""SciPy's sparse formats in which ``array[rows]`` fails or is slow."""
 
 
 class Problem:
@@ -45,7 +51,7 @@ class Problem:
     metric
         ``metric(params, *data)`` returns the figure that counts, such as accuracy; the loss itself by default.
     metric_name, higher_is_better
-        What to call it, and its direction.
+        What to call it (by default as its function is called, or ``"metric"``), and its direction.
     optimum
         The lowest possible loss (on the training data), if it is known.
     name, summary
@@ -54,7 +60,7 @@ class Problem:
     Raises
     ------
     ProblemError
-        Data of different lengths, shares that do not sum to 1, missing functions.
+        Data of different lengths or with NaN or infinity in them, shares that do not sum to 1, missing functions.
 
     Examples
     --------
@@ -84,7 +90,7 @@ class Problem:
         test: Sequence[Any] | None = None,
         split: Sequence[float] = (0.6, 0.2, 0.2),
         metric: Callable[..., Any] | None = None,
-        metric_name: str = "loss",
+        metric_name: str | None = None,
         higher_is_better: bool = False,
         optimum: float | None = None,
         name: str = "problem",
@@ -101,6 +107,10 @@ class Problem:
             raise ProblemError(f"{name}: give data= to be split, or train=, validation= and test=; not both")
         if train is None and (validation is not None or test is not None):
             raise ProblemError(f"{name}: there is validation or test data but no train data; give train= too")
+        if metric_name is not None and not (isinstance(metric_name, str) and metric_name.strip()):
+            raise ProblemError(f"{name}: metric_name={metric_name!r} must be a text that is not empty; or leave it out")
+        if not isinstance(higher_is_better, (bool, np.bool_)):
+            raise ProblemError(f"{name}: higher_is_better={higher_is_better!r} must be True or False")
         self.name = name
         self.summary = summary
         self.start = start
@@ -108,9 +118,9 @@ class Problem:
         self._loss_and_grad = loss_and_grad
         self._jac = jac
         self._metric = metric
-        self.metric_name = metric_name if metric is not None else "loss"
-        self.higher_is_better = higher_is_better if metric is not None else False
-        self.optimum = optimum
+        self.metric_name = "loss" if metric is None else metric_name or _called(metric, "metric")
+        self.higher_is_better = bool(higher_is_better) and metric is not None
+        self.optimum = _optimum(optimum, name)
         parts = _split(data, split, name) if data is not None else (train, validation, test)
         self.train, self.validation, self.test = (
             None if part is None else _checked(part, f"{name}: {role}")
@@ -132,7 +142,16 @@ class Problem:
 
     def begin(self, seed: int) -> Start:
         """The parameters and functions of one descent that starts from `seed`."""
-        return Start(self, self.start(np.random.default_rng(seed)))
+        rng = np.random.default_rng(seed)
+        try:
+            params = self.start(rng)
+        except DescendError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise ProblemError(
+                f"{self.name}: start raised {described(error)} (seed {seed}); start(rng) must return the parameters"
+            ) from error
+        return Start(self, params)
 
     def without_test(self) -> Problem:
         """The same problem without its test data, for whatever must not see them."""
@@ -193,11 +212,49 @@ class Start:
         """Put a snapshot back."""
 
 
+def described(error: BaseException) -> str:
+    """An error of the user's function, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def setting(
+    problem: str, name: str, value: Any, *, least: float, most: float = math.inf, whole: bool = False, try_: str
+) -> float:
+    """A setting of a built-in problem, checked; raises `ProblemError` that names it and what is allowed."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+    if number and math.isfinite(value) and least <= value <= most and (not whole or value == int(value)):
+        return float(value)
+    kind = "a whole number" if whole else "a number"
+    allowed = f"≥ {least:g}, and finite" if math.isinf(most) else f"from {least:,g} to {most:,.0f}"
+    raise ProblemError(f"{problem}: {name}={value!r} must be {kind} {allowed}; try {try_}")
+
+
+def _called(function: Any, otherwise: str) -> str:
+    """The name of a user's function; `otherwise` if it has none of its own."""
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) and name not in ("", "<lambda>") else otherwise
+
+
+def _optimum(value: Any, name: str) -> float | None:
+    """The lowest loss as a float; raises `ProblemError`."""
+    if value is None:
+        return None
+    number = math.nan
+    if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
+        with contextlib.suppress(OverflowError):
+            number = float(value)
+    if not math.isfinite(number):
+        raise ProblemError(
+            f"{name}: optimum={value!r} must be a finite number, the lowest possible loss; leave it out if not known"
+        )
+    return number
+
+
 def _checked(part: Sequence[Any], what: str) -> Split:
-    """A split as a tuple of arrays of equal length; raises `ProblemError`."""
+    """A split as a tuple of arrays of equal length, which select rows; raises `ProblemError`."""
     if not isinstance(part, (tuple, list)):
         part = (part,)
-    arrays = tuple(p if _has_rows(p) else np.asarray(p) for p in part)
+    arrays = tuple(_with_rows(p, what) for p in part)
     if any(len(a.shape) == 0 for a in arrays) or not arrays:
         raise ProblemError(f"{what} data must be arrays with one row an example, such as (X, y)")
     lengths = [a.shape[0] for a in arrays]
@@ -207,7 +264,44 @@ def _checked(part: Sequence[Any], what: str) -> Split:
         )
     if lengths[0] == 0:
         raise ProblemError(f"{what} data are empty: at least one example is needed")
+    for i, array in enumerate(arrays):
+        found = _first_non_finite(array)
+        if found is not None:
+            raise ProblemError(
+                f"{what.removesuffix(' data')} data: array {i} has {found[1]} in row {found[0]}; "
+                "remove or fill such rows"
+            )
     return arrays
+
+
+def _with_rows(part: Any, what: str) -> Any:
+    """Something whose ``part[rows]`` selects rows."""
+    if getattr(part, "format", None) in MISSING_ROWS and type(part).__module__.startswith("scipy."):
+        return part.tocsr()
+    if _has_rows(part):
+        return part
+    try:
+        return np.asarray(part)
+    except (TypeError, ValueError) as error:  # rows of different lengths, say
+        raise ProblemError(f"{what} data cannot be made an array: {described(error)}; give arrays") from error
+
+
+def _first_non_finite(array: Any) -> tuple[int, float] | None:
+    """Row and value of the first NaN or infinity in an array or a dense tensor of floats, if any."""
+    if isinstance(array, np.ndarray):
+        if array.dtype.kind != "f":
+            return None
+        finite = np.ma.filled(np.isfinite(array), True)  # what is masked is not looked at
+    elif type(array).__module__.partition(".")[0] == "torch":
+        if not array.is_floating_point() or str(array.layout) != "torch.strided":
+            return None
+        finite = array.isfinite().cpu().numpy()
+    else:
+        return None
+    if finite.all():
+        return None
+    place = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
+    return place[0], float(array[place])
 
 
 def _has_rows(part: Any) -> bool:
@@ -217,8 +311,16 @@ def _has_rows(part: Any) -> bool:
 
 def _split(data: Sequence[Any], shares: Sequence[float], name: str) -> tuple[Split, Split | None, Split | None]:
     whole = _checked(data, f"{name}: data")
-    if len(shares) != 3 or any(not 0 <= s <= 1 for s in shares) or abs(sum(shares) - 1) > 1e-9 or shares[0] == 0:
-        raise ProblemError(f"{name}: split={tuple(shares)!r} must be three shares (train > 0) that sum to 1")
+    try:
+        given = tuple(shares)
+    except TypeError:
+        given = ()
+    numeric = len(given) == 3 and all(isinstance(s, numbers.Real) and 0 <= s <= 1 for s in given)
+    if not numeric or abs(sum(given) - 1) > 1e-9 or given[0] == 0:
+        raise ProblemError(
+            f"{name}: split={shares!r} must be three shares (train > 0) that sum to 1; try (0.6, 0.2, 0.2)"
+        )
+    shares = given
     n = whole[0].shape[0]
     order = np.random.default_rng(0).permutation(n)
     first, second = round(n * shares[0]), round(n * (shares[0] + shares[1]))

@@ -12,14 +12,15 @@ import numpy as np
 
 from descend.containers import Array
 from descend.problems.networks import Linear, Logistic, Softmax, TwoLayer
-from descend.problems.problem import Problem, Split
+from descend.problems.problem import Problem, Split, setting
 
 __all__ = ["breast_cancer", "diabetes", "digits", "digits_softmax"]
 
 
 def digits(hidden: int = 32) -> Problem:
     """1,797 images of handwritten digits, 8 × 8 pixels: a network with one hidden layer."""
-    net = TwoLayer(inputs=64, hidden=int(hidden), classes=10)
+    units = int(setting("digits", "hidden", hidden, least=1, most=10_000, whole=True, try_="32"))
+    net = TwoLayer(inputs=64, hidden=units, classes=10)
     return _classifier("digits", digits, net, _digits())
 
 
@@ -32,6 +33,7 @@ def breast_cancer(l2: float = 1e-3) -> Problem:
     """569 tumours, 30 measures each, benign or malignant: logistic regression with a small L2 penalty."""
     from sklearn.datasets import load_breast_cancer
 
+    l2 = setting("breast-cancer", "l2", l2, least=0, try_="0.001")
     X, y = load_breast_cancer(return_X_y=True)
     parts = _standardised(_three(X, y, stratify=True))
     return _classifier("breast-cancer", breast_cancer, Logistic(inputs=30, l2=l2), parts)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.func import functional_call
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from descend.containers import Memory
-from descend.errors import ProblemError
+from descend.errors import DescendError, ProblemError
 from descend.gradients import Objective, as_loss
-from descend.problems.problem import Problem, Start
+from descend.problems.problem import Problem, Start, described
 from descend.result import FitResult
 
 __all__ = ["TorchProblem"]
+
+_RANDOM = threading.RLock()
+"""Held while torch's global random state is on loan, so that threads do not draw from each other's stream."""
 
 
 class TorchProblem(Problem):
@@ -32,12 +38,14 @@ class TorchProblem(Problem):
     metric
         ``metric(output, *targets)``, evaluated in ``eval()`` mode without gradients; the loss by default.
     data, train, validation, test, split, metric_name, higher_is_better, optimum, name, summary
-        As in `Problem`; tensors, or NumPy arrays, whose floats become torch's default dtype.
+        As in `Problem`; tensors, or NumPy arrays, data frames and lists, whose floats become torch's default dtype.
 
     Training runs in ``train()`` mode, looks at validation and test data in ``eval()`` mode. Each descent owns a module
     of its own: buffers (batch normalisation's running statistics) belong to it, are kept with the best parameters, and
     random numbers (dropout) come from a stream of its own, so that descents repeat to the bit and do not disturb
-    each other or the global random state. Parameters that do not require gradients stay fixed. Runs on the CPU.
+    each other or the global random state. Random numbers that a look draws are the same in each look. A lazily
+    initialised module is called with one training example to begin with. Parameters that do not require gradients stay
+    fixed. Runs on the CPU.
 
     Examples
     --------
@@ -73,10 +81,10 @@ class TorchProblem(Problem):
             start=lambda _: None,  # `begin` makes the module instead
             loss=loss,
             metric=metric,
-            data=None if data is None else _tensors(data),
-            train=None if train is None else _tensors(train),
-            validation=None if validation is None else _tensors(validation),
-            test=None if test is None else _tensors(test),
+            data=_tensors(data, f"{name}: data"),
+            train=_tensors(train, f"{name}: train data"),
+            validation=_tensors(validation, f"{name}: validation data"),
+            test=_tensors(test, f"{name}: test data"),
             **options,
         )
         if self.train is None:
@@ -85,15 +93,57 @@ class TorchProblem(Problem):
 
     def begin(self, seed: int) -> TorchStart:
         """A new module from `seed`, and the functions of a descent over it."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return TorchStart(self, self.model(), torch.random.get_rng_state())
+        torch_seed = int(seed) if seed < 2**63 else _derived(seed, 0)  # torch knows 64 bits
+        with _seeded(torch_seed):
+            return TorchStart(self, self._made(f" (seed {seed})"), torch.random.get_rng_state(), _derived(seed, 1))
 
     def module(self, result: FitResult) -> torch.nn.Module:
         """A new module in ``eval()`` mode with the parameters and buffers of a result of `descend.fit`."""
-        module = self.model()
-        module.load_state_dict({**module.state_dict(), **result.x, **(result.buffers or {})})
+        with _seeded(0):
+            module = self._made()
+        parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        trained = result.x if isinstance(result.x, dict) else {}
+        shapes = {n: tuple(p.shape) for n, p in parameters.items()}
+        if shapes != {n: tuple(p.shape) for n, p in trained.items()}:
+            raise ProblemError(
+                f"{self.name}: the result's parameters are not those that model() makes ({', '.join(shapes)}); "
+                "pass a result of descend.fit on this problem"
+            )
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(trained[name])
+            _load_buffers(module, result.buffers or {})
         return module.eval()
+
+    def _made(self, where: str = "") -> torch.nn.Module:
+        """A new module, initialised; raises `ProblemError`. Called with torch's random state on loan."""
+        named = getattr(self.model, "__name__", "<lambda>")
+        what = f"{self.name}: model" if named == "<lambda>" else f"{self.name}: model={named}"
+        try:
+            module = self.model()
+        except DescendError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise ProblemError(
+                f"{what} raised {described(error)}{where}; it is called without arguments: model=lambda: Net(…)"
+            ) from error
+        if not isinstance(module, torch.nn.Module):
+            raise ProblemError(f"{self.name}: model() returned {module!r}, which is not a torch.nn.Module")
+        tensors = (*module.parameters(), *module.buffers())
+        if any(isinstance(t, (UninitializedParameter, UninitializedBuffer)) for t in tensors):
+            assert self.train is not None
+            training = module.training
+            module.eval()  # no running statistics from one example
+            try:
+                with torch.no_grad():
+                    module(self.train[0][:1])
+            except (Exception, SystemExit) as error:
+                raise ProblemError(
+                    f"{what}: its lazy modules were called with one training example and raised {described(error)}"
+                    f"{where}; it must take the first array of the data"
+                ) from error
+            module.train(training)
+        return module
 
 
 class TorchStart(Start):
@@ -101,11 +151,10 @@ class TorchStart(Start):
 
     problem: TorchProblem
 
-    def __init__(self, problem: TorchProblem, module: Any, rng_state: torch.Tensor) -> None:
-        if not isinstance(module, torch.nn.Module):
-            raise ProblemError(f"{problem.name}: model() returned {module!r}, which is not a torch.nn.Module")
+    def __init__(self, problem: TorchProblem, module: torch.nn.Module, rng_state: torch.Tensor, look_seed: int) -> None:
         self.module_ = module
         self._rng_state = rng_state
+        self._look_seed = look_seed
         params = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
         if not params:
             raise ProblemError(f"{problem.name}: the module has no parameter that requires a gradient")
@@ -130,19 +179,19 @@ class TorchStart(Start):
         """The loss and the metric over all of `data`, from one pass in ``eval()`` mode."""
         problem, targets = self.problem, data[1:]
         assert problem._loss is not None
-        with torch.no_grad():
+        with _seeded(self._look_seed), torch.no_grad():
             output = self._output(params, data[0], training=False)
             loss = as_loss(problem._loss(output, *targets), "loss")
             return loss, loss if problem._metric is None else as_loss(problem._metric(output, *targets), "metric")
 
     def snapshot(self) -> dict[str, torch.Tensor]:
-        """A copy of the module's buffers."""
-        return {name: b.detach().clone() for name, b in self.module_.named_buffers()}
+        """A copy of the module's buffers, and of its parameters that are not trained."""
+        return {name: t.detach().clone() for name, t in _untrained(self.module_).items()}
 
     def restore(self, snapshot: Any) -> None:
         """Put the buffers of a snapshot back."""
-        for name, buffer in self.module_.named_buffers():
-            buffer.copy_(snapshot[name])
+        with torch.no_grad():
+            _load_buffers(self.module_, snapshot)
 
     def _output(self, params: Any, inputs: Any, *, training: bool) -> Any:
         self.module_.train(training)
@@ -151,22 +200,62 @@ class TorchStart(Start):
     @contextlib.contextmanager
     def _random(self) -> Iterator[None]:
         """Draw from this descent's stream of random numbers, and leave torch's own where it was."""
+        with _RANDOM:
+            outside = torch.random.get_rng_state()
+            torch.random.set_rng_state(self._rng_state)
+            try:
+                yield
+            finally:
+                self._rng_state = torch.random.get_rng_state()
+                torch.random.set_rng_state(outside)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw from a stream that begins at `seed`, and leave torch's own where it was."""
+    with _RANDOM:
         outside = torch.random.get_rng_state()
-        torch.random.set_rng_state(self._rng_state)
+        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs besides
         try:
             yield
         finally:
-            self._rng_state = torch.random.get_rng_state()
             torch.random.set_rng_state(outside)
 
 
-def _tensors(part: Any) -> tuple[torch.Tensor, ...]:
+def _derived(seed: int, stream: int) -> int:
+    """A seed for torch, which knows 64 bits, from a seed of any size; each `stream` has another."""
+    state = np.random.SeedSequence(int(seed), spawn_key=(stream,)).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
+
+
+def _load_buffers(module: torch.nn.Module, saved: dict[str, torch.Tensor]) -> None:
+    """Copy what was saved into what a module does not train; what was not saved stays."""
+    for name, tensor in _untrained(module).items():
+        if name in saved:
+            tensor.copy_(saved[name])
+
+
+def _untrained(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A module's buffers, persistent or not, and its parameters that do not require a gradient."""
+    frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+    return {**dict(module.named_buffers()), **frozen}
+
+
+def _tensors(part: Any, what: str) -> tuple[torch.Tensor, ...] | None:
+    if part is None:
+        return None
     arrays = part if isinstance(part, (tuple, list)) else (part,)
-    return tuple(_tensor(a) for a in arrays)
+    return tuple(_tensor(a, what) for a in arrays)
 
 
-def _tensor(array: Any) -> torch.Tensor:
+def _tensor(array: Any, what: str) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array
-    tensor = torch.as_tensor(array)
+    try:
+        array = np.asarray(array)
+        if not array.flags.writeable or any(stride < 0 for stride in array.strides):  # which torch does not take
+            array = array.copy()
+        tensor = torch.as_tensor(array)
+    except (TypeError, ValueError) as error:
+        raise ProblemError(f"{what} cannot be made a tensor: {described(error)}; give arrays of numbers") from error
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
