@@ -72,6 +72,7 @@ def test_compare_goes_on_after_ctrl_c(jobs, tmp_path):
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "the same command goes on from there" in err
+    assert "Exception" not in err
     kept = count(store)
     assert kept >= 2
     again = descend("compare", "slow.py", *QUICK, "--out", "o", "--json", cwd=tmp_path)
@@ -227,3 +228,87 @@ def test_a_reader_that_goes_away_is_no_failure():
         shell=True, executable="/bin/bash", capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
+
+
+# ---- surroundings -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_greek_letters_is_no_failure(encoding):
+    """What it cannot show becomes a question mark."""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for args in (["rules", "adam"], ["problems", "diabetes"], ["compare", "dgits"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "descend.cli", *args], capture_output=True, env=environment, check=False
+        )
+        assert b"Traceback" not in done.stderr
+        assert done.returncode == (2 if args[0] == "compare" else 0)
+
+
+def test_output_that_cannot_be_written_is_one_line():
+    """A full device: status 1 and a reason."""
+    done = subprocess.run(
+        f"{sys.executable} -m descend.cli rules adam > /dev/full",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("descend: cannot write the output")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_json_is_json_though_the_problem_file_prints(tmp_path):
+    """What the file prints goes to standard error."""
+    (tmp_path / "chatty.py").write_text(
+        "import descend\nprint('loading data…')\n"
+        "problem = descend.Problem(lambda rng: 1.0, lambda x: x ** 2, lambda x: 2 * x)\n"
+    )
+    for args in (["compare", "chatty.py", *QUICK, "--json"], ["problems", "chatty.py", "--json"]):
+        done = descend(*args, cwd=tmp_path)
+        assert json.loads(done.stdout)
+        assert "loading data" in done.stderr
+
+
+def test_a_narrow_terminal_gets_lines_instead_of_a_table(tmp_path):
+    """At 40 columns no figure is cut off."""
+    done = descend("compare", "booth", *QUICK, cwd=tmp_path, width=40)
+    assert "…" not in done.stdout.partition("Note")[0]
+    assert "GD (lr 0.1" in done.stdout
+
+
+def test_early_ctrl_c_is_no_success(tmp_path):
+    """While a problem file still loads: status 130, so that `descend … && next` does not go on."""
+    (tmp_path / "slow.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(30)\n")
+    command = [sys.executable, "-m", "descend.cli", "compare", "slow.py"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    """kill -9 of a comparison leaves no process behind."""
+    (tmp_path / "pids.py").write_text(
+        "import descend, os, time\n"
+        "def loss(x):\n"
+        "    open(f'{os.getpid()}.pid', 'w').close()\n"
+        "    time.sleep(0.02)\n"
+        "    return x ** 2\n"
+        "problem = descend.Problem(lambda rng: 1.0, loss, lambda x: 2 * x)\n"
+    )
+    command = [sys.executable, "-m", "descend.cli", "compare", "pids.py", "--jobs", "2"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 60
+    while time.time() < deadline and len(list(tmp_path.glob("*.pid"))) < 3:
+        time.sleep(0.05)
+    workers = {int(p.stem) for p in tmp_path.glob("*.pid")} - {process.pid}
+    process.kill()
+    process.wait()
+    assert len(workers) == 2
+    while time.time() < deadline and any(Path(f"/proc/{pid}").exists() for pid in workers):
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)

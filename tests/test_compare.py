@@ -6,6 +6,8 @@ import itertools
 import json
 import math
 import sqlite3
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -188,6 +190,81 @@ def test_a_function_that_raises_is_a_miss_with_its_reason():
     assert all("RuntimeError: no licence" in r.message for r in missed)
 
 
+def test_whatever_a_run_does_is_a_record():
+    """A start that fails for some seeds, a metric that fails on test data: misses with their reasons, no end."""
+
+    def start(rng):
+        w = rng.normal(size=4)
+        if w[0] < -0.5:
+            raise OSError("no such file")
+        return w
+
+    found = descend.compare(line(start=start), ["gd"], **{**SMALL, "tuning_seeds": 3, "final_seeds": 12})
+    assert any("no such file" in r.message for r in found.runs if r.miss)
+    assert any(not r.miss for r in found.runs)
+
+
+def test_a_rule_that_cannot_step_is_told_before_any_run():
+    """A typo in update; a learning rate that the rule does not allow."""
+
+    class Typo(descend.Rule, register=False):
+        """Broken."""
+
+        @staticmethod
+        def update(p, g, s):
+            return p - s.learning_rate * g
+
+    class Capped(descend.Rule, register=False):
+        """Takes small learning rates alone."""
+
+        lr: float = descend.hyper(default=0.01, doc="learning rate", at_least=0, at_most=0.05)
+
+        @staticmethod
+        def update(p, g, s):
+            return p - s.lr * g
+
+    with pytest.raises(OptionError, match="Typo cannot make a step: AttributeError"):
+        descend.compare(line(), [Typo()], **SMALL)
+    with pytest.raises(OptionError, match=r"Capped cannot take every learning rate: Capped\(lr=0\.1\)"):
+        descend.compare(line(), [Capped()], **SMALL)
+
+
+def test_a_private_rule_with_a_known_name_travels():
+    """register=False and a name that descend uses itself, in two processes."""
+
+    class Adam(descend.Rule, register=False):
+        """Not that one."""
+
+        @staticmethod
+        def update(p, g, s):
+            return p - s.lr * g
+
+    found = descend.compare(line(), [Adam()], **{**SMALL, "jobs": 2})
+    assert found.rows[0].misses == 0
+    assert descend.rules.get("adam") is descend.Adam
+
+
+def test_a_changed_base_class_makes_new_runs(tmp_path):
+    """What a rule inherits decides the outcome too: the file of every class it is made from is part of the plan."""
+    (tmp_path / "base_of_mine.py").write_text(
+        "import descend\nclass Half(descend.Rule, register=False):\n"
+        "    @staticmethod\n    def update(p, g, s):\n        return p - 0.5 * s.lr * g\n"
+    )
+    (tmp_path / "with_base.py").write_text(
+        "import descend, base_of_mine\nclass Mine(base_of_mine.Half):\n    'Inherits its step.'\n"
+        "problem = descend.Problem(lambda rng: 1.0, lambda x: x ** 2, lambda x: 2 * x)\n"
+    )
+    command = [
+        sys.executable, "-m", "descend.cli", "compare", "with_base.py", "--rules", "mine", "--lr", "0.1",
+        "--budget", "5", "--tuning-seeds", "1", "--final-seeds", "6", "--out", "o", "--json",
+    ]  # fmt: skip
+    for text, reused in (("0.5", 0), ("0.5", 7), ("0.25", 0)):
+        base = tmp_path / "base_of_mine.py"
+        base.write_text(base.read_text().replace("0.5", text))
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["reused_runs"] == reused
+
+
 def test_a_technique_that_always_fails_is_a_row_that_says_so():
     """No learning rate survives: the row is last, its verdict 'failed', its misses all of them."""
 
@@ -355,7 +432,7 @@ def test_notes_protect_the_reader():
     """A best rate at the edge, too few seeds, batch GD's few steps."""
     found = descend.compare(line(), ["gd"], **{**SMALL, "learning_rates": [1e-5, 1e-4], "final_seeds": 3})
     assert any("edge of the range 1e-05 … 0.0001" in note for note in found.notes)
-    assert any("3 final seeds are too few" in note for note in found.notes)
+    assert any("3 final seeds are too few for a verdict on 1 technique: use at least 6" in note for note in found.notes)
     assert found.rows[0].at_edge
     assert found.rows[0].test.low is None
     full = descend.compare(line(), **SMALL)

@@ -214,7 +214,7 @@ def test_every_field_of_the_json_is_documented():
     entries = ["gd", "adam"]
     found = descend.compare("booth", entries, learning_rates=[0.1], budget=10, tuning_seeds=1, final_seeds=6, jobs=1)
     whole = found.to_dict()
-    assert fields("top") == {*whole, "report"}
+    assert fields("top") == {*whole, "report", "table"}
     assert fields("problem") == set(whole["problem"])
     assert fields("plan") == set(whole["plan"])
     for part in ("rows", "sensitivity", "runs"):

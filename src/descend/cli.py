@@ -6,8 +6,11 @@ result goes to standard output for machines, and everything for people to standa
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,8 +41,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 
 def main() -> None:
     """Run the command line; the entry point of the `descend` command."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Greek letters gets '?' for them, not a traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        app(prog_name="descend", standalone_mode=False)
+        if app(prog_name="descend", standalone_mode=False) == INTERRUPTED:  # so it says that Ctrl-C came early
+            _fail("interrupted", INTERRUPTED)
+        sys.stdout.flush()
     except typer.TyperException as error:  # wrong usage, in the command line's own words
         words = error.format_message() if hasattr(error, "format_message") else str(error)
         _fail(f"{words} See: descend --help", 2) if words else sys.exit(2)
@@ -50,8 +58,11 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone: not our failure
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor Python's, when it flushes at the end
         raise SystemExit(0) from None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"cannot write the output: {error.strerror or error}", 1)
 
 
 def _fail(reason: str, status: int) -> None:
@@ -104,10 +115,11 @@ def compare(
     import descend
     from descend.comparison.experiment import REPORT, TABLE
     from descend.comparison.plan import counted
+    from descend.comparison.workers import cores
 
     console = _console(as_json)
     folder = out or Path(f"descend-{Path(problem).stem.partition(':')[0]}")
-    with _Live(console) as live:
+    with _Live(console) as live, contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         try:
             found = descend.compare(
                 problem,
@@ -132,8 +144,9 @@ def compare(
     found.show(console)
     console.print()
     console.print(
-        f"{found.seconds:.0f} s on {counted(found.jobs, 'core')}. Report: {folder / REPORT}",
+        f"{found.seconds:.0f} s on {counted(min(found.jobs, cores()), 'core')}. Report: {folder / REPORT}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     if as_json:
@@ -219,7 +232,8 @@ def problems(
             table.add_row(key, text)
         console.print(table, highlight=False)
         return
-    found = known.load(name)
+    with contextlib.redirect_stdout(sys.stderr):  # what a problem file prints is no part of the answer
+        found = known.load(name)
     settings = known.describe(name.partition(":")[0])[1] if name.partition(":")[0] in known.BUILT_IN else {}
     facts = {
         "name": found.name,

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from descend.batches import BatchSize
 from descend.comparison.outcome import Comparison, listed
 from descend.comparison.plan import Plan, Task, counted, make_plan, versions
 from descend.comparison.runs import Run
-from descend.comparison.statistics import CONFIDENCE, Row, choose, rows, sensitivity
+from descend.comparison.statistics import Row, choose, joint_confidence, rows, seeds_needed, sensitivity
 from descend.comparison.store import Store
 from descend.comparison.workers import checked_jobs, cores, execute
 from descend.containers import Memory
-from descend.errors import ComparisonError, ObjectiveError, OptionError, ProblemError
+from descend.engines import Reference
+from descend.errors import ComparisonError, DescendError, OptionError, ProblemError
 from descend.problems import Problem, load
 
 __all__ = ["Progress", "compare"]
@@ -108,16 +113,18 @@ def compare(
     began = time.perf_counter()
     source: Path | str | None = None
     if isinstance(problem, (str, Path)):
-        source = Path(problem) if str(problem).endswith(".py") else str(problem)
+        source = Path(problem).expanduser() if str(problem).endswith(".py") else str(problem)
         problem = load(str(problem))
     if not isinstance(problem, Problem):
         raise ProblemError(f"{problem!r} is not a Problem, a name, or the path of a Python file")
     jobs = checked_jobs(jobs)
     plan = make_plan(problem, rules, learning_rates, batch_size, budget, tuning_seeds, final_seeds, source)
+    if out is not None and not isinstance(out, (str, Path)):
+        raise OptionError(f"out={out!r}: the path of a folder is needed, or None to write nothing")
     folder = None if out is None else _folder(Path(out))
     _try_out(problem, plan)
     if announce is not None:
-        announce(f"{plan.describe()}, on {counted(jobs, 'core')}.")
+        announce(" ".join([f"{plan.describe()}, on {counted(min(jobs, cores()), 'core')}.", *_too_few(plan)]))
     with Store(None if folder is None else folder / STORE, plan) as store:
         if fresh:
             store.clear()
@@ -142,7 +149,7 @@ def compare(
         shape=problem.examples,
         optimum=problem.optimum,
         seconds=time.perf_counter() - began,
-        jobs=jobs,
+        jobs=min(jobs, plan.runs),
         reused=reused,
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=versions(),
@@ -156,9 +163,8 @@ def compare(
 def _folder(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=out):
+            pass
     except OSError as error:
         raise OptionError(
             f"out={str(out)!r} cannot be written ({error.strerror or error}); choose another folder"
@@ -167,17 +173,25 @@ def _folder(out: Path) -> Path:
 
 
 def _try_out(problem: Problem, plan: Plan) -> None:
-    """One gradient on one batch, so that a broken problem says so at once and not from a worker."""
-    start = problem.begin(plan.tuning_seeds[0])
-    memory = Memory(start.params, "params")
-    batch = () if problem.train is None else tuple(part[:1] for part in problem.train)
+    """One step of every rule on one batch, so that what is broken says so at once and not from a worker."""
     try:
-        start.objective(memory)(memory.like(), batch)
-        start.measure(memory.tree(copy=False), *(problem.validation or ()))
-    except ObjectiveError as error:
+        start = problem.begin(plan.tuning_seeds[0])
+        memory = Memory(start.params, "params")
+        batch = () if problem.train is None else tuple(part[:1] for part in problem.train)
+        grad = memory.like()
+        objective = start.objective(memory)
+        objective(grad, batch)
+        objective.look(start.measure, *(problem.validation or ()))
+    except DescendError as error:
         raise ProblemError(f"{problem.name}: {error}") from error
     except Exception as error:
         raise ProblemError(f"{problem.name}: its metric raised {type(error).__name__}: {error}") from error
+    for entry in plan.entries:
+        try:
+            with np.errstate(all="ignore"):
+                Reference(entry.rule, memory.snapshot()).step(grad)
+        except Exception as error:
+            raise OptionError(f"{entry.label} cannot make a step: {type(error).__name__}: {error}") from error
 
 
 def _make(
@@ -210,6 +224,17 @@ def _make(
     return [run for run in map(store.get, tasks) if run is not None]
 
 
+def _too_few(plan: Plan) -> list[str]:
+    """Whether there are too few final seeds to say anything; known before the first run."""
+    needed = seeds_needed(joint_confidence(len(plan.entries)))
+    if len(plan.final_seeds) >= needed:
+        return []
+    return [
+        f"{counted(len(plan.final_seeds), 'final seed')} are too few for a verdict on "
+        f"{counted(len(plan.entries), 'technique')}: use at least {needed}."
+    ]
+
+
 def _notes(plan: Plan, table: Sequence[Row]) -> list[str]:
     """What a reader should know before believing the table."""
     notes = []
@@ -223,11 +248,7 @@ def _notes(plan: Plan, table: Sequence[Row]) -> list[str]:
     missed = [f"{row.label} ({row.misses} of {row.runs})" for row in table if row.misses]
     if missed:
         notes.append(f"Runs that failed and count as the worst: {listed(missed)}.")
-    if any(row.verdict == "too few seeds" or not row.test.known for row in table if row.verdict != "failed"):
-        notes.append(
-            f"{len(plan.final_seeds)} final seeds are too few for a {CONFIDENCE:.0%} interval or a verdict: use at "
-            "least 6 for intervals, and 10 to compare seven rules."
-        )
+    notes += _too_few(plan)
     starved = [row.label for row in table if row.batch_size == "full" and plan.budget // plan.evaluate_every <= 100]
     if starved and any(row.batch_size != "full" for row in table):
         notes.append(
@@ -239,11 +260,14 @@ def _notes(plan: Plan, table: Sequence[Row]) -> list[str]:
 
 def _write(comparison: Comparison, folder: Path) -> None:
     try:
-        comparison.save_report(folder / REPORT)
+        # Each is written whole under another name first: a reader, or a full disk, never meets half a file.
         text = json.dumps(comparison.to_dict(), indent=1, allow_nan=False)
-        (folder / TABLE).write_text(text + "\n", encoding="utf-8")
+        (folder / f".{TABLE}").write_text(text + "\n", encoding="utf-8")
+        os.replace(folder / f".{TABLE}", folder / TABLE)
+        comparison.save_report(folder / f".{REPORT}")
+        os.replace(folder / f".{REPORT}", folder / REPORT)
     except OSError as error:
         raise ComparisonError(
             f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); the runs are kept in "
-            f"{STORE}: run the same command again once there is room"
+            f"{STORE}: run the same command again once that is mended"
         ) from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from descend.comparison.statistics import Interval, Row, Sensitivity
 __all__ = ["Comparison", "listed", "number", "rate", "spread"]
 
 SCHEMA = 1
+NAME_WIDTH = 14
+"""How far the table may narrow a technique's name before it folds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +70,17 @@ class Comparison:
 
     def show(self, console: Any) -> None:
         """Print answer, table and notes on a rich console."""
+        from rich.measure import Measurement
+
         console.print(self.answer, highlight=False, markup=False)
         console.print()
-        console.print(_table(self))
+        table = _table(self)
+        folded = max(0, max(len(row.label) for row in self.rows) - NAME_WIDTH)
+        if Measurement.get(console, console.options.update(width=1000), table).maximum - folded <= console.width:
+            console.print(table)
+        else:
+            for line in _lines(self):
+                console.print(line, highlight=False, markup=False)
         if any(row.at_edge for row in self.rows):
             console.print("* at the edge of the range", highlight=False)
         for note in self.notes:
@@ -78,9 +89,11 @@ class Comparison:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A figure for people: a miss as ∞, very small and large ones in powers of ten."""
-    if value is None or not math.isfinite(value):
-        return "∞"
+    """A figure for people: a miss as ∞ or −∞, very small and large ones in powers of ten."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.1e}"
     return f"{value:.{digits}f}".rstrip("0").rstrip(".") if value == int(value) else f"{value:.{digits}f}"
@@ -120,27 +133,39 @@ def _answer(comparison: Comparison) -> str:
 
 
 def _table(comparison: Comparison) -> Any:
-    """The table for a terminal, as a rich renderable; fits 80 columns."""
+    """The table for a terminal, as a rich renderable; fits 80 columns unless names are long."""
     from rich.table import Table
+    from rich.text import Text
 
-    plan = comparison.plan
-    what = f"test\n{plan.metric}" if comparison.shape["test"] else plan.metric
+    metric = textwrap.fill(comparison.plan.metric, 14)
+    what = f"test\n{metric}" if comparison.shape["test"] else metric
     view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    view.add_column("technique", overflow="fold")
+    longest = max(9, *(len(row.label) for row in comparison.rows))
+    view.add_column("technique", overflow="fold", min_width=min(longest, NAME_WIDTH))
     if comparison.shape["train"]:
-        view.add_column("batch", justify="right")
+        view.add_column("batch", justify="right", no_wrap=True)
     view.add_column("lr", justify="right", no_wrap=True)
-    view.add_column(what, justify="right", no_wrap=True)
+    view.add_column(Text(what), justify="right", min_width=max(map(len, what.splitlines())), no_wrap=True)
     view.add_column("95 % interval", justify="left", no_wrap=True)
-    view.add_column("miss", justify="right")
+    view.add_column("miss", justify="right", no_wrap=True)
     view.add_column("beside the best", no_wrap=True)
     for row in comparison.rows:
         cells = [row.label]
         if comparison.shape["train"]:
             cells.append(str(row.batch_size))
         cells += [rate(row), number(row.test.median), spread(row.test), f"{row.misses}/{row.runs}", row.verdict]
-        view.add_row(*cells)
+        view.add_row(*map(Text, cells))
     return view
+
+
+def _lines(comparison: Comparison) -> Iterator[str]:
+    """The table as a line for each entry, for a terminal that is too narrow for it."""
+    for row in comparison.rows:
+        batch = f"batch {row.batch_size}, " if comparison.shape["train"] else ""
+        yield (
+            f"{row.label} ({batch}lr {rate(row)}): {number(row.test.median)}, interval {spread(row.test)}, "
+            f"{row.misses} of {row.runs} missed, {row.verdict}"
+        )
 
 
 def rate(row: Row) -> str:

@@ -10,13 +10,13 @@ import math
 import numbers
 import platform
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from descend.batches import Batches, BatchSize
-from descend.errors import OptionError, ProblemError
+from descend.errors import OptionError, ProblemError, RuleError
 from descend.problems import Problem
 from descend.rules import GD, Adagrad, Adam, Momentum, RMSprop, Rule, resolve
 from descend.stopping import count
@@ -43,11 +43,25 @@ SHOWING = ("cli.py", "plots/", "progress.py", "comparison/outcome.py", "comparis
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One contender: a rule with a batch size, under a label. Its learning rate is what is tuned."""
+    """One contender: a rule with a batch size, under a label. Its learning rate is what is tuned.
+
+    The rule may be given as its class or its name, too.
+
+    >>> import descend
+    >>> descend.Entry("Adam, long memory", descend.Adam(betas=(0.99, 0.999)), batch_size=16).rule.betas
+    (0.99, 0.999)
+    """
 
     label: str
     rule: Rule
     batch_size: BatchSize = BATCH_SIZE
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.label, str) or not self.label.strip():
+            raise OptionError(f"Entry(label={self.label!r}): a name is needed, such as 'Adam, small batches'")
+        object.__setattr__(self, "rule", resolve(self.rule))
+        if isinstance(self.batch_size, numbers.Integral):
+            object.__setattr__(self, "batch_size", int(self.batch_size))
 
 
 DEFAULT_ENTRIES = (
@@ -172,8 +186,17 @@ def make_plan(
                     f"budget={budget} does not pay for one step of {entry.label}, which sees "
                     f"{problem.size if entry.batch_size == 'full' else entry.batch_size} examples; raise it"
                 )
-    count("tuning_seeds", tuning_seeds)
-    count("final_seeds", final_seeds)
+    for name, value in (("tuning_seeds", tuning_seeds), ("final_seeds", final_seeds)):
+        if value is None:
+            raise OptionError(f"{name}=None: a whole number ≥ 1 is needed")
+        count(name, value)
+    rates = _rates(learning_rates)
+    for entry in entries:
+        for rate in rates:  # a rule may allow less than all of them: say so before the first run
+            try:
+                dataclasses.replace(entry.rule, lr=rate)
+            except RuleError as error:
+                raise OptionError(f"{entry.label} cannot take every learning rate: {error}") from None
     if tuning_seeds > FIRST_FINAL_SEED:
         raise OptionError(f"tuning_seeds={tuning_seeds}: at most {FIRST_FINAL_SEED}, so that final seeds stay fresh")
     return Plan(
@@ -181,7 +204,7 @@ def make_plan(
         metric=problem.metric_name,
         higher_is_better=problem.higher_is_better,
         entries=entries,
-        learning_rates=_rates(learning_rates),
+        learning_rates=rates,
         budget=int(budget),
         evaluate_every=every,
         tuning_seeds=tuple(range(tuning_seeds)),
@@ -200,6 +223,8 @@ def entries_for(problem: Problem, rules: Iterable[Any] | None, batch_size: Batch
         return tuple(entries)
     if isinstance(rules, (str, Rule, type, Entry)):
         rules = [rules]
+    if not isinstance(rules, Iterable):
+        raise OptionError(f"rules={rules!r}: give rules, their classes or names, such as ['adam', descend.Momentum()]")
     entries = []
     for item in rules:
         rule = item.rule if isinstance(item, Entry) else resolve(item)
@@ -233,13 +258,31 @@ def _label(rule: Rule) -> str:
 
 
 def _without_lr(rule: Rule) -> str:
-    parts = [f"{f.name}={getattr(rule, f.name)!r}" for f in dataclasses.fields(rule) if f.name != "lr"]
+    parts = [f"{f.name}={_spelled(getattr(rule, f.name))}" for f in dataclasses.fields(rule) if f.name != "lr"]
     return f"{type(rule).__name__}({', '.join(parts)})"
+
+
+def _spelled(value: Any) -> str:
+    """A hyperparameter; a function among them by its name and source, as its address changes from run to run."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_spelled, value))})"
+    if not inspect.isfunction(value):
+        return repr(value)
+    try:
+        source = hashlib.sha256(inspect.getsource(value).encode()).hexdigest()[:8]
+    except (OSError, TypeError):
+        source = uuid.uuid4().hex[:8]
+    return f"<{value.__qualname__} {source}>"
 
 
 def _rates(rates: Sequence[float] | None) -> tuple[float, ...]:
     if rates is None:
         return LEARNING_RATES
+    if isinstance(rates, numbers.Real):
+        rates = [float(rates)]
+    if isinstance(rates, str) or not isinstance(rates, Iterable):
+        raise OptionError(f"learning_rates={rates!r}: numbers are needed, such as [0.001, 0.01, 0.1]")
+    rates = list(rates)
     if len(rates) == 0:
         raise OptionError("learning_rates is empty; give at least one, or leave it out")
     for rate in rates:
@@ -253,7 +296,8 @@ def _fingerprint(source: Path | str | None, entries: Iterable[Entry]) -> str:
     root = Path(__file__).parents[1]
     package = sorted(f for f in root.rglob("*.py") if not f.relative_to(root).as_posix().startswith(SHOWING))
     files = [*package, source] if isinstance(source, Path) else package
-    rules = {type(e.rule) for e in entries if not type(e.rule).__module__.startswith("descend.")}
+    made = (kind for e in entries for kind in type(e.rule).__mro__)
+    rules = {kind for kind in made if kind.__module__.partition(".")[0] not in ("descend", "builtins")}
     parts = [
         str(sorted(versions().items())),
         uuid.uuid4().hex if source is None else str(source),
@@ -263,17 +307,21 @@ def _fingerprint(source: Path | str | None, entries: Iterable[Entry]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _source(rule: Callable[..., Any]) -> str:
+def _source(made: type) -> str:
+    """The file that defines a class, or else its own source."""
     try:
-        return inspect.getsource(rule)
-    except (OSError, TypeError):
-        return uuid.uuid4().hex
+        return Path(inspect.getfile(made)).read_text(encoding="utf-8")
+    except (OSError, TypeError, ValueError):
+        try:
+            return inspect.getsource(made)
+        except (OSError, TypeError):
+            return uuid.uuid4().hex
 
 
 def versions() -> dict[str, str]:
     """The versions of what a comparison's figures depend on."""
     found = {"python": platform.python_version()}
-    for package in ("descend", "numpy", "scipy", "scikit-learn", "torch"):
+    for package in ("descend", "numpy", "scipy", "scikit-learn", "torch", "jax"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
+
 from descend.comparison.plan import Plan, Task
-from descend.errors import ObjectiveError
 from descend.fitting import fit
 from descend.problems import Problem
 from descend.result import FitResult
@@ -45,21 +46,24 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
     if not final:
         problem = problem.without_test()
     try:
-        result = fit(
-            problem,
-            dataclasses.replace(entry.rule, lr=task.learning_rate),
-            examples=plan.budget,
-            batch_size=entry.batch_size if problem.size is not None else None,
-            seed=task.seed,
-            evaluate_every=None if problem.size is not None else plan.evaluate_every,
-            keep_best=True,
-            history=False,
-            progress=False,
-        )
-    except ObjectiveError as error:
-        if not isinstance(error.result, FitResult):
-            raise
-        result = error.result
+        # A learning rate that is too large overflows; that is a miss to be counted, not a warning to be printed.
+        with np.errstate(all="ignore"):
+            result = fit(
+                problem,
+                dataclasses.replace(entry.rule, lr=task.learning_rate),
+                examples=plan.budget,
+                batch_size=entry.batch_size if problem.size is not None else None,
+                seed=task.seed,
+                evaluate_every=None if problem.size is not None else plan.evaluate_every,
+                keep_best=True,
+                history=False,
+                progress=False,
+            )
+    except Exception as error:  # the problem's functions and the rule are the user's: anything may happen in them
+        so_far = getattr(error, "result", None)
+        if not isinstance(so_far, FitResult):
+            return _nothing(task, f"{type(error).__name__}: {error}")
+        result = so_far
     if result.reason is Reason.INTERRUPTED:  # half a run is no run: it is the comparison that was interrupted
         raise KeyboardInterrupt
     best, history = result.best, result.history
@@ -69,10 +73,17 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
     test = result.test_metric if problem.size is not None else validation
     figures = [validation, loss, *([test] if final else [])]
     miss = result.reason.kind == "failed" or not all(map(math.isfinite, figures))
+    message = result.message
+    if miss and result.reason.kind != "failed":
+        names = ("validation metric", "validation loss", "test metric")
+        found = next(
+            f"{name} is {value}" for name, value in zip(names, figures, strict=False) if not math.isfinite(value)
+        )
+        message = f"The {found}."
     return Run(
         **dataclasses.asdict(task),
         reason=str(result.reason),
-        message=result.message,
+        message=message,
         miss=miss,
         examples=result.examples,
         seconds=result.seconds,
@@ -80,6 +91,22 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
         validation_loss=None if miss else loss,
         test=test if final and not miss else None,
         curve=[[e.examples, _finite(e.validation_loss), _finite(e.validation_metric)] for e in history.evaluations],
+    )
+
+
+def _nothing(task: Task, message: str) -> Run:
+    """The record of a run that broke before anything was measured."""
+    return Run(
+        **dataclasses.asdict(task),
+        reason=str(Reason.FUNCTION_RAISED),
+        message=message,
+        miss=True,
+        examples=0,
+        seconds=0.0,
+        validation=None,
+        validation_loss=None,
+        test=None,
+        curve=[],
     )
 
 

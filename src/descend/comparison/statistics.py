@@ -16,7 +16,17 @@ import numpy as np
 from descend.comparison.plan import Plan
 from descend.comparison.runs import Run
 
-__all__ = ["Interval", "Row", "Sensitivity", "choose", "joint_confidence", "pairs", "rows", "sensitivity"]
+__all__ = [
+    "Interval",
+    "Row",
+    "Sensitivity",
+    "choose",
+    "joint_confidence",
+    "pairs",
+    "rows",
+    "seeds_needed",
+    "sensitivity",
+]
 
 CONFIDENCE = 0.95
 RESOLUTION = 1e-12
@@ -144,6 +154,11 @@ def joint_confidence(entries: int) -> float:
     best was read off the same runs, so any pair might have been.
     """
     return 1.0 - (1.0 - CONFIDENCE) / max(1, pairs(entries))
+
+
+def seeds_needed(confidence: float) -> int:
+    """The fewest seeds for which an interval of a median has that confidence: 1 − 2¹⁻ⁿ reaches it."""
+    return math.ceil(1.0 - math.log2(1.0 - confidence) - 1e-9)
 
 
 def rows(plan: Plan, runs: Sequence[Run], chosen: Sequence[float | None]) -> list[Row]:

@@ -45,8 +45,10 @@ class Store:
             self._db.execute(f"PRAGMA user_version={SCHEMA}")
             for task, run in self._db.execute("SELECT task, run FROM runs WHERE plan = ?", (self.plan,)):
                 self._runs[task] = Run(**json.loads(run))
-        except sqlite3.Error as error:
-            raise ComparisonError(f"{path} cannot be used as a store: {error}; choose another --out") from error
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            raise ComparisonError(
+                f"{path} cannot be used as a store: {error}; make room if the disk is full, else choose another --out"
+            ) from error
 
     def __len__(self) -> int:
         return len(self._runs)

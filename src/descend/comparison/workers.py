@@ -7,6 +7,8 @@ import contextlib
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor
 from typing import Any
@@ -15,6 +17,7 @@ from descend.comparison.plan import Plan, Task
 from descend.comparison.runs import Run, run_task
 from descend.errors import ComparisonError, OptionError, ProblemError
 from descend.problems import FILE_MODULE, Problem
+from descend.rules.base import unpickling
 
 __all__ = ["checked_jobs", "cores", "execute"]
 
@@ -57,8 +60,11 @@ def execute(
 
 def _through(executor: Executor, tasks: list[Task], done: Done, parcel: bytes | None) -> None:
     """Make the tasks through an executor; each carries the parcel if the workers have not received it already."""
-    futures = {executor.submit(_work, task, parcel): task for task in tasks}
+    futures: dict[concurrent.futures.Future[Run], Task] = {}
     try:
+        with _ctrl_c_held() if parcel is None else contextlib.nullcontext():
+            for task in tasks:
+                futures[executor.submit(_work, task, parcel)] = task
         for future in concurrent.futures.as_completed(futures):
             done(futures[future], future.result())
     except BrokenExecutor as error:
@@ -67,8 +73,9 @@ def _through(executor: Executor, tasks: list[Task], done: Done, parcel: bytes | 
             f"with fewer jobs if memory is short ({type(error).__name__})"
         ) from error
     finally:
-        for future in futures:
-            future.cancel()
+        if parcel is not None:  # somebody else's executor goes on; our own pool ends with its block
+            for future in futures:
+                future.cancel()
 
 
 def _steps(problem: Problem, plan: Plan, task: Task) -> int:
@@ -93,6 +100,19 @@ def _pack(problem: Problem, plan: Plan) -> bytes:
 
 
 @contextlib.contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Hold SIGINT back while processes are started: they inherit that, and Ctrl-C is for the parent alone.
+
+    A Ctrl-C in the meantime is not lost; it arrives at the end of the block.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def _pool(parcel: bytes, jobs: int) -> Iterator[Executor]:
     """A pool of processes that have received the parcel. They are ended with the block, at once if it fails."""
     import loky
@@ -110,24 +130,34 @@ def _pool(parcel: bytes, jobs: int) -> Iterator[Executor]:
 
 _RECEIVED: dict[bytes, tuple[Problem, Plan]] = {}
 """What this worker works on: the last parcel and what was in it."""
+_RECEIVING = threading.Lock()
 
 
 def _start(parcel: bytes) -> None:
     """Prepare a process of our own pool."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _receive(parcel)
 
 
-def _receive(parcel: bytes) -> tuple[Problem, Plan]:
-    if parcel not in _RECEIVED:
-        import cloudpickle
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, however that ended: no worker is left behind."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
-        path, contents = cloudpickle.loads(parcel)
-        sys.path.extend(p for p in path if p not in sys.path)
-        received = cloudpickle.loads(contents)
-        _RECEIVED.clear()
-        _RECEIVED[parcel] = received
-    return _RECEIVED[parcel]
+
+def _receive(parcel: bytes) -> tuple[Problem, Plan]:
+    with _RECEIVING:
+        if parcel not in _RECEIVED:
+            import cloudpickle
+
+            path, contents = cloudpickle.loads(parcel)
+            sys.path.extend(p for p in path if p not in sys.path)
+            with unpickling():
+                received = cloudpickle.loads(contents)
+            _RECEIVED.clear()
+            _RECEIVED[parcel] = received
+        return _RECEIVED[parcel]
 
 
 def _work(task: Task, parcel: bytes | None) -> Run:

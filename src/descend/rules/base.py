@@ -18,20 +18,22 @@ Engines run it; they never repeat it. Subclassing `Rule` is all it takes to have
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import inspect
 import math
 import numbers
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
 
 from descend.errors import RuleError
 
-__all__ = ["Range", "Rule", "allowed_range", "hyper", "registry", "spelling", "step"]
+__all__ = ["Range", "Rule", "allowed_range", "hyper", "registry", "spelling", "step", "unpickling"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,6 +308,17 @@ def _complaint(rule: Rule, field: str, label: str, value: Any, must: str, defaul
 # ---- registry ---------------------------------------------------------------------------------------------------
 
 _REGISTRY: dict[str, type[Rule]] = {}
+_UNPICKLING: contextvars.ContextVar[bool] = contextvars.ContextVar("unpickling", default=False)
+
+
+@contextlib.contextmanager
+def unpickling() -> Iterator[None]:
+    """While rule classes arrive from another process: none of them takes a name that is taken."""
+    token = _UNPICKLING.set(True)
+    try:
+        yield
+    finally:
+        _UNPICKLING.reset(token)
 
 
 def spelling(name: str) -> str:
@@ -316,6 +329,8 @@ def spelling(name: str) -> str:
 def _enter(cls: type[Rule]) -> None:
     known = _REGISTRY.get(cls.name)
     # The same class defined again (a notebook cell run twice, a worker that unpickles it) replaces itself.
+    if known is not None and _UNPICKLING.get():
+        return  # it may have been made with register=False, which pickle does not repeat
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise RuleError(
             f"a rule named {cls.name!r} exists already ({known.__module__}.{known.__qualname__}): "
