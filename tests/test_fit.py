@@ -422,7 +422,7 @@ def test_a_bad_option_is_refused_by_name(options, match):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: line(data=(X, Y[:-1])), "line: data data have different lengths: 90, 89"),
+        (lambda: line(data=(X, Y[:-1])), "line: data have different lengths: 90, 89"),
         (lambda: line(data=None, train=(X, Y[:5])), "line: train data have different lengths: 90, 5"),
         (lambda: line(data=(X[:0], Y[:0])), "empty"),
         (lambda: line(data=(1.0, 2.0)), "one row an example"),

@@ -286,7 +286,7 @@ def test_numpy_numbers_are_stored_as_python_ones():
         ({"split": 0.5}, r"line: split=0\.5 must be three shares"),
         ({"split": ("1", 0, 0)}, r"line: split=\('1', 0, 0\) must be three shares"),
         ({"split": (math.nan, 0.5, 0.5)}, "must be three shares"),
-        ({"data": ([[1.0], [2.0, 3.0]], [1, 2])}, "line: data data cannot be made an array: ValueError"),
+        ({"data": ([[1.0], [2.0, 3.0]], [1, 2])}, "line: data cannot be made an array: ValueError"),
     ],
     ids=range(13),
 )

@@ -142,7 +142,8 @@ class Objective:
         relative = np.finfo(coarsest).eps ** (1 / 2 if self.source == "2-point" else 1 / 3)
         step = None if complex_step else relative * np.maximum(1.0, np.abs(x))
         method: Any = self.source
-        slope: Any = approx_derivative(value, x, method=method, f0=loss, abs_step=step)
+        with np.errstate(over="ignore", invalid="ignore"):  # beside a loss that is not finite; it is judged later
+            slope: Any = approx_derivative(value, x, method=method, f0=loss, abs_step=step)
         for vector, part in zip(grad, np.split(np.atleast_1d(slope).reshape(-1), cuts), strict=True):
             vector[...] = part
         return loss

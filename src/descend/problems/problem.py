@@ -252,23 +252,24 @@ def _optimum(value: Any, name: str) -> float | None:
 
 def _checked(part: Sequence[Any], what: str) -> Split:
     """A split as a tuple of arrays of equal length, which select rows; raises `ProblemError`."""
+    what = f"{what.removesuffix(' data')} data"
     if not isinstance(part, (tuple, list)):
         part = (part,)
     arrays = tuple(_with_rows(p, what) for p in part)
     if any(len(a.shape) == 0 for a in arrays) or not arrays:
-        raise ProblemError(f"{what} data must be arrays with one row an example, such as (X, y)")
+        raise ProblemError(f"{what} must be arrays with one row an example, such as (X, y)")
     lengths = [a.shape[0] for a in arrays]
     if len(set(lengths)) > 1:
         raise ProblemError(
-            f"{what} data have different lengths: {', '.join(map(str, lengths))}; each example needs a row in all"
+            f"{what} have different lengths: {', '.join(map(str, lengths))}; each example needs a row in all"
         )
     if lengths[0] == 0:
-        raise ProblemError(f"{what} data are empty: at least one example is needed")
+        raise ProblemError(f"{what} are empty: at least one example is needed")
     for i, array in enumerate(arrays):
         found = _first_non_finite(array)
         if found is not None:
             raise ProblemError(
-                f"{what.removesuffix(' data')} data: array {i} has {found[1]} in row {found[0]}; "
+                f"{what}: array {i} has {found[1]} in row {found[0]}; "
                 "remove or fill such rows"
             )
     return arrays
@@ -283,7 +284,7 @@ def _with_rows(part: Any, what: str) -> Any:
     try:
         return np.asarray(part)
     except (TypeError, ValueError) as error:  # rows of different lengths, say
-        raise ProblemError(f"{what} data cannot be made an array: {described(error)}; give arrays") from error
+        raise ProblemError(f"{what} cannot be made an array: {described(error)}; give arrays") from error
 
 
 def _first_non_finite(array: Any) -> tuple[int, float] | None:
