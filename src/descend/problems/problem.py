@@ -268,10 +268,7 @@ def _checked(part: Sequence[Any], what: str) -> Split:
     for i, array in enumerate(arrays):
         found = _first_non_finite(array)
         if found is not None:
-            raise ProblemError(
-                f"{what}: array {i} has {found[1]} in row {found[0]}; "
-                "remove or fill such rows"
-            )
+            raise ProblemError(f"{what}: array {i} has {found[1]} in row {found[0]}; remove or fill such rows")
     return arrays
 
 
