@@ -2,8 +2,8 @@
 Your own rule
 =============
 
-A rule is a class: its hyperparameters, and one formula. Here is Lion (Chen et al. 2023), which steps by the sign of a
-momentum, written from its paper. Nothing in the package changes, and the rule can do what every other rule can.
+A rule is a class: its hyperparameters, and one formula. Here is Signum (Bernstein et al. 2018), which steps by the sign
+of a momentum, written from its paper. Nothing in the package changes, and the rule can do what every other rule can.
 """
 
 import descend
@@ -12,35 +12,30 @@ from descend.rules import maths
 # %%
 # The rule
 # --------
-# Algorithm 2 of the paper has two averages of the gradient: one decides the direction, the other is kept. The names
-# between ``g`` and ``s`` in the signature of `update` are the state; ``s`` holds the hyperparameters, those of the
-# tuple ``betas`` as ``s.beta1`` and ``s.beta2``. The paper's weight decay is the decoupled one, which every rule has.
+# Algorithm 2 of the paper averages the gradient, and steps by the average's sign. The names between ``g`` and ``s`` in
+# the signature of `update` are the state, here the average; ``s`` holds the hyperparameters. Weight decay, of either
+# kind, every rule has.
 
 
-class Lion(descend.Rule):
-    """Lion: every parameter moves by lr, in the direction of the sign of a momentum."""
+class Signum(descend.Rule):
+    """Signum: every parameter moves by lr, in the direction of the sign of a momentum."""
 
     lr: float = descend.hyper(default=1e-4, doc="learning rate: the length of a step", at_least=0)
-    betas: tuple[float, float] = descend.hyper(
-        default=(0.9, 0.99),
-        doc="shares of the average kept for the direction, and in the state",
-        at_least=0,
-        below=1,
-    )
-    paper = "Chen et al. 2023, algorithm 2 (arxiv.org/abs/2302.06675)"
+    momentum: float = descend.hyper(default=0.9, doc="share of the average that is kept", at_least=0, below=1)
+    paper = "Bernstein et al. 2018, algorithm 2 (arxiv.org/abs/1802.04434)"
 
     def update(p, g, exp_avg, s):  # noqa: N805
-        direction = maths.sign(s.beta1 * exp_avg + (1 - s.beta1) * g)
-        return p - s.lr * direction, s.beta2 * exp_avg + (1 - s.beta2) * g
+        exp_avg = s.momentum * exp_avg + (1 - s.momentum) * g
+        return p - s.lr * maths.sign(exp_avg), exp_avg
 
 
 # %%
 # That is all. The class is checked and registered when it is defined, so its name works wherever a rule is asked for,
 # and a hyperparameter out of range is refused.
 
-print(descend.rules.get("lion")(lr=0.1))
+print(descend.rules.get("signum")(lr=0.1))
 try:
-    Lion(betas=(0.9, 1.0))
+    Signum(momentum=1.0)
 except descend.errors.RuleError as error:
     print(error)
 
@@ -59,16 +54,16 @@ def slope(x):
     return 2 * (x - 3)
 
 
-one = descend.minimize(loss, 0.0, jac=slope, method=Lion(lr=0.1), max_steps=1)
+one = descend.minimize(loss, 0.0, jac=slope, method=Signum(lr=0.1), max_steps=1)
 assert one.x == 0.1
 
 # %%
-# A sign never grows small, so Lion goes to and fro about a minimum unless its learning rate shrinks. Any number of any
-# rule may be a schedule:
+# A sign never grows small, so Signum goes to and fro about a minimum unless its learning rate shrinks. Any number of
+# any rule may be a schedule:
 
-steady = descend.minimize(loss, 0.0, jac=slope, method=Lion(lr=0.07), max_steps=400)
+steady = descend.minimize(loss, 0.0, jac=slope, method=Signum(lr=0.07), max_steps=400)
 cooling = descend.schedules.Cosine(0.07, steps=400)
-cooled = descend.minimize(loss, 0.0, jac=slope, method=Lion(lr=cooling), max_steps=400)
+cooled = descend.minimize(loss, 0.0, jac=slope, method=Signum(lr=cooling), max_steps=400)
 print(f"lr 0.07: {steady.x_last:.4f}, cooled: {cooled.x_last:.4f}")
 assert abs(cooled.x_last - 3) < abs(steady.x_last - 3)
 
@@ -77,7 +72,7 @@ assert abs(cooled.x_last - 3) < abs(steady.x_last - 3)
 # -------------
 
 problem = descend.problems.load("breast-cancer")
-result = descend.fit(problem, Lion(lr=0.01), epochs=10)
+result = descend.fit(problem, Signum(lr=0.01), epochs=10)
 print(f"test accuracy {result.test_metric:.3f}")
 assert result.test_metric > 0.9
 
@@ -89,7 +84,7 @@ assert result.test_metric > 0.9
 
 table = descend.compare(
     problem,
-    [Lion, descend.Momentum, descend.Adam],
+    [Signum, descend.Momentum, descend.Adam],
     learning_rates=[0.001, 0.01, 0.1, 1.0, 10.0],
     budget=5 * problem.size,
     tuning_seeds=2,
@@ -97,4 +92,4 @@ table = descend.compare(
     jobs=1,
 )
 print(table)
-assert {row.label for row in table.rows} == {"Lion", "Momentum", "Adam"}
+assert {row.label for row in table.rows} == {"Signum", "Momentum", "Adam"}
