@@ -18,7 +18,7 @@ from descend.containers import Memory
 from descend.engines import Reference
 from descend.engines.reference import BLOCK
 from descend.errors import DescendError, ObjectiveError, ParameterError
-from descend.rules import step
+from descend.rules import heeded, step, stretched
 
 SHIPPED = naive.shipped()
 EVERYTHING_ON = [pytest.param(rule(**naive.settings(rule)[-1][1]), id=name) for name, rule in SHIPPED.items()]
@@ -28,8 +28,11 @@ Layer = collections.namedtuple("Layer", ["weight", "bias"])
 def whole(rule, p, grads):
     """The rule over whole arrays at once, with no engine: what every engine must give."""
     state = tuple(np.full_like(p, rule.initial(n)) if n in rule.kept_state() else None for n in rule.state)
-    for t, g in enumerate(grads, start=1):
-        p, *state = step(type(rule), p, g, tuple(state), rule.row(t))
+    for g, row in zip(grads, naive.rows(rule, len(grads)), strict=True):
+        if rule.cautious and p.size:
+            share = float(np.mean(heeded(type(rule), p, g, tuple(state), row)))
+            row = row._replace(stretch=stretched(share))  # noqa: PLW2901
+        p, *state = step(type(rule), p, g, tuple(state), row)
     return p, state
 
 

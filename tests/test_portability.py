@@ -19,7 +19,7 @@ import torch
 from tests import naive
 
 import descend
-from descend.rules import maths, step
+from descend.rules import base, heeded, maths, step, stretched
 
 STEPS = 5
 SHIPPED = naive.shipped()
@@ -36,10 +36,19 @@ def run(rule, convert, stepper):
     p = convert(start)
     state = tuple(convert(np.full(7, rule.initial(n))) if n in rule.kept_state() else None for n in cls.state)
     path = []
-    for t, g in enumerate(grads, start=1):
-        p, *state = stepper(p, convert(g), tuple(state), rule.row(t))
+    for g, row in zip(grads, naive.rows(rule, STEPS), strict=True):
+        s = with_stretch(rule, p, g, state, row)
+        p, *state = stepper(p, convert(g), tuple(state), s)
         path.append([float(v) for v in p])
     return np.array(path)
+
+
+def with_stretch(rule, p, g, state, row):
+    """The row with what a cautious step is lengthened by, found by NumPy."""
+    if not rule.cautious:
+        return row
+    p, *state = (None if b is None else np.array([float(v) for v in b]) for b in (p, *state))
+    return row._replace(stretch=stretched(np.mean(heeded(type(rule), p, g, tuple(state), row))))
 
 
 def on_arrays(convert):
@@ -112,6 +121,11 @@ def teach_numba():
     numba.extending.overload(maths.maximum)(lambda x, y: lambda x, y: x if x > y or math.isnan(x) else y)
     numba.extending.overload(maths.minimum)(lambda x, y: lambda x, y: x if x < y or math.isnan(x) else y)
     numba.extending.overload(maths.where)(lambda condition, x, y: lambda condition, x, y: x if condition else y)
+    numba.extending.overload(maths.clip)(
+        lambda x, low, high: lambda x, low, high: low if x < low else (high if x > high else x)
+    )
+    for part in (base.prepared, base.heeds, base.cautioned):
+        numba.extending.register_jitable(part)
     return numba.njit(step)
 
 
@@ -177,8 +191,9 @@ def test_jax_jit_agrees_with_numpy(rule):
             [jax.numpy.full(7, one.initial(n)) if n in one.kept_state() else None for n in rule.state] for one in ones
         ]
         paths = []
-        for t, g in enumerate(grads, start=1):
-            out = stepper(ps, g, states, [split(one.row(t))[1] for one in ones])
+        for g, *all_rows in zip(grads, *(naive.rows(one, STEPS) for one in ones), strict=True):
+            s = [with_stretch(*case[:2], g, *case[2:]) for case in zip(ones, ps, states, all_rows, strict=True)]
+            out = stepper(ps, g, states, [split(row)[1] for row in s])
             ps, states = [new[0] for new in out], [list(new[1:]) for new in out]
             paths.append(np.array(ps))
         assert {p.dtype for p in ps} == {np.dtype(np.float64)}
@@ -204,13 +219,36 @@ def test_a_new_learning_rate_recompiles_nothing(rule):
     """Numbers are arguments under jit: another step with another learning rate is not traced again."""
     stepper, traces = jit([rule()])
     before = len(traces)
-    state = [np.ones(3) if n in rule().kept_state() else None for n in rule.state]
     moved = []
     for t, lr in enumerate((0.1, 0.2, 0.3), start=1):
-        p, *_ = stepper([np.ones(3)], np.ones(3), [state], [split(rule(lr=lr).row(t))[1]])[0]
+        one = rule(lr=lr)
+        state = [np.full(3, 1.0 + one.initial(n)) if n in one.kept_state() else None for n in rule.state]
+        p, *_ = stepper([np.ones(3)], np.ones(3), [state], [split(one.row(t))[1]])[0]
         moved.append(float(p[0]))
     assert len(set(moved)) == 3
     assert len(traces) <= before + 1
+
+
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+def test_what_a_cautious_step_heeds_is_the_same_everywhere(rule):
+    """Which entries move, on tensors and under jax.jit, is what NumPy says: some of them, and not all."""
+    start, grads = naive.gradients(2)
+    label, one = list(cases(rule).items())[-1]
+    assert one.cautious, label
+    first, row = naive.rows(one, 2)
+    state = tuple(np.full(7, one.initial(n)) if n in one.kept_state() else None for n in rule.state)
+    start, *state = step(rule, start, grads[0], state, first)
+    state = tuple(state)
+    expected = heeded(rule, start, grads[1], state, row)
+    assert expected.dtype == bool
+    assert expected.any()
+    assert not expected.all()
+    tensors = (None if b is None else torch.tensor(b) for b in state)
+    by_torch = heeded(rule, torch.tensor(start), torch.tensor(grads[1]), tuple(tensors), row)
+    np.testing.assert_array_equal(by_torch.numpy(), expected)
+    with enable_x64():
+        by_jax = jax.jit(lambda p, g, state: heeded(rule, p, g, state, row))(start, grads[1], state)
+    np.testing.assert_array_equal(np.asarray(by_jax), expected)
 
 
 # ---- the functions of maths -------------------------------------------------------------------------------------
@@ -227,6 +265,8 @@ PAIRS = np.array([(x, y) for x in EDGES for y in EDGES]).T.copy()
         pytest.param(lambda x, y: maths.sign(x), id="sign"),
         pytest.param(maths.maximum, id="maximum"),
         pytest.param(maths.minimum, id="minimum"),
+        pytest.param(lambda x, y: maths.clip(x, -1.0, 2.0), id="clip"),
+        pytest.param(lambda x, y: maths.clip(x, 0.5, math.inf), id="clip_below"),
         pytest.param(lambda x, y: maths.where(x > y, x, y), id="where"),
     ],
 )

@@ -27,16 +27,13 @@ CASES = [
     if name in naive.ORACLES
     for label, chosen in naive.settings(rule)
 ]
-TORCH = {
-    "adagrad": torch.optim.Adagrad,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "gd": torch.optim.SGD,
-    "momentum": torch.optim.SGD,
-    "nesterov": torch.optim.SGD,
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
+SAME_NAME = {
+    found.name: getattr(torch.optim, found.__name__)
+    for found in SHIPPED.values()
+    if hasattr(torch.optim, found.__name__)
 }
+"""Rules of a name that torch.optim has, too: name → torch's class."""
+TORCH = SAME_NAME | dict.fromkeys(("gd", "momentum", "nesterov"), torch.optim.SGD)
 HOW_TORCH_RUNS = {"params", "foreach", "fused", "capturable", "differentiable"}
 """Parameters of torch's constructors that are not hyperparameters."""
 
@@ -64,42 +61,88 @@ def run_reference(rule, start, grads, dtype=np.float64):
 
 def run_torch(make, start, grads, each=lambda group, t: None):
     """The numbers after each step of a torch optimizer; `each` may change its parameter group before step t."""
-    p = torch.nn.Parameter(torch.from_numpy(start.copy()))
-    optimizer = make([p])
+    return torch_descent(make, start, grads, each)[0]
+
+
+def torch_descent(make, start, grads, each=lambda group, t: None):
+    """What `run_torch` returns, and the state that the optimizer has in the end."""
     path = []
-    for t, g in enumerate(grads, start=1):
-        each(optimizer.param_groups[0], t)
-        p.grad = torch.from_numpy(g.copy())
-        optimizer.step()
-        path.append(p.detach().numpy().copy())
-    return np.array(path)
+    # The numbers that ASGD and NAdam carry are tensors of torch's default dtype.
+    torch.set_default_dtype(torch.float64)
+    try:
+        p = torch.nn.Parameter(torch.from_numpy(start.copy()))
+        optimizer = make([p])
+        for t, g in enumerate(grads, start=1):
+            each(optimizer.param_groups[0], t)
+            p.grad = torch.from_numpy(g.copy())
+            optimizer.step()
+            path.append(p.detach().numpy().copy())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return np.array(path), optimizer.state[p]
 
 
 def torch_twin(name, chosen):
     """The torch optimizer with these hyperparameters, as a function of parameters; None where torch has no flag."""
     chosen = dict(chosen)
-    twin = TORCH[name]
+    twin = TORCH.get(name)
+    if twin is None or chosen.pop("cautious"):
+        return None
     if twin is torch.optim.AdamW and not chosen["decoupled_weight_decay"]:
         twin = torch.optim.Adam
     elif twin is torch.optim.AdamW:
         del chosen["decoupled_weight_decay"]
-    elif twin is not torch.optim.Adam and chosen.pop("decoupled_weight_decay"):
-        return None
+    known = inspect.signature(twin).parameters
+    for flag in ("decoupled_weight_decay", "weight_decay"):
+        if flag not in known and chosen.pop(flag, False):
+            return None
     return lambda params: twin(params, **chosen)
+
+
+TWINS = [case for case in CASES if torch_twin(case.values[0].name, case.values[1]) is not None]
 
 
 # ---- conformance ------------------------------------------------------------------------------------------------
 
 
 def test_every_rule_has_an_oracle():
-    """A rule enters the conformance table by existing: one without an oracle or a torch twin fails here."""
-    assert set(SHIPPED) == set(naive.ORACLES) == set(TORCH)
+    """A rule enters the conformance table by existing: one without an oracle fails here."""
+    assert set(SHIPPED) == set(naive.ORACLES)
+
+
+def test_every_rule_that_torch_has_is_compared_with_it():
+    """The twins are there, with each of their flags on and off; what torch lacks is what descend has for all rules."""
+    expected = {"adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "radam", "rmsprop", "rprop", "sgd"}
+    assert set(SAME_NAME) == expected
+    for name, twin in SAME_NAME.items():
+        chosen = [case.values[1] for case in TWINS if case.values[0].name == name]
+        for flag in set(chosen[0]) & set(inspect.signature(twin).parameters):
+            tried = naive.tried(SHIPPED[name], SHIPPED[name].__dataclass_fields__[flag])
+            assert {one[flag] for one in chosen} == set(tried), f"{name}: {flag}"
 
 
 def test_every_hyperparameter_is_tried():
-    """A hyperparameter that the table does not switch on and off fails here."""
-    numbers = {f.name for rule in SHIPPED.values() for f in dataclasses.fields(rule) if not isinstance(f.default, bool)}
-    assert numbers == set(naive.TRIED)
+    """A hyperparameter that the table does not switch on and off fails here, and one that no rule has any more."""
+    numbers = {
+        (rule.name, f.name)
+        for rule in SHIPPED.values()
+        for f in dataclasses.fields(rule)
+        if not isinstance(f.default, bool)
+    }
+    for rule, name in numbers:
+        assert name in naive.TRIED or f"{rule}.{name}" in naive.TRIED, f"{rule}: {name}"
+    assert {key for key in naive.TRIED if "." not in key} == {name for _, name in numbers}
+    assert {tuple(key.split(".")) for key in naive.TRIED if "." in key} <= numbers
+
+
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+def test_cautious_is_tried_with_every_other_thing(rule):
+    """`cautious` is on with each other hyperparameter and flag on and off, in combinations with and without it."""
+    chosen = [c for _, c in naive.settings(rule)]
+    assert {c["cautious"] for c in chosen} == {False, True}
+    for name in set(chosen[0]) - {"cautious"}:
+        values = {c[name] for c in chosen if not c["cautious"]}
+        assert {c[name] for c in chosen if c["cautious"]} == values
 
 
 @pytest.mark.parametrize(("rule", "chosen"), CASES)
@@ -111,22 +154,31 @@ def test_rule_equals_its_paper(rule, chosen):
     assert naive.distance(run_reference(rule(**chosen), start, grads), expected) < 1e-12
 
 
-@pytest.mark.parametrize(
-    ("rule", "chosen"), [case for case in CASES if torch_twin(case.values[0].name, case.values[1]) is not None]
-)
+@pytest.mark.parametrize(("rule", "chosen"), TWINS)
 def test_rule_equals_torch(rule, chosen):
-    """100 steps agree with torch.optim in float64, wherever torch has the flags."""
+    """100 steps agree with torch.optim in float64, wherever torch has the flags; so does the state, name by name."""
     start, grads = naive.gradients(STEPS)
-    expected = run_torch(torch_twin(rule.name, chosen), start, grads)
-    assert naive.distance(run_reference(rule(**chosen), start, grads), expected) < 1e-10
+    expected, state = torch_descent(torch_twin(rule.name, chosen), start, grads)
+    p = start.copy()
+    engine = Reference(rule(**chosen), [p])
+    found = []
+    for g in grads:
+        engine.step([g])
+        found.append(p.copy())
+    assert naive.distance(np.array(found), expected) < 1e-10
+    theirs = {name: value.numpy() for name, value in state.items() if value is not None and name != "step"}
+    ours = {**engine.state[0], **engine.carried}
+    assert set(ours) == set(theirs)
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-10, atol=1e-10, err_msg=name)
 
 
-@pytest.mark.parametrize("rule", [r for n, r in SHIPPED.items() if n not in ("gd", "momentum", "nesterov")])
-def test_rule_with_its_defaults_is_torch_with_its_defaults(rule):
+@pytest.mark.parametrize("name", SAME_NAME)
+def test_rule_with_its_defaults_is_torch_with_its_defaults(name):
     """A bare rule does what torch's bare optimizer of that name does."""
     start, grads = naive.gradients(STEPS)
-    expected = run_torch(TORCH[rule.name], start, grads)
-    assert naive.distance(run_reference(rule(), start, grads), expected) < 1e-10
+    expected = run_torch(TORCH[name], start, grads)
+    assert naive.distance(run_reference(SHIPPED[name](), start, grads), expected) < 1e-10
 
 
 @pytest.mark.parametrize(
@@ -144,14 +196,14 @@ def test_names_for_sgd_are_sgd_with_parameters(rule, torch_hyperparameters):
     assert naive.distance(run_reference(rule(), start, grads), expected) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["adagrad", "adam", "adamw", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", SAME_NAME)
 def test_hyperparameters_are_named_and_preset_as_in_torch(name):
-    """Every hyperparameter of torch's is here, with its name and default; decoupled decay is the only other."""
+    """Every hyperparameter of torch's is here, with its name and default; others are those that all rules have."""
     parameters = inspect.signature(TORCH[name]).parameters
     theirs = {n: p.default for n, p in parameters.items() if n not in HOW_TORCH_RUNS}
     ours = {f.name: f.default for f in dataclasses.fields(SHIPPED[name])}
     assert {n: ours.get(n) for n in theirs} == theirs
-    assert set(ours) - set(theirs) <= {"decoupled_weight_decay"}
+    assert set(ours) - set(theirs) <= {f.name for f in dataclasses.fields(descend.Rule)}
 
 
 @pytest.mark.parametrize(("rule", "chosen"), CASES)
@@ -186,9 +238,11 @@ def test_step_is_pure(rule):
     for _, chosen in naive.settings(rule):
         one = rule(**chosen)
         state = tuple(np.full(7, one.initial(n)) if n in one.kept_state() else None for n in rule.state)
-        _, *state = rules.step(rule, start, grads[0], state, one.row(1))
+        first, second = naive.rows(one, 2)
+        _, *state = rules.step(rule, start, grads[0], state, first)
         before = pickle.dumps((start, grads, state))
-        p, *new_state = rules.step(rule, start, grads[1], tuple(state), one.row(2))
+        p, *new_state = rules.step(rule, start, grads[1], tuple(state), second)
+        rules.heeded(rule, start, grads[1], tuple(state), second)
         assert pickle.dumps((start, grads, state)) == before
         assert not np.array_equal(p, start)
         assert [b is None for b in new_state] == [n not in one.kept_state() for n in rule.state]
@@ -204,6 +258,158 @@ def test_centered_rmsprop_survives_a_constant_gradient(dtype):
         for _ in range(3000):
             engine.step([g])
     assert np.isfinite(p).all()
+
+
+# ---- cautious steps ---------------------------------------------------------------------------------------------
+
+
+def test_a_cautious_step_by_hand():
+    """Momentum that goes against the gradient is left out; the rest is lengthened by the share that moves."""
+    p = np.zeros(4)
+    engine = Reference(descend.Momentum(lr=1.0, momentum=0.5, cautious=True), [p])
+    engine.step([np.array([1.0, 1.0, 1.0, 0.0])])  # three of four have a direction: 1 / (3/4)
+    np.testing.assert_allclose(p, [-4 / 3, -4 / 3, -4 / 3, 0.0], rtol=1e-15)
+    # The velocity is (0.4, 1.5, 0.5, 1) against gradients of (−0.1, 1, 0, 1): two of four agree in sign.
+    engine.step([np.array([-0.1, 1.0, 0.0, 1.0])])
+    np.testing.assert_allclose(p, [-4 / 3, -4 / 3 - 3.0, -4 / 3, -2.0], rtol=1e-15)
+    np.testing.assert_allclose(engine.state[0]["momentum_buffer"], [0.4, 1.5, 0.5, 1.0], rtol=1e-15)
+
+
+def test_the_share_that_moves_is_that_of_each_array():
+    """Two arrays of one engine are lengthened by their own shares, of all their entries, whatever their length."""
+    n = 40_000  # more than one block of the engine
+    few, all_of_them = np.zeros(n), np.zeros(2)
+    g = np.zeros(n)
+    g[[3, 20_000, 39_999]] = 1.0, -1.0, 2.0
+    one = Reference(descend.GD(lr=1.0, cautious=True), [few, all_of_them])
+    one.step([g, np.array([1.0, -1.0])])
+    # Three of 40,000 is less than a thousandth, the least share that counts.
+    np.testing.assert_allclose(few[[0, 3, 20_000, 39_999]], [0.0, -1000.0, 1000.0, -2000.0], rtol=1e-12)
+    assert all_of_them.tolist() == [-1.0, 1.0]
+    g[:100] = 1.0
+    one.step([g, np.zeros(2)])
+    share = 102 / n
+    np.testing.assert_allclose(few[50], -1.0 / share, rtol=1e-12)
+    assert all_of_them.tolist() == [-1.0, 1.0]
+
+
+def test_cautious_climbs_too():
+    """With `maximize` the mask goes by the gradient that is descended, and an empty array is no error."""
+    found = descend.engines.run(descend.GD(lr=0.5, maximize=True, cautious=True), [1.0, 1.0], [[2.0, -1.0]])
+    assert found == [2.0, 0.5]
+    engine = Reference(descend.GD(cautious=True), [np.zeros(0)])
+    engine.step([np.zeros(0)])
+
+
+# ---- numbers that go from step to step --------------------------------------------------------------------------
+
+
+def test_momenta_of_nadam_follow_a_schedule_as_in_torch():
+    """The product of momenta is of those that were, when β₁ changes from step to step."""
+    start, grads = naive.gradients(STEPS)
+    beta1, lr = schedules.Cosine(0.95, steps=80, final=0.5), schedules.StepDecay(0.1, every=30)
+    found = run_reference(descend.NAdam(lr=lr, betas=(beta1, 0.99)), start, grads)
+    expected = run_torch(
+        torch.optim.NAdam, start, grads, lambda group, t: group.update(lr=lr(t - 1), betas=(beta1(t - 1), 0.99))
+    )
+    assert naive.distance(found, expected) < 1e-10
+
+
+def test_steps_of_asgd_follow_a_schedule_as_in_torch():
+    """The step of ASGD is what the learning rate of the step before made it; the first is the first learning rate."""
+    start, grads = naive.gradients(STEPS)
+    lr = schedules.Exponential(0.1, 0.99)
+    found = run_reference(descend.ASGD(lr=lr, lambd=0.01), start, grads)
+    expected = run_torch(
+        lambda params: torch.optim.ASGD(params, lr=0.1, lambd=0.01),
+        start,
+        grads,
+        lambda group, t: group.update(lr=lr(t - 1)),
+    )
+    assert naive.distance(found, expected) < 1e-10
+    assert descend.ASGD(lr=lr).starting() == {"eta": 0.1, "mu": 1.0}
+
+
+def test_asgd_averages_from_t0_on():
+    """The average is the point itself up to step t0 + 2, then the mean of the points since."""
+    p = np.zeros(1)
+    engine = Reference(descend.ASGD(lr=0.1, lambd=0.0, t0=3), [p])
+    points, averages = [], []
+    for g in (1.0, -2.0, 0.5, 3.0, 1.0, -1.0, 2.0, 0.25):
+        engine.step([np.array([g])])
+        points.append(p[0])
+        averages.append(engine.state[0]["ax"][0])
+    assert averages[:5] == points[:5]
+    np.testing.assert_allclose(averages[5:], [np.mean(points[4:n]) for n in (6, 7, 8)], rtol=1e-14)
+
+
+def test_a_rule_of_ones_own_carries_numbers(registry):
+    """`carry` has what it returned at the step before; rules without it carry nothing."""
+
+    class Tired(descend.Rule):
+        lr: float = 1.0
+        carried = {"energy": 8.0}  # noqa: RUF012
+
+        def carry(self, t, before):
+            return {"now": before["energy"]}, {"energy": before["energy"] / 2}
+
+        @staticmethod
+        def update(p, g, s):
+            return p - s.lr * s.now * g
+
+    assert descend.engines.run(Tired(), 0.0, [1.0, 1.0, 1.0]) == -14.0
+    engine = Reference(Tired(), [np.zeros(1)])
+    engine.step([np.ones(1)])
+    assert engine.carried == {"energy": 4.0}
+    assert Tired().row(1).now == 8.0
+    assert Reference(descend.Adam(), [np.zeros(1)]).carried == {}
+
+
+# ---- formulas at their edges ------------------------------------------------------------------------------------
+
+
+def test_rprop_turns_for_the_tiniest_gradients():
+    """In float32 the product of two gradients of 1e-30 would be zero; their signs still count."""
+    p = np.zeros(2, np.float32)
+    engine = Reference(descend.Rprop(lr=1.0), [p])
+    for g in ([1e-30, 1e-30], [1e-30, -1e-30]):
+        engine.step([np.array(g, np.float32)])
+    np.testing.assert_allclose(engine.state[0]["step_size"], [1.2, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(p, [-2.2, -1.0], rtol=1e-6)
+    assert engine.state[0]["prev"][1] == 0.0
+
+
+def test_adopt_stays_at_its_first_step():
+    """The first gradient only starts the scale: from the second on the step is a bounded multiple of lr."""
+    found = run_reference(descend.ADOPT(lr=1.0, betas=(0.0, 0.5)), np.zeros(2), np.array([[1.0, 0.0], [9.0, 9.0]]))
+    # The second step is clipped to ±1: by the square of 1 that came before it would be 9, by none 9 / eps.
+    np.testing.assert_array_equal(found, [[0.0, 0.0], [-1.0, -1.0]])
+    found = run_reference(
+        descend.ADOPT(lr=1.0, betas=(0.0, 0.5), eps=0.1, use_clipping=False),
+        np.zeros(2),
+        np.array([[1.0, 0.0], [9.0, 9.0]]),
+    )
+    np.testing.assert_allclose(found, [[0.0, 0.0], [-9.0, -90.0]], rtol=1e-15)
+
+
+def test_warm_up_of_ademamix_from_and_to_zero():
+    """β₃ warms up from a β₁ of zero, to a β₃ of zero, and is never more than β₃ when it starts above."""
+    rows = [descend.AdEMAMix(betas=(0.0, 0.9, 0.5), beta3_warmup=4).row(t) for t in (1, 2, 4, 5)]
+    # ln β₃ₜ = ln β₃ / (t / T): 0.5⁴, 0.5², 0.5
+    assert [row.slow for row in rows] == pytest.approx([0.0625, 0.25, 0.5, 0.5], rel=1e-15)
+    assert descend.AdEMAMix(betas=(0.9, 0.9, 0.0), beta3_warmup=4).row(1).slow == 0.0
+    assert descend.AdEMAMix(betas=(0.0, 0.9, 0.0), beta3_warmup=4).row(1).slow == 0.0
+    assert descend.AdEMAMix(betas=(0.9, 0.9, 0.5), beta3_warmup=4).row(1).slow == 0.5
+    half_way = descend.AdEMAMix(lr=1.0, alpha=5.0, alpha_warmup=10).row(5)
+    assert half_way.slow_step_size == 2.5
+
+
+def test_radam_follows_momentum_while_few_gradients_are_seen():
+    """With β₂ = 0.999 the first five steps are lr times the corrected momentum, the sixth is scaled."""
+    rows = [descend.RAdam(lr=0.5).row(t) for t in range(1, 8)]
+    assert [row.plain_step_size > 0.0 for row in rows] == [True] * 5 + [False] * 2
+    assert [row.scaled_step_size > 0.0 for row in rows] == [False] * 5 + [True] * 2
+    assert descend.RAdam(betas=(0.9, 0.0)).row(9).scaled_step_size == 0.0
 
 
 # ---- schedules for hyperparameters ------------------------------------------------------------------------------
@@ -383,6 +589,16 @@ def test_bad_hyperparameter_is_refused_with_advice(rule, argument, value, says):
             "try momentum=0.9, dampening=0.0",
             id="nesterov_with_dampening",
         ),
+        pytest.param(
+            lambda: descend.Rprop(etas=(1.0, 1.2)),
+            "Rprop(etas=(1.0, 1.2)): the first must be < 1 and the second > 1; try (0.5, 1.2)",
+            id="etas_that_do_not_shorten",
+        ),
+        pytest.param(
+            lambda: descend.Rprop(etas=(0.5, 1)),
+            "Rprop(etas=(0.5, 1.0)): the first must be < 1 and the second > 1; try (0.5, 1.2)",
+            id="etas_that_do_not_lengthen",
+        ),
     ],
 )
 def test_message_in_full(make, message):
@@ -419,13 +635,13 @@ def test_names_are_found_in_any_spelling(rule):
 
 def test_unknown_name_is_answered_with_the_nearest():
     """A misspelt rule gets the one that was meant, and all that there are."""
-    with pytest.raises(RuleError, match=r"unknown rule 'adma': did you mean 'adam'\? Known: adagrad, adam, adamw, gd"):
-        rules.get("adma")
+    with pytest.raises(RuleError, match=r"unknown rule 'adamm': did you mean 'adam'\? Known: adabelief, adadelta, ad"):
+        rules.get("adamm")
 
 
 def test_name_like_no_other_is_answered_with_all():
     """A name that resembles none gets the list, and no wild guess."""
-    with pytest.raises(RuleError, match=r"unknown rule 'xyzzy': Known: adagrad") as caught:
+    with pytest.raises(RuleError, match=r"unknown rule 'xyzzy': Known: adabelief") as caught:
         rules.get("xyzzy")
     assert "did you mean" not in str(caught.value)
 

@@ -40,7 +40,30 @@ from descend.history import Evaluation, History
 from descend.minimizing import minimize
 from descend.problems import Problem
 from descend.result import FitResult, Result
-from descend.rules import GD, SGD, Adagrad, Adam, AdamW, Momentum, Nesterov, RMSprop, Rule, hyper
+from descend.rules import (
+    ADOPT,
+    ASGD,
+    GD,
+    SGD,
+    AdaBelief,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Adan,
+    AdEMAMix,
+    Lion,
+    Momentum,
+    NAdam,
+    Nesterov,
+    RAdam,
+    RMSprop,
+    Rprop,
+    Rule,
+    Yogi,
+    hyper,
+)
 from descend.stopping import Reason
 
 if TYPE_CHECKING:
@@ -51,25 +74,37 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ADOPT",
+    "ASGD",
     "GD",
     "SGD",
+    "AdEMAMix",
+    "AdaBelief",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Adan",
     "Comparison",
     "DescendError",
     "Entry",
     "Evaluation",
     "FitResult",
     "History",
+    "Lion",
     "Momentum",
+    "NAdam",
     "Nesterov",
     "Problem",
+    "RAdam",
     "RMSprop",
     "Reason",
     "Result",
+    "Rprop",
     "Rule",
     "TorchProblem",
+    "Yogi",
     "compare",
     "engines",
     "errors",

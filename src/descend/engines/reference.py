@@ -9,7 +9,7 @@ import numpy as np
 
 from descend.containers import Array, Memory
 from descend.errors import ParameterError
-from descend.rules import Rule, step
+from descend.rules import Rule, heeded, step, stretched
 
 __all__ = ["Reference"]
 
@@ -49,6 +49,7 @@ class Reference:
         self.state: list[dict[str, Array]] = [
             {name: np.full_like(p, rule.initial(name)) for name in rule.kept_state()} for p in self.params
         ]
+        self.carried = dict(rule.starting())
         self.steps = 0
 
     def step(self, grads: Sequence[Array]) -> None:
@@ -58,12 +59,19 @@ class Reference:
         for p, g in zip(self.params, grads, strict=True):
             if p.shape != g.shape:
                 raise ParameterError(f"a gradient of shape {g.shape} for a parameter of shape {p.shape}")
-        row = self.rule.row(self.steps + 1)
+        row, after = self.rule.advance(self.steps + 1, self.carried)
         self.steps += 1
+        self.carried = dict(after)
+        self._step(grads, row)
+
+    def _step(self, grads: Sequence[Array], row: Any) -> None:
         for p, g, state in zip(self.params, grads, self.state, strict=True):
             self._update(p, g, [state.get(name) for name in self.rule.state], row)
 
     def _update(self, p: Array, g: Array, state: list[Array | None], row: Any) -> None:
+        if row.cautious and p.size:
+            moved = np.count_nonzero(heeded(type(self.rule), p, g, tuple(state), row))
+            row = row._replace(stretch=stretched(moved / p.size))
         if p.size > BLOCK and all(a.flags.c_contiguous for a in (p, g, *state) if a is not None):
             p, g = p.reshape(-1), g.reshape(-1)
             state = [None if b is None else b.reshape(-1) for b in state]

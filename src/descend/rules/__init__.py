@@ -2,7 +2,7 @@
 
 >>> from descend import rules
 >>> sorted(rules.all())[:3]
-['adagrad', 'adam', 'adamw']
+['adabelief', 'adadelta', 'adagrad']
 >>> rules.get("Adam")().lr
 0.001
 """
@@ -14,32 +14,49 @@ from collections.abc import Mapping
 from descend.errors import RuleError, did_you_mean
 from descend.rules import maths
 from descend.rules.adagrad import Adagrad
-from descend.rules.adam import Adam, AdamW
-from descend.rules.base import Range, Rule, hyper, registry, spelling, step
+from descend.rules.adam import Adam, Adamax, AdamW, NAdam, RAdam
+from descend.rules.base import Range, Rule, heeded, hyper, registry, spelling, step, stretched
 from descend.rules.describe import Description, Hyperparameter, describe
-from descend.rules.rmsprop import RMSprop
-from descend.rules.sgd import GD, SGD, Momentum, Nesterov
+from descend.rules.momenta import Adan, AdEMAMix
+from descend.rules.rmsprop import Adadelta, RMSprop
+from descend.rules.scales import ADOPT, AdaBelief, Yogi
+from descend.rules.sgd import ASGD, GD, SGD, Momentum, Nesterov
+from descend.rules.signs import Lion, Rprop
 
 __all__ = [
+    "ADOPT",
+    "ASGD",
     "GD",
     "SGD",
+    "AdEMAMix",
+    "AdaBelief",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Adan",
     "Description",
     "Hyperparameter",
+    "Lion",
     "Momentum",
+    "NAdam",
     "Nesterov",
+    "RAdam",
     "RMSprop",
     "Range",
+    "Rprop",
     "Rule",
+    "Yogi",
     "all",
     "describe",
     "get",
+    "heeded",
     "hyper",
     "maths",
     "resolve",
     "step",
+    "stretched",
 ]
 
 

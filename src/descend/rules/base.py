@@ -32,8 +32,20 @@ from typing import Any, ClassVar, Self, dataclass_transform
 import numpy as np
 
 from descend.errors import RuleError
+from descend.rules.maths import where
 
-__all__ = ["Range", "Rule", "allowed_range", "hyper", "registry", "spelling", "step", "unpickling"]
+__all__ = [
+    "Range",
+    "Rule",
+    "allowed_range",
+    "heeded",
+    "hyper",
+    "registry",
+    "spelling",
+    "step",
+    "stretched",
+    "unpickling",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +130,12 @@ class Rule(_Declared):
         kw_only=True,
     )
     maximize: bool = hyper(default=False, doc="climb instead of descend", kw_only=True)
+    cautious: bool = hyper(
+        default=False,
+        doc="leave out what goes against the gradient, and lengthen the rest (Liang et al. 2024, algorithm 1, "
+        "arxiv.org/abs/2411.16085)",
+        kw_only=True,
+    )
 
     paper: ClassVar[str] = ""
     """Where the formula comes from: authors, year, equation or algorithm, address."""
@@ -125,6 +143,9 @@ class Rule(_Declared):
     """Names of the state in the order in which `update` takes it; read from `update`'s signature."""
     state_if: ClassVar[Mapping[str, str]] = {}
     """State kept only when a hyperparameter (flag, or non-zero number) asks for it: state name → hyperparameter."""
+    carried: ClassVar[Mapping[str, float]] = {}
+    """Numbers, one for all entries, that go from step to step as the state does: name → what it starts from; see
+    `carry`."""
     name: ClassVar[str] = ""
     """The registry's name of the rule: the class name in lower case, without underscores."""
 
@@ -164,9 +185,26 @@ class Rule(_Declared):
         """
         return {}
 
+    def carry(self, t: int, before: Mapping[str, float]) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """The scalars of step `t`, and the carried numbers after it, from the carried numbers before it.
+
+        Only a rule that has `carried` writes one, in place of `scalars`: where a number of this step depends on what
+        the hyperparameters were at steps before, as in NAdam's product of momenta.
+        """
+        return self.scalars(t), before
+
+    def starting(self) -> Mapping[str, float]:
+        """The carried numbers before the first step; `carried` unless a rule says otherwise."""
+        return self.carried
+
     def initial(self, state: str) -> float:
         """The number that a state starts from, everywhere; zero unless a rule says otherwise."""
         return 0.0
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether any hyperparameter follows a schedule."""
+        return bool(self._scheduled)  # type: ignore[attr-defined]
 
     def kept_state(self) -> tuple[str, ...]:
         """Names of the state that these settings keep, in order."""
@@ -189,12 +227,19 @@ class Rule(_Declared):
         return rule
 
     def row(self, t: int) -> Any:
-        """The scalars of step `t` (from 1) as a named tuple: numbers as floats, flags as bools."""
+        """The scalars of step `t` (from 1) as a named tuple: numbers as floats, flags as bools.
+
+        For a rule that carries numbers it is the row of a first step numbered `t`; `advance` has those of any.
+        """
+        return self.advance(t, self.starting())[0]
+
+    def advance(self, t: int, before: Mapping[str, float]) -> tuple[Any, Mapping[str, float]]:
+        """The scalars of step `t` as `row` has them, and the carried numbers after it, from those before it."""
         rule = self.at(t)
-        extra = rule.scalars(t)
+        extra, after = rule.carry(t, before)
         # Whether p decays is asked of self: a schedule that passes through zero must not flip a flag.
         names = (*self._decay, *rule._constants, *extra)
-        return _row_type(names)(*self._decay.values(), *rule._constants.values(), *extra.values())
+        return _row_type(names)(*self._decay.values(), *rule._constants.values(), *extra.values()), after
 
     @functools.cached_property
     def _decay(self) -> dict[str, bool]:
@@ -215,6 +260,7 @@ class Rule(_Declared):
             else:
                 values[field.name] = value
         values["keep"] = 1.0 - self.lr * self.weight_decay
+        values["stretch"] = 1.0
         return values
 
 
@@ -222,16 +268,50 @@ def step(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tu
     """One whole step: what every rule shares (direction, weight decay), then the rule's own formula.
 
     Returns the new ``p`` followed by the new state. Pure: what is passed in is not changed. This is what an engine
-    runs, on arrays, tensors or single numbers alike.
+    runs, on arrays, tensors or single numbers alike. Before a cautious step an engine asks `heeded` for the share of
+    each array that will move, and puts `stretched` of it into ``s.stretch``.
     """
+    p, g = prepared(p, g, s)
+    out = rule.update(p, g, *state, s)
+    new = out if isinstance(out, tuple) else (out,)
+    return (cautioned(p, g, new[0], s), *new[1:]) if s.cautious else new
+
+
+def heeded(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> Any:
+    """Where a cautious step will move: the entries whose update does not go against their gradient."""
+    p, g = prepared(p, g, s)
+    out = rule.update(p, g, *state, s)
+    return heeds(p, g, out[0] if isinstance(out, tuple) else out)
+
+
+def stretched(share: float) -> float:
+    """What a cautious step multiplies the moves by that it keeps, from their share of all; as its authors' code."""
+    return 1.0 / max(float(share), 1e-3)  # a NumPy number would make all that it meets float64
+
+
+# The parts of a step around the formula. An engine that compiles a step calls them and the formula one by one.
+
+
+def prepared(p: Any, g: Any, s: Any) -> tuple[Any, Any]:
+    """Parameter and gradient as every rule's formula takes them."""
     if s.maximize:
         g = -g
     if s.couples_decay:
         g = g + s.weight_decay * p
     if s.decouples_decay:
         p = p * s.keep
-    out = rule.update(p, g, *state, s)
-    return out if isinstance(out, tuple) else (out,)
+    return p, g
+
+
+def heeds(p: Any, g: Any, new_p: Any) -> Any:
+    """Whether the way from `p` to `new_p` goes along the descent that `g` asks for."""
+    return (new_p - p) * g < 0
+
+
+def cautioned(p: Any, g: Any, new_p: Any, s: Any) -> Any:
+    """Where a cautious step leads instead of `new_p`."""
+    move = new_p - p
+    return p + s.stretch * where(heeds(p, g, new_p), move, 0 * move)
 
 
 # ---- declaration ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["absolute", "maximum", "minimum", "sign", "sqrt", "where"]
+__all__ = ["absolute", "clip", "maximum", "minimum", "sign", "sqrt", "where"]
 
 
 def _library(x: Any) -> Any:
@@ -51,6 +51,11 @@ def maximum(x: Any, y: Any) -> Any:
 def minimum(x: Any, y: Any) -> Any:
     """The smaller of x and y, elementwise; NaN where either is NaN. Both are operands of the same kind."""
     return _library(x).minimum(x, y)
+
+
+def clip(x: Any, low: float, high: float) -> Any:
+    """X, but `low` where it is less and `high` where it is more; both are numbers. NaN where x is NaN."""
+    return _library(x).clip(x, low, high)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:

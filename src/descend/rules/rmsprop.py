@@ -1,4 +1,4 @@
-"""RMSprop: Adagrad that forgets."""
+"""RMSprop and Adadelta: Adagrad that forgets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from descend.rules.base import Rule, hyper
 from descend.rules.maths import maximum, sqrt
 
-__all__ = ["RMSprop"]
+__all__ = ["Adadelta", "RMSprop"]
 
 
 class RMSprop(Rule):
@@ -67,3 +67,48 @@ class RMSprop(Rule):
             momentum_buffer = s.momentum * momentum_buffer + direction
             direction = momentum_buffer
         return p - s.lr * direction, square_avg, momentum_buffer, grad_avg
+
+
+class Adadelta(Rule):
+    """Adadelta: steps in the ratio of two root mean squares, of the steps and of the gradient.
+
+    Formula
+    -------
+    ::
+
+        v ← rho · v + (1 − rho) · g²
+        d ← √(a + eps) / √(v + eps) · g
+        a ← rho · a + (1 − rho) · d²
+        p ← p − lr · d
+
+    where v is ``square_avg`` and a is ``acc_delta``.
+
+    Notes
+    -----
+    The paper has no learning rate: it is 1 there, as by default here. a averages the steps before `lr`. The first steps
+    are short, about √eps, and grow.
+
+    Examples
+    --------
+    >>> import descend
+    >>> result = descend.minimize(lambda x: (x - 3) ** 2, 0.0, jac=lambda x: 2 * (x - 3),
+    ...                           method=descend.Adadelta(lr=10.0), max_steps=300)
+    >>> round(result.x, 2)
+    3.0
+    """
+
+    lr: float = hyper(default=1.0, doc="learning rate: scales the steps that the rule finds by itself", at_least=0)
+    rho: float = hyper(default=0.9, doc="share of the running averages that is kept", at_least=0, below=1)
+    eps: float = hyper(default=1e-6, doc="added inside both roots: starts the steps, and bounds them", at_least=0)
+
+    paper: ClassVar[str] = "Zeiler 2012, algorithm 1 (arxiv.org/abs/1212.5701)"
+
+    def scalars(self, t: int) -> Mapping[str, float]:
+        return {"one_minus_rho": 1.0 - self.rho}
+
+    @staticmethod
+    def update(p: Any, g: Any, square_avg: Any, acc_delta: Any, s: Any) -> Any:
+        square_avg = s.rho * square_avg + s.one_minus_rho * g * g
+        delta = sqrt(acc_delta + s.eps) / sqrt(square_avg + s.eps) * g
+        acc_delta = s.rho * acc_delta + s.one_minus_rho * delta * delta
+        return p - s.lr * delta, square_avg, acc_delta

@@ -1,4 +1,4 @@
-"""Gradient descent and momentum: one body, and the names under which it is known."""
+"""Gradient descent and momentum: one body, and the names under which it is known; and averaged SGD."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from descend.errors import RuleError
 from descend.rules.base import Rule, hyper
 
-__all__ = ["GD", "SGD", "Momentum", "Nesterov"]
+__all__ = ["ASGD", "GD", "SGD", "Momentum", "Nesterov"]
 
 
 class SGD(Rule):
@@ -139,3 +139,62 @@ class Nesterov(SGD):
         "Nesterov 1983, Soviet Math. Dokl. 27, 372-376; as in Sutskever et al. 2013, eqs. 3-4 "
         "(proceedings.mlr.press/v28/sutskever13.html)"
     )
+
+
+class ASGD(Rule):
+    """Averaged SGD: gradient descent with a shrinking step, and the average of the points beside it.
+
+    Formula
+    -------
+    ::
+
+        p  ← (1 − lambd · η) · p − η · g
+        ax ← ax + μ · (p − ax)
+        η  ← lr / (1 + lambd · lr · t)^alpha     (lr at the first step)
+        μ  ← 1 / max(1, t − t0)                  (1 at the first step)
+
+    where η and μ, the last two lines, are for the next step. ax is p itself until step t0 + 2, and the mean of the
+    points from then on.
+
+    Notes
+    -----
+    The result of a descent is p; the average is in the state ``ax``. As in PyTorch, `lambd` is a weight decay that
+    shares the shrinking step, η and μ are those that the last step left, and `t0` is so large by default that nothing
+    is averaged in a short descent. With `cautious`, ax averages the points before the mask. Polyak & Juditsky average
+    from the first step on, and have no decay.
+
+    Examples
+    --------
+    >>> import descend
+    >>> result = descend.minimize(lambda x: (x - 3) ** 2, 0.0, jac=lambda x: 2 * (x - 3),
+    ...                           method=descend.ASGD(lr=0.1, lambd=0.0), max_steps=100)
+    >>> round(result.x, 6)
+    3.0
+    """
+
+    lr: float = hyper(default=1e-2, doc="learning rate: the first step is lr times the gradient", at_least=0)
+    lambd: float = hyper(default=1e-4, doc="weight decay, and how fast the step shrinks", at_least=0)
+    alpha: float = hyper(default=0.75, doc="power with which the step shrinks", at_least=0)
+    t0: float = hyper(default=1e6, doc="steps before the average starts", at_least=0)
+
+    paper: ClassVar[str] = (
+        "Polyak & Juditsky 1992, SIAM J. Control Optim. 30, 838-855, eq. 2 (doi:10.1137/0330046); steps and decay: "
+        "Xu 2011 (arxiv.org/abs/1107.2490)"
+    )
+    carried: ClassVar[Mapping[str, float]] = {"eta": 0.0, "mu": 1.0}
+
+    def starting(self) -> Mapping[str, float]:
+        return {"eta": self.at(1).lr, "mu": 1.0}
+
+    def carry(self, t: int, before: Mapping[str, float]) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        eta, mu = before["eta"], before["mu"]
+        scalars = {"eta": eta, "mu": mu, "one_minus_mu": 1.0 - mu, "shrinking": 1.0 - self.lambd * eta}
+        return scalars, {
+            "eta": self.lr / (1.0 + self.lambd * self.lr * t) ** self.alpha,
+            "mu": 1.0 / max(1.0, t - self.t0),
+        }
+
+    @staticmethod
+    def update(p: Any, g: Any, ax: Any, s: Any) -> Any:
+        p = s.shrinking * p - s.eta * g
+        return p, s.one_minus_mu * ax + s.mu * p
