@@ -67,7 +67,7 @@ from descend.rules import (
 from descend.stopping import Reason
 
 if TYPE_CHECKING:
-    from descend import plots
+    from descend import optim, plots
     from descend.comparison import Comparison, Entry, compare
     from descend.problems import TorchProblem
 
@@ -112,6 +112,7 @@ __all__ = [
     "gradients",
     "hyper",
     "minimize",
+    "optim",
     "plots",
     "problems",
     "rules",
@@ -125,8 +126,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("descend.comparison"), name)
     if name == "TorchProblem":
         return problems.TorchProblem
-    if name == "plots":
-        return importlib.import_module("descend.plots")
+    if name in ("optim", "plots"):
+        return importlib.import_module(f"descend.{name}")
     raise AttributeError(f"module 'descend' has no attribute {name!r}")
 
 

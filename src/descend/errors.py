@@ -9,6 +9,7 @@
     ├── OptionError        an option of minimize, fit, compare or the command line
     ├── ProblemError       a problem, its data, or the file that defines it
     ├── ObjectiveError     what the user's function did; `.result` holds the descent so far
+    ├── StateError         saved state that does not fit an optimizer
     ├── GradientError      a gradient that disagrees with finite differences
     ├── ComparisonError    a comparison that cannot go on; finished runs are kept
     └── MissingExtra       an optional package that is not installed
@@ -37,6 +38,7 @@ __all__ = [
     "ProblemError",
     "RuleError",
     "ScheduleError",
+    "StateError",
 ]
 
 
@@ -62,6 +64,10 @@ class OptionError(DescendError, ValueError):
 
 class ProblemError(DescendError, ValueError):
     """A problem is unknown, its file cannot be used, or its data do not fit together."""
+
+
+class StateError(DescendError, ValueError):
+    """Saved state belongs to another optimizer, rule or model."""
 
 
 class GradientError(DescendError, ValueError):

@@ -4,6 +4,7 @@ An engine takes a rule and some memory, and steps it. There is one so far: `Refe
 arrays. It is the oracle of every engine to come.
 """
 
+from descend.engines.fused import Fused
 from descend.engines.reference import Reference, run
 
-__all__ = ["Reference", "run"]
+__all__ = ["Fused", "Reference", "run"]

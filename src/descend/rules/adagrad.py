@@ -42,6 +42,8 @@ class Adagrad(Rule):
 
     paper: ClassVar[str] = "Duchi, Hazan & Singer 2011, fig. 1, diagonal form (jmlr.org/papers/v12/duchi11a.html)"
 
+    still: ClassVar[bool] = True
+
     def initial(self, state: str) -> float:
         return self.initial_accumulator_value
 

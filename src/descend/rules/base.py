@@ -146,6 +146,9 @@ class Rule(_Declared):
     carried: ClassVar[Mapping[str, float]] = {}
     """Numbers, one for all entries, that go from step to step as the state does: name → what it starts from; see
     `carry`."""
+    still: ClassVar[bool] = False
+    """Whether an entry stays as it is, but for state that decays, when its gradient is zero. Then a sparse gradient can
+    be stepped by its entries alone."""
     name: ClassVar[str] = ""
     """The registry's name of the rule: the class name in lower case, without underscores."""
 

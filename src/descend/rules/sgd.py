@@ -49,6 +49,7 @@ class SGD(Rule):
         "Sutskever et al. 2013, eqs. 1-4 (proceedings.mlr.press/v28/sutskever13.html)"
     )
     state_if: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum"}
+    still: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

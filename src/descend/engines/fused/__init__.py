@@ -1,0 +1,6 @@
+"""The fused engine: a rule's formula as machine code, over all parameters in one call."""
+
+from descend.engines.fused.engine import Fused
+from descend.engines.fused.kernels import Unavailable
+
+__all__ = ["Fused", "Unavailable"]

@@ -1,0 +1,207 @@
+"""Kernels by rule, flags and formats: made once, kept on disk, loaded in a millisecond.
+
+The file of a kernel is named by a hash of everything it depends on: the rule's code and whatever it calls, this
+package's code around it, the flags, the formats, the processor, and the versions of Python, Numba and LLVM. A stale
+kernel therefore has another name. A damaged file does not match the hash that it carries, and is made anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import stat
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from descend.engines.fused import compiling, formats, native
+from descend.engines.fused.formats import Layout
+from descend.errors import RuleError
+from descend.rules import Rule, maths
+
+__all__ = ["Kernel", "Unavailable", "folder", "kernel"]
+
+MAGIC = b"descend kernel 1\n"
+
+
+class Unavailable(Exception):
+    """No kernel can be had here; the message says why. Engines then fall back to another one."""
+
+
+class Kernel:
+    """Machine code that steps spans by one rule, with one setting of its flags, in one layout.
+
+    `address` is its entry, `numbers` the names of the scalars in the order in which it finds them in a row, `kept` the
+    names of the state in the order in which it finds their addresses in a span.
+    """
+
+    def __init__(self, address: int, numbers: tuple[str, ...], kept: tuple[str, ...], layout: Layout) -> None:
+        self.address = address
+        self.numbers = numbers
+        self.kept = kept
+        self.layout = layout
+        self.width = compiling.HEADER + 2 + len(kept)
+
+
+_KNOWN: dict[Any, Kernel] = {}
+_LOCK = threading.RLock()
+
+
+def kernel(rule: Rule, layout: Layout, *, counting: bool = False) -> Kernel:
+    """The kernel for `rule`, of which only the class and the flags matter; raises `Unavailable`."""
+    row = rule.row(1)
+    flags = tuple((n, v) for n, v in zip(row._fields, row, strict=True) if isinstance(v, bool))
+    kept = rule.kept_state()
+    key = (type(rule), flags, kept, layout, counting)
+    found = _KNOWN.get(key)
+    if found is None:
+        with _LOCK:
+            found = _KNOWN.get(key)
+            if found is None:
+                address = _address(rule, row, flags, kept, layout, counting)
+                found = _KNOWN[key] = Kernel(address, compiling.numbers(row), kept, layout)
+    return found
+
+
+def _address(
+    rule: Rule, row: Any, flags: tuple[tuple[str, bool], ...], kept: tuple[str, ...], layout: Layout, counting: bool
+) -> int:
+    """The entry of a kernel, from the cache or made now."""
+    reason = unavailable(layout)
+    if reason is not None:
+        raise Unavailable(reason)
+    source = compiling.source_of(type(rule))
+    about = [type(rule).__name__, row._fields, flags, kept, layout.arrays, counting, source, *_surroundings()]
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:40]
+    where = None if source is None else folder()
+    code = None if where is None else _read(where / name)
+    if code is None:
+        code = _made(rule, row, kept, layout, counting)
+        if where is not None:
+            _write(where / name, code)
+    symbol, _, code = code.partition(b"\n")
+    (address,) = native.load(code, symbol.decode())
+    return address
+
+
+def _made(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting: bool) -> bytes:
+    """The name of a new kernel's function, a line's end, and its machine code."""
+    kind = type(rule)
+    _check_branches(rule, row, kept)
+    print(
+        f"descend: compiling {kind.__name__} for {layout.param}; it takes a second or two, and is kept for later",
+        file=sys.stderr,
+    )
+    try:
+        from numba.core.errors import NumbaError
+    except ImportError as error:
+        raise Unavailable(f"Numba cannot be loaded ({error})") from error
+    try:
+        code, symbol = compiling.translate(kind, row, kept, layout, counting=counting)
+    except NumbaError as error:
+        why = next((line for line in str(error).splitlines() if line.strip() and "pipeline" not in line), "")
+        raise Unavailable(f"Numba cannot compile {kind.__name__}.update: {why.strip()}") from error
+    return symbol.encode() + b"\n" + native.emit(code, only=symbol)
+
+
+def _check_branches(rule: Rule, row: Any, kept: tuple[str, ...]) -> None:
+    """Refuse a formula that asks an array a question: for single numbers it would compile, and mean something else."""
+    import numpy as np
+
+    two = np.ones(2)
+    state = tuple(two if name in kept else None for name in rule.state)
+    try:
+        with np.errstate(all="ignore"):
+            rule.update(two, two, *state, row)
+    except ValueError as error:
+        if "ambiguous" not in str(error):
+            raise
+        raise RuleError(
+            f"{type(rule).__name__}.update branches on an array (with if, and, or, max, min): a formula is "
+            "elementwise; use descend.rules.maths.where, maximum or minimum"
+        ) from error
+
+
+@functools.cache
+def unavailable(layout: Layout) -> str | None:
+    """Why there can be no kernel for this layout on this machine; None if there can."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "NUMBA_DISABLE_JIT is set"
+    if sys.maxsize < 2**32 or sys.byteorder != "little" or os.name != "posix":
+        return "kernels are made for 64-bit little-endian POSIX systems"
+    try:
+        import llvmlite.binding as llvm
+    except ImportError as error:
+        return f"llvmlite cannot be loaded ({error})"
+    if "float16" in layout.arrays and not formats.half_in_hardware(llvm.get_host_cpu_features()):
+        return "this processor has no float16"
+    return None
+
+
+@functools.cache
+def _surroundings() -> tuple[str, ...]:
+    """Everything behind a kernel that is not the rule: this package's code, the versions, the processor."""
+    code = hashlib.sha256()
+    for name in ("compiling", "dialect", "formats", "native"):
+        code.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    code.update(Path(str(maths.__file__)).read_bytes())
+    versions = (importlib.metadata.version(p) for p in ("numba", "llvmlite", "numpy"))
+    return (code.hexdigest(), sys.version, *versions, *native.processor())
+
+
+# ---- on disk ----------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def folder() -> Path | None:
+    """Where kernels are kept: ``$DESCEND_CACHE_DIR``, or ``descend/kernels`` in the user's cache; None if nowhere.
+
+    What is loaded from it runs. So it must belong to the user, and nobody else may write to it.
+    """
+    given = os.environ.get("DESCEND_CACHE_DIR")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    where = Path(given) if given else Path(base) / "descend" / "kernels"
+    try:
+        where = where.expanduser().absolute()
+        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = where.stat()
+    except (OSError, RuntimeError):
+        return None
+    if about.st_uid not in (os.getuid(), 0) or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        print(
+            f"descend: kernels are not kept in {where}: others can write to it; chmod go-w, or set DESCEND_CACHE_DIR",
+            file=sys.stderr,
+        )
+        return None
+    return where
+
+
+def _read(file: Path) -> bytes | None:
+    """What was written under that name; None if there is nothing, or it is not whole."""
+    try:
+        found = file.read_bytes()
+    except OSError:
+        return None
+    start = len(MAGIC) + 32
+    whole = found.startswith(MAGIC) and hashlib.sha256(found[start:]).digest() == found[len(MAGIC) : start]
+    return found[start:] if whole else None
+
+
+def _write(file: Path, code: bytes) -> None:
+    """Write it whole or not at all; where it cannot be written it is made again next time."""
+    try:
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(MAGIC + hashlib.sha256(code).digest() + code)
+            os.replace(name, file)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError:
+        pass

@@ -1,0 +1,181 @@
+"""Spans, and the call that steps them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from descend.engines.fused import native
+from descend.engines.fused.compiling import CHUNK, HEADER
+from descend.engines.fused.kernels import Kernel
+from descend.rules import stretched
+
+__all__ = ["SHARE", "Launch", "threads"]
+
+SHARE = 2 << 20
+"""Bytes that a step must move before waking another thread pays."""
+
+
+QUICK = 1 << 20
+"""Bytes below which a step keeps the interpreter's lock: to give it back and wait for it again takes longer."""
+
+
+class Launch:
+    """Spans that one kernel steps in one call.
+
+    Parameters
+    ----------
+    kernel
+        What steps them.
+    sizes
+        Numbers in each span.
+    rows
+        For each span, which row of scalars is its own.
+    counting
+        The kernel that counts what a cautious step moves, if the rule is cautious.
+    `scalars` is the array of rows, in the order of `Kernel.numbers`; write to it before a call. `point` says where the
+    arrays are.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        sizes: Sequence[int],
+        rows: Sequence[int],
+        *,
+        counting: Kernel | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.counting = counting
+        self.sizes = np.asarray(sizes, np.int64)
+        self.table = np.zeros((len(sizes), kernel.width), np.int64)
+        self.table[:, 0] = np.cumsum(-(-self.sizes // CHUNK))
+        self.table[:, 1] = self.sizes
+        self.table[:, 2] = np.asarray(rows, np.int64) * len(kernel.numbers)
+        self.table[:, 3] = np.float64(1.0).view(np.int64)
+        self.scalars = np.zeros((max(rows, default=0) + 1, len(kernel.numbers)), np.float64)
+        self.job = np.zeros(native.JOB, np.int64)
+        self.job[:4] = kernel.address, self.table.ctypes.data, len(sizes), self.scalars.ctypes.data
+        self._at = self.job.ctypes.data
+        self._runtime = native.runtime()
+        moves = int(self.sizes.sum()) * kernel.layout.bytes
+        self.shares = moves >= SHARE
+        self._alone = self._runtime.quick if moves < QUICK else self._runtime.alone
+
+    def point(self, array: int, addresses: Sequence[int]) -> None:
+        """Say where the spans' arrays are: 0 the parameter, 1 the gradient, from 2 on the state that is kept."""
+        self.table[:, HEADER + array] = addresses
+
+    def count(self, addresses: Sequence[int], now: Sequence[float], then: Sequence[float], grows: float) -> None:
+        """Let a call find the counters at `addresses` (float32) as they are `now`, and leave them as they are `then`.
+
+        The next call expects that, and adds `grows`.
+        """
+        self.counters = np.asarray(addresses, np.int64)
+        self.counts = np.empty((len(addresses), 3), np.float32)
+        self.counts[:, 0], self.counts[:, 1], self.counts[:, 2] = now, then, grows
+        self.job[5:8] = self.counters.ctypes.data, self.counts.ctypes.data, len(addresses)
+
+    def __call__(self) -> bool:
+        """Step every span; or, if a counter is not what it should be, none."""
+        if self.counting is not None:
+            self._count()
+        return self._run() < 0
+
+    def _run(self) -> int:
+        if self.shares:
+            done = threads.run(self._runtime, self._at)
+            if done is not None:
+                return done
+        return int(self._alone(self._at))
+
+    def _count(self) -> None:
+        """Let each cautious span know how much to lengthen the moves that are kept."""
+        assert self.counting is not None
+        self.table[:, 3] = 0
+        counters, self.job[7] = self.job[7], 0
+        self.job[0] = self.counting.address
+        self._run()
+        self.job[0], self.job[7] = self.kernel.address, counters
+        counts = self.table[:, 3].copy()
+        self.table[:, 3] = np.array(
+            [stretched(c / n) if n else 1.0 for c, n in zip(counts.tolist(), self.sizes.tolist(), strict=True)]
+        ).view(np.int64)
+
+
+class Threads:
+    """The workers that help with large steps: one for each core but the caller's, made when first needed.
+
+    They are threads of the system, not of Python: they never hold the interpreter's lock, sleep in a system call, and
+    end with the process. One step at a time has their help; others that are made meanwhile go on alone. A forked child
+    has workers of its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._boxes: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self._limit: int | None = None
+        os.register_at_fork(after_in_child=self._forget)
+
+    def limit(self, number: int | None) -> None:
+        """Let at most `number` threads, the caller's included, work on a step; None for one a core."""
+        self._limit = number
+
+    def run(self, runtime: native.Runtime, job: int) -> int | None:
+        """Run a job with the workers' help; None, and nothing done, if they are busy or there are none."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            if self._boxes is None:
+                self._boxes = self._begin(runtime)
+            workers = len(self._boxes)
+            if self._limit is not None:
+                workers = min(workers, self._limit - 1)
+            if workers < 1:
+                return None
+            return int(runtime.shared(job, self._boxes.ctypes.data, workers))
+        finally:
+            self._lock.release()
+
+    def _begin(self, runtime: native.Runtime) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Start the workers; as many as the system lets us."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        words = np.zeros(native.BOX * cores + 16, np.int64)
+        skip = (-words.ctypes.data % 128) // 8  # to a line of the cache
+        boxes = words[skip : skip + native.BOX * (cores - 1)].reshape(cores - 1, native.BOX)
+        begin = ctypes.CDLL(None).pthread_create
+        begin.argtypes = [ctypes.c_void_p] * 4
+        begun = 0
+        # A signal is Python's to handle, in a thread that Python knows.
+        old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            for box in boxes:
+                box[2], box[3] = os.pipe()
+                thread = ctypes.c_void_p()
+                if begin(ctypes.addressof(thread), None, runtime.worker, box.ctypes.data) != 0:
+                    os.close(box[2])
+                    os.close(box[3])
+                    break
+                begun += 1
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        return boxes[:begun]
+
+    def _forget(self) -> None:
+        """In a forked child: the workers stayed behind."""
+        self._lock = threading.Lock()
+        if self._boxes is not None:
+            for box in self._boxes:
+                os.close(box[2])
+                os.close(box[3])
+        self._boxes = None
+
+
+threads = Threads()
+"""The workers of this process."""

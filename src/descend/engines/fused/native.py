@@ -1,0 +1,326 @@
+"""Machine code: made from LLVM's intermediate representation, loaded into the process, and called.
+
+Beside the kernels there is a little code of its own here, in LLVM's language, because it must run where Python cannot:
+in threads that hold no lock of the interpreter, woken within microseconds.
+
+- ``alone`` steps a job in the calling thread, ``shared`` together with workers. Both first look at the *counters*:
+  numbers in the user's hands, such as the step that each tensor's state says it is at. If one is not what the job
+  expects, they return its place and do nothing; else they advance all and return −1.
+- ``work`` does a job's chunks. Numbers too small to be normal are flushed to zero while it does, since
+  they cost a hundred times as much as others, and an average that decays spends for ever among them.
+  A job's chunks are claimed one by one, by whoever is free: a worker that wakes late takes less, and nobody waits for
+  one that has not begun.
+- ``worker`` is what a worker's thread runs: sleep in a ``read`` from a pipe, take the job if it is still there.
+
+A *job* is eight 64-bit words: the kernel, the spans' table, their number, the rows, the cursor from which chunks are
+claimed, and of the counters the addresses, the table of what each is, will be, and then grows by (float32), and their
+number. A worker's *box* has: state (0 idle, 1 offered, 2 at work), the job, the reading and the writing
+end of its pipe, and whether a byte is in the pipe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+from typing import Any
+
+__all__ = ["BOX", "JOB", "Runtime", "emit", "load", "processor", "runtime"]
+
+JOB = 8
+"""Words of a job."""
+BOX = 16
+"""Words of a worker's box: two cache lines, so that two workers do not share one."""
+
+_FLUSH = {
+    "x86_64": (
+        """
+  %mode = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %mode)
+  %before = load i32, ptr %mode
+  %flushing = or i32 %before, 32832
+  store i32 %flushing, ptr %mode
+  call void @llvm.x86.sse.ldmxcsr(ptr %mode)
+""",
+        """
+  store i32 %before, ptr %mode
+  call void @llvm.x86.sse.ldmxcsr(ptr %mode)
+""",
+        "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)\n",
+    ),
+    "aarch64": (
+        """
+  %before = call i64 @llvm.aarch64.get.fpcr()
+  %flushing = or i64 %before, 16777216
+  call void @llvm.aarch64.set.fpcr(i64 %flushing)
+""",
+        """
+  call void @llvm.aarch64.set.fpcr(i64 %before)
+""",
+        "declare i64 @llvm.aarch64.get.fpcr()\ndeclare void @llvm.aarch64.set.fpcr(i64)\n",
+    ),
+}
+"""How the processor is told to flush, and told to go on as before; by architecture."""
+
+_CODE = """
+declare i64 @read(i32, ptr, i64)
+declare i64 @write(i32, ptr, i64)
+declare i32 @sched_yield()
+{declarations}
+
+define i64 @advance(ptr %job) {{
+entry:
+  %cursor = getelementptr i64, ptr %job, i64 4
+  store i64 0, ptr %cursor
+  %addresses.at = getelementptr i64, ptr %job, i64 5
+  %addresses = load ptr, ptr %addresses.at
+  %table.at = getelementptr i64, ptr %job, i64 6
+  %table = load ptr, ptr %table.at
+  %count.at = getelementptr i64, ptr %job, i64 7
+  %count = load i64, ptr %count.at
+  br label %check
+check:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %right ]
+  %i.left = icmp slt i64 %i, %count
+  br i1 %i.left, label %look, label %go
+look:
+  %i.at = getelementptr ptr, ptr %addresses, i64 %i
+  %i.counter = load ptr, ptr %i.at
+  %i.is = load float, ptr %i.counter
+  %i.row = mul i64 %i, 3
+  %i.expected.at = getelementptr float, ptr %table, i64 %i.row
+  %i.expected = load float, ptr %i.expected.at
+  %i.next = add i64 %i, 1
+  %same = fcmp oeq float %i.is, %i.expected
+  br i1 %same, label %right, label %wrong
+right:
+  br label %check
+wrong:
+  ret i64 %i
+go:
+  br label %move
+move:
+  %j = phi i64 [ 0, %go ], [ %j.next, %moved ]
+  %j.left = icmp slt i64 %j, %count
+  br i1 %j.left, label %moved, label %done
+moved:
+  %j.at = getelementptr ptr, ptr %addresses, i64 %j
+  %j.counter = load ptr, ptr %j.at
+  %j.row = mul i64 %j, 3
+  %j.expected.at = getelementptr float, ptr %table, i64 %j.row
+  %j.next.at = getelementptr float, ptr %j.expected.at, i64 1
+  %j.grows.at = getelementptr float, ptr %j.expected.at, i64 2
+  %new = load float, ptr %j.next.at
+  %grows = load float, ptr %j.grows.at
+  store float %new, ptr %j.counter
+  store float %new, ptr %j.expected.at
+  %then = fadd float %new, %grows
+  store float %then, ptr %j.next.at
+  %j.next = add i64 %j, 1
+  br label %move
+done:
+  ret i64 -1
+}}
+
+define i64 @alone(ptr %job) {{
+  %wrong = call i64 @advance(ptr %job)
+  %right = icmp slt i64 %wrong, 0
+  br i1 %right, label %go, label %end
+go:
+  call void @work(ptr %job)
+  br label %end
+end:
+  ret i64 %wrong
+}}
+
+define void @work(ptr %job) {{
+  %result = alloca ptr
+  %error = alloca ptr
+  %kernel = load ptr, ptr %job
+  %spans.at = getelementptr i64, ptr %job, i64 1
+  %spans = load i64, ptr %spans.at
+  %count.at = getelementptr i64, ptr %job, i64 2
+  %count = load i64, ptr %count.at
+  %rows.at = getelementptr i64, ptr %job, i64 3
+  %rows = load i64, ptr %rows.at
+  %cursor.at = getelementptr i64, ptr %job, i64 4
+  %cursor = ptrtoint ptr %cursor.at to i64
+  {flush}
+  call i32 %kernel(ptr %result, ptr %error, i64 %spans, i64 %count, i64 %rows, i64 %cursor)
+  {restore}
+  ret void
+}}
+
+define void @worker(ptr %box) {{
+entry:
+  %byte = alloca i8
+  %job.at = getelementptr i64, ptr %box, i64 1
+  %pipe.at = getelementptr i64, ptr %box, i64 2
+  %pipe64 = load i64, ptr %pipe.at
+  %pipe = trunc i64 %pipe64 to i32
+  %full.at = getelementptr i64, ptr %box, i64 4
+  br label %sleep
+sleep:
+  %got = call i64 @read(i32 %pipe, ptr %byte, i64 1)
+  %closed = icmp eq i64 %got, 0
+  br i1 %closed, label %end, label %woken
+woken:
+  %said = icmp eq i64 %got, 1
+  br i1 %said, label %take, label %sleep
+take:
+  store atomic i64 0, ptr %full.at seq_cst, align 8
+  %pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
+  %mine = extractvalue {{ i64, i1 }} %pair, 1
+  br i1 %mine, label %work, label %sleep
+work:
+  %job = load ptr, ptr %job.at
+  call void @work(ptr %job)
+  store atomic i64 0, ptr %box seq_cst, align 8
+  br label %sleep
+end:
+  ret void
+}}
+
+define i64 @shared(ptr %job, ptr %boxes, i64 %workers) {{
+entry:
+  %byte = alloca i8
+  store i8 1, ptr %byte
+  %wrong = call i64 @advance(ptr %job)
+  %right = icmp slt i64 %wrong, 0
+  br i1 %right, label %begin, label %end
+begin:
+  br label %offer
+offer:
+  %k = phi i64 [ 0, %begin ], [ %k.next, %offered ]
+  %k.left = icmp ult i64 %k, %workers
+  br i1 %k.left, label %offer.one, label %own
+offer.one:
+  %k.words = mul i64 %k, {box}
+  %box = getelementptr i64, ptr %boxes, i64 %k.words
+  %job.at = getelementptr i64, ptr %box, i64 1
+  store ptr %job, ptr %job.at
+  store atomic i64 1, ptr %box seq_cst, align 8
+  %full.at = getelementptr i64, ptr %box, i64 4
+  %full = atomicrmw xchg ptr %full.at, i64 1 seq_cst
+  %asleep = icmp eq i64 %full, 0
+  br i1 %asleep, label %wake, label %offered
+wake:
+  %pipe.at = getelementptr i64, ptr %box, i64 3
+  %pipe64 = load i64, ptr %pipe.at
+  %pipe = trunc i64 %pipe64 to i32
+  %sent = call i64 @write(i32 %pipe, ptr %byte, i64 1)
+  br label %offered
+offered:
+  %k.next = add i64 %k, 1
+  br label %offer
+own:
+  call void @work(ptr %job)
+  br label %collect
+collect:
+  %j = phi i64 [ 0, %own ], [ %j.next, %collected ]
+  %j.left = icmp ult i64 %j, %workers
+  br i1 %j.left, label %withdraw, label %end
+withdraw:
+  %j.words = mul i64 %j, {box}
+  %jbox = getelementptr i64, ptr %boxes, i64 %j.words
+  %pair = cmpxchg ptr %jbox, i64 1, i64 0 seq_cst seq_cst
+  %unbegun = extractvalue {{ i64, i1 }} %pair, 1
+  br i1 %unbegun, label %collected, label %wait
+wait:
+  %spins = phi i64 [ 0, %withdraw ], [ %spins.next, %again ]
+  %state = load atomic i64, ptr %jbox seq_cst, align 8
+  %busy = icmp eq i64 %state, 2
+  br i1 %busy, label %spin, label %collected
+spin:
+  %spins.next = add i64 %spins, 1
+  %long = icmp ugt i64 %spins, 20000
+  br i1 %long, label %yield, label %again
+yield:
+  %yielded = call i32 @sched_yield()
+  br label %again
+again:
+  br label %wait
+collected:
+  %j.next = add i64 %j, 1
+  br label %collect
+end:
+  ret i64 %wrong
+}}
+"""
+
+
+@functools.cache
+def processor() -> tuple[str, str]:
+    """Name and features of this processor, as LLVM knows them: code is made for it and no other."""
+    import llvmlite.binding as llvm
+
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@functools.cache
+def _target() -> Any:
+    """LLVM's code generator for this processor."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    name, features = processor()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=name, features=features, opt=3, reloc="pic", codemodel="default", jit=True
+    )
+
+
+def emit(code: str, *, only: str | None = None) -> bytes:
+    """An object file from LLVM's intermediate representation; with `only`, of that function and what it needs."""
+    import llvmlite.binding as llvm
+
+    target = _target()
+    module = llvm.parse_assembly(code)
+    if only is not None:
+        for function in module.functions:
+            if not function.is_declaration and function.name != only:
+                function.linkage = "internal"
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_global_dead_code_eliminate_pass()
+        passes.run(module, llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options()))
+    return bytes(target.emit_object(module))
+
+
+def load(code: bytes, *names: str) -> list[int]:
+    """Load an object file into the process; the addresses of functions in it. It stays for the life of the process."""
+    import llvmlite.binding as llvm
+
+    linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_once())
+    linker.add_object_file(llvm.ObjectFileRef.from_data(code))
+    linker.finalize_object()
+    _LOADED.append(linker)
+    return [linker.get_function_address(name) for name in names]
+
+
+_LOADED: list[Any] = []
+"""What holds the code that is in use."""
+
+
+def _target_once() -> Any:
+    """A code generator of its own: one that a linker owns serves no other."""
+    _target.cache_clear()
+    return _target()
+
+
+class Runtime:
+    """The functions of this module's own code: see its docstring. `quick` is `alone` under the interpreter's lock."""
+
+    def __init__(self) -> None:
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+        flush, restore, declarations = _FLUSH.get(machine, ("", "", ""))
+        code = emit(_CODE.format(flush=flush, restore=restore, declarations=declarations, box=BOX))
+        alone, shared, self.worker = load(code, "alone", "shared", "worker")
+        self.alone = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(alone)
+        self.quick = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(alone)
+        self.shared = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(shared)
+
+
+@functools.cache
+def runtime() -> Runtime:
+    """The one runtime of this process."""
+    return Runtime()
