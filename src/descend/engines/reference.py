@@ -54,19 +54,19 @@ class Reference:
 
     def step(self, grads: Sequence[Array]) -> None:
         """One step of every parameter along its gradient, in place; all of them or, on a bad gradient, none."""
+        self._check(grads)
+        row, after = self.rule.advance(self.steps + 1, self.carried)
+        self.steps += 1
+        self.carried = dict(after)
+        for p, g, state in zip(self.params, grads, self.state, strict=True):
+            self._update(p, g, [state.get(name) for name in self.rule.state], row)
+
+    def _check(self, grads: Sequence[Array]) -> None:
         if len(grads) != len(self.params):
             raise ParameterError(f"{len(grads)} gradients for {len(self.params)} parameters: give one for each")
         for p, g in zip(self.params, grads, strict=True):
             if p.shape != g.shape:
                 raise ParameterError(f"a gradient of shape {g.shape} for a parameter of shape {p.shape}")
-        row, after = self.rule.advance(self.steps + 1, self.carried)
-        self.steps += 1
-        self.carried = dict(after)
-        self._step(grads, row)
-
-    def _step(self, grads: Sequence[Array], row: Any) -> None:
-        for p, g, state in zip(self.params, grads, self.state, strict=True):
-            self._update(p, g, [state.get(name) for name in self.rule.state], row)
 
     def _update(self, p: Array, g: Array, state: list[Array | None], row: Any) -> None:
         if row.cautious and p.size:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from operator import is_
 
 import numpy as np
 
 from descend.containers import Array
 from descend.engines.fused.formats import Layout
-from descend.engines.fused.kernels import Kernel, kernel
-from descend.engines.fused.launching import Launch
+from descend.engines.fused.kernels import kernel
+from descend.engines.fused.launching import Launch, Scalars
 from descend.engines.reference import Reference
 from descend.rules import Rule
 
@@ -23,7 +23,7 @@ class Fused(Reference):
     Takes what `Reference` takes and gives the same numbers, bit for bit, but that numbers below the normal range (1e-38
     in float32, 1e-308 in float64) are flushed to zero. Arrays that are not contiguous are stepped as copies.
 
-    Raises `kernels.Unavailable` where no kernel can be had: see `descend.engines.engine`.
+    Raises `Unavailable` where no machine code can be had; `descend.engines.engine` falls back then.
 
     Examples
     --------
@@ -37,48 +37,71 @@ class Fused(Reference):
 
     def __init__(self, rule: Rule, params: Sequence[Array]) -> None:
         super().__init__(rule, params)
-        self._launches = [
-            _Launch(rule, [i for i, p in enumerate(self.params) if p.dtype == dtype], self.params, self.state)
+        self._parts = [
+            _Part(rule, [i for i, p in enumerate(self.params) if p.dtype == dtype], self.params, self.state)
             for dtype in dict.fromkeys(p.dtype for p in self.params)
         ]
+        self._grads: list[Array] = []
 
-    def _step(self, grads: Sequence[Array], row: Any) -> None:
-        for launch in self._launches:
-            launch(grads, row)
+    def step(self, grads: Sequence[Array]) -> None:
+        """One step of every parameter along its gradient, in place; all of them or, on a bad gradient, none."""
+        if len(grads) != len(self._grads) or not all(map(is_, grads, self._grads)):
+            self._check(grads)
+            for part in self._parts:
+                part.look(grads)
+            self._grads = [*grads]
+        carried = self.carried
+        for part in self._parts:
+            self.carried = dict(part.scalars.fill(self.steps + 1, carried))
+        self.steps += 1
+        for part in self._parts:
+            part()
 
 
-class _Launch:
+class _Part:
     """The parameters of one dtype."""
 
     def __init__(self, rule: Rule, which: list[int], params: list[Array], state: list[dict[str, Array]]) -> None:
         self.which = which
         self.params = [params[i] for i in which]
-        self.state = [[state[i][name] for name in rule.kept_state()] for i in which]
+        self.kept = [[state[i][name] for name in rule.kept_state()] for i in which]
         name = self.params[0].dtype.name
         layout = Layout(name, name, (name,) * len(rule.kept_state()))
         counting = kernel(rule, layout, counting=True) if rule.cautious else None
-        self.kernel: Kernel = kernel(rule, layout)
-        self.launch = Launch(self.kernel, [p.size for p in self.params], [0] * len(which), counting=counting)
-        self.apart = [not p.flags.c_contiguous for p in self.params]
-        self._point(0, self.params)
-        for k in range(len(rule.kept_state())):
-            self._point(2 + k, [s[k] for s in self.state])
+        self.launch = Launch(kernel(rule, layout), [p.size for p in self.params], [0] * len(which), counting=counting)
+        self.scalars = Scalars(rule, memoryview(self.launch.scalars[0]), self.launch.kernel.numbers)
+        self.apart = not all(a.flags.c_contiguous for p, s in zip(self.params, self.kept, strict=True) for a in (p, *s))
+        self.grads: list[Array] = []
+        self._point(self.params, self.kept)
 
-    def _point(self, array: int, arrays: Sequence[Array]) -> None:
-        self.launch.point(array, [a.ctypes.data for a in arrays])
+    def look(self, grads: Sequence[Array]) -> None:
+        """Take note of the gradients that the next steps will find; what they hold may change."""
+        self.grads = [grads[i] for i in self.which]
+        self.ready = all(
+            g.dtype == p.dtype and g.flags.c_contiguous and g.flags.aligned
+            for g, p in zip(self.grads, self.params, strict=True)
+        )
+        if self.ready:
+            self.launch.point(1, [g.ctypes.data for g in self.grads])
 
-    def __call__(self, grads: Sequence[Array], row: Any) -> None:
-        given = [np.ascontiguousarray(grads[i], p.dtype) for i, p in zip(self.which, self.params, strict=True)]
-        self.launch.scalars[0] = [getattr(row, name) for name in self.kernel.numbers]
-        self._point(1, given)
-        if not any(self.apart):
+    def __call__(self) -> None:
+        if not self.ready:
+            packed = [np.ascontiguousarray(g, p.dtype) for g, p in zip(self.grads, self.params, strict=True)]
+            self.launch.point(1, [g.ctypes.data for g in packed])
+        if not self.apart:
             self.launch()
             return
-        packed = [[np.ascontiguousarray(a) for a in (p, *s)] for p, s in zip(self.params, self.state, strict=True)]
-        for k, array in enumerate((0, *range(2, 2 + len(packed[0]) - 1))):
-            self._point(array, [arrays[k] for arrays in packed])
+        copies = [
+            (p.copy(order="C"), [s.copy(order="C") for s in kept])
+            for p, kept in zip(self.params, self.kept, strict=True)
+        ]
+        self._point([p for p, _ in copies], [kept for _, kept in copies])
         self.launch()
-        for p, s, arrays in zip(self.params, self.state, packed, strict=True):
-            for old, new in zip((p, *s), arrays, strict=True):
-                if old is not new:
-                    old[...] = new
+        for p, kept, (new_p, new_kept) in zip(self.params, self.kept, copies, strict=True):
+            for old, new in zip((p, *kept), (new_p, *new_kept), strict=True):
+                old[...] = new
+
+    def _point(self, params: Sequence[Array], kept: Sequence[Sequence[Array]]) -> None:
+        self.launch.point(0, [p.ctypes.data for p in params])
+        for k, arrays in enumerate(zip(*kept, strict=True)):
+            self.launch.point(2 + k, [a.ctypes.data for a in arrays])

@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ import numpy as np
 from descend.engines.fused import native
 from descend.engines.fused.compiling import CHUNK, HEADER
 from descend.engines.fused.kernels import Kernel
-from descend.rules import stretched
+from descend.rules import Rule, stretched
 
-__all__ = ["SHARE", "Launch", "threads"]
+__all__ = ["QUICK", "SHARE", "Launch", "Scalars", "threads"]
 
 SHARE = 2 << 20
 """Bytes that a step must move before waking another thread pays."""
@@ -107,6 +107,38 @@ class Launch:
         self.table[:, 3] = np.array(
             [stretched(c / n) if n else 1.0 for c, n in zip(counts.tolist(), self.sizes.tolist(), strict=True)]
         ).view(np.int64)
+
+
+class Scalars:
+    """Writes the row of a rule, step by step, to where a kernel reads it: `target`, in the order of `numbers`.
+
+    What stays the same from step to step is written once.
+    """
+
+    def __init__(self, rule: Rule, target: Any, numbers: Sequence[str]) -> None:
+        self.target = target
+        self.numbers = numbers
+        self.change(rule)
+
+    def change(self, rule: Rule) -> None:
+        """Go on with other hyperparameters."""
+        self.rule = rule
+        self.places: list[int] | None = None
+
+    def fill(self, t: int, carried: Mapping[str, float]) -> Mapping[str, float]:
+        """Write the row of step `t`, before which the rule carried these numbers; what it carries after it."""
+        if self.places is None or self.rule.is_scheduled:
+            row, after = self.rule.advance(t, carried)
+            for place, name in enumerate(self.numbers):
+                self.target[place] = getattr(row, name)
+            extra, _ = self.rule.at(t).carry(t, carried)
+            self.places = [self.numbers.index(name) for name in extra]
+            return after
+        extra, after = self.rule.carry(t, carried)
+        target = self.target
+        for place, value in zip(self.places, extra.values(), strict=True):
+            target[place] = value
+        return after
 
 
 class Threads:
