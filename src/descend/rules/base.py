@@ -32,7 +32,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 import numpy as np
 
 from descend.errors import RuleError
-from descend.rules.maths import where
+from descend.rules.maths import clip, where
 
 __all__ = [
     "Range",
@@ -287,9 +287,13 @@ def heeded(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> 
     return heeds(p, g, out[0] if isinstance(out, tuple) else out)
 
 
-def stretched(share: float) -> float:
-    """What a cautious step multiplies the moves by that it keeps, from their share of all; as its authors' code."""
-    return 1.0 / max(float(share), 1e-3)  # a NumPy number would make all that it meets float64
+def stretched(share: Any) -> Any:
+    """What a cautious step multiplies the moves by that it keeps, from their share of all; as its authors' code.
+
+    The share is a number, or an array of one under a compiler.
+    """
+    factor = 1.0 / clip(share, 1e-3, math.inf)
+    return float(factor) if isinstance(factor, np.floating) else factor  # NumPy's would make all it meets float64
 
 
 # The parts of a step around the formula. An engine that compiles a step calls them and the formula one by one.
