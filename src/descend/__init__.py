@@ -69,6 +69,7 @@ from descend.stopping import Reason
 if TYPE_CHECKING:
     from descend import optim, plots
     from descend.comparison import Comparison, Entry, compare
+    from descend.engines.optax import to_optax
     from descend.problems import TorchProblem
 
 __version__ = "0.1.0"
@@ -117,6 +118,7 @@ __all__ = [
     "problems",
     "rules",
     "schedules",
+    "to_optax",
 ]
 
 
@@ -126,9 +128,21 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("descend.comparison"), name)
     if name == "TorchProblem":
         return problems.TorchProblem
+    if name == "to_optax":
+        return _to_optax()
     if name in ("optim", "plots"):
         return importlib.import_module(f"descend.{name}")
     raise AttributeError(f"module 'descend' has no attribute {name!r}")
+
+
+def _to_optax() -> Any:
+    try:
+        from descend.engines.optax import to_optax
+    except ImportError as error:
+        if error.name not in ("jax", "optax"):
+            raise
+        raise errors.MissingExtra(error.name, "optax", "descend.to_optax") from None
+    return to_optax
 
 
 def __dir__() -> list[str]:

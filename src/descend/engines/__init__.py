@@ -1,10 +1,31 @@
 """Who runs a rule over memory.
 
-An engine takes a rule and some memory, and steps it. There is one so far: `Reference`, the rule itself on NumPy
-arrays. It is the oracle of every engine to come.
+An engine takes a rule and some memory, and steps it. `Reference` is the rule itself on NumPy arrays, and the oracle of
+the others: `Fused`, machine code over the same arrays, and `Jax`, the rule compiled by JAX for its arrays.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from descend.engines.fused import Fused
 from descend.engines.reference import Reference, run
 
-__all__ = ["Fused", "Reference", "run"]
+if TYPE_CHECKING:
+    from descend.engines.jax import Jax
+
+__all__ = ["Fused", "Jax", "Reference", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Jax":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from descend.errors import MissingExtra
+
+    try:
+        from descend.engines.jax import Jax
+    except ImportError as error:
+        if error.name != "jax":
+            raise
+        raise MissingExtra("jax", "jax", "descend.engines.Jax") from None
+    return Jax

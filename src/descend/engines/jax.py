@@ -1,0 +1,173 @@
+"""The JAX engine: the rule itself on JAX arrays, compiled once, its numbers being arguments."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from descend.errors import ParameterError
+from descend.rules import Rule, heeded, step, stretched
+
+__all__ = ["Form", "Jax", "checked", "numbers_of", "starting_state", "stepped"]
+
+
+class Form(NamedTuple):
+    """All that a step is compiled for beside shapes: the formula, the state that is kept, the flags. No numbers."""
+
+    rule: type[Rule]
+    kept: tuple[str, ...]
+    row: Any
+    """The named tuple that holds the scalars."""
+    flags: tuple[tuple[str, bool], ...]
+
+    @classmethod
+    def of(cls, rule: Rule, row: Any) -> Form:
+        """The form of a rule's steps; `row` has the scalars of any of them."""
+        flags = tuple((name, value) for name, value in row._asdict().items() if isinstance(value, bool))
+        return cls(type(rule), rule.kept_state(), type(row), flags)
+
+    def with_numbers(self, numbers: Any, dtype: Any) -> Any:
+        """A row of scalars from a vector of its numbers, in the precision that the formula computes in."""
+        flags = dict(self.flags)
+        names = [name for name in self.row._fields if name not in flags]
+        return self.row(**flags, **{name: numbers[i].astype(dtype) for i, name in enumerate(names)})
+
+
+def numbers_of(row: Any) -> list[float]:
+    """The numbers of a row of scalars, in order, without its flags."""
+    return [float(value) for value in row if not isinstance(value, bool)]
+
+
+def checked(params: Any) -> None:
+    """Raise `ParameterError` unless every leaf is a JAX array of a real floating-point type."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not isinstance(leaf, jax.Array) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ParameterError(
+                f"params{jax.tree_util.keystr(path)} is {leaf!r}: a JAX array of a real floating-point type is needed"
+            )
+
+
+def starting_state(starts: Mapping[str, Any], params: Any) -> dict[str, Any]:
+    """Name of a state → a pytree like `params`, each in memory of its own, from the number that each starts from."""
+    return {name: jax.tree.map(lambda p, x=x: jnp.full_like(p, x), params) for name, x in starts.items()}
+
+
+def stepped(
+    form: Form, params: Sequence[Any], grads: Sequence[Any], state: Mapping[str, Sequence[Any]], numbers: Any
+) -> tuple[list[Any], dict[str, list[Any]]]:
+    """One step of a list of arrays, from a vector of the step's numbers: new parameters and new state, as traced.
+
+    Numbers of 16 bits or less are computed with 32; what comes out has the type of what went in.
+    """
+    rows: dict[Any, Any] = {}
+    new_params: list[Any] = []
+    new_state: dict[str, list[Any]] = {name: [] for name in form.kept}
+    for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+        wide = p.dtype if p.dtype.itemsize >= 4 else np.dtype(np.float32)
+        s = rows[wide] = rows[wide] if wide in rows else form.with_numbers(numbers, wide)
+        old = tuple(state[name][i].astype(wide) if name in form.kept else None for name in form.rule.state)
+        new = _step(form, p.astype(wide), g.astype(wide), old, s)
+        new_params.append(new[0].astype(p.dtype))
+        after = dict(zip(form.rule.state, new[1:], strict=False))
+        for name in form.kept:
+            new_state[name].append(after[name].astype(state[name][i].dtype))
+    return new_params, new_state
+
+
+def _step(form: Form, p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tuple[Any, ...]:
+    if s.cautious and p.size:
+        moved = jnp.count_nonzero(heeded(form.rule, p, g, state, s))
+        s = s._replace(stretch=stretched(moved.astype(p.dtype) / p.size))
+    return step(form.rule, p, g, state, s)
+
+
+class Jax:
+    """Runs a rule over JAX arrays, on the device where they are.
+
+    Parameters
+    ----------
+    rule
+        The rule to run. It may be replaced between steps by one with other numbers, such as another `lr`.
+    params
+        A JAX array, or any pytree of them, of a real floating-point type. They are copied.
+
+    Attributes
+    ----------
+    params
+        The parameters now, in the container in which they were given.
+    state
+        Name of a state → a pytree built like `params`.
+    carried
+        The carried numbers of the rule.
+    steps
+        How many steps were done.
+
+    A step is compiled once for each rule class, its flags, and the shapes of the parameters. The scalars are computed
+    on the host in float64, and are arguments of what is compiled: schedules, and another `lr`, compile nothing anew.
+    A step is not waited for. It takes over the memory of parameters and state: the arrays that `params` and `state`
+    held before it are gone (`jax.numpy.copy` keeps one).
+
+    State has the type of its parameter. Parameters of float16 and bfloat16 are stepped in float32, and rounded. Arrays
+    of float64 want `jax.enable_x64` around each step, as everywhere in JAX.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, descend
+    >>> engine = descend.engines.Jax(descend.GD(lr=0.5), {"w": jnp.array([1.0, 2.0])})
+    >>> engine.step({"w": jnp.array([2.0, -2.0])})
+    >>> engine.params
+    {'w': Array([0., 3.], dtype=float32)}
+    """
+
+    def __init__(self, rule: Rule, params: Any) -> None:
+        checked(params)
+        self.rule = rule
+        self.params = jax.tree.map(lambda p: jnp.array(p, dtype=p.dtype, copy=True), params)
+        self.state: dict[str, Any] = starting_state(
+            {name: rule.at(1).initial(name) for name in rule.kept_state()}, self.params
+        )
+        self.carried = dict(rule.starting())
+        self.steps = 0
+
+    def step(self, grads: Any) -> None:
+        """One step of every parameter along its gradient; `grads` is built like the parameters."""
+        grads = self._matched(grads)
+        row, after = self.rule.advance(self.steps + 1, self.carried)
+        form = Form.of(self.rule, row)
+        if set(form.kept) != self.state.keys():
+            raise ParameterError(
+                f"{self.rule} keeps the state {form.kept}, and this engine {(*self.state,)}: make another engine"
+            )
+        numbers = np.asarray(numbers_of(row), jnp.result_type(float))
+        self.params, self.state = _compiled(form, self.params, self.state, grads, numbers)
+        self.steps += 1
+        self.carried = dict(after)
+
+    def _matched(self, grads: Any) -> list[Any]:
+        leaves, built = jax.tree.flatten(self.params)
+        try:
+            given: list[Any] = built.flatten_up_to(grads)
+        except (TypeError, ValueError) as error:
+            raise ParameterError(f"the gradients are not built like the parameters ({built}): {error}") from None
+        own = {id(p) for p in leaves}
+        for i, (p, g) in enumerate(zip(leaves, given, strict=True)):
+            if not hasattr(g, "dtype") or jnp.issubdtype(g.dtype, jnp.complexfloating):
+                raise ParameterError(f"a gradient is {g!r}: an array of real numbers is needed")
+            if p.shape != g.shape:
+                raise ParameterError(f"a gradient of shape {g.shape} for a parameter of shape {p.shape}")
+            if id(g) in own:  # the step takes over its memory
+                given[i] = jnp.copy(g)
+        return given
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def _compiled(form: Form, params: Any, state: dict[str, Any], grads: list[Any], numbers: Any) -> tuple[Any, Any]:
+    leaves, built = jax.tree.flatten(params)
+    old = {name: jax.tree.leaves(tree) for name, tree in state.items()}
+    new_params, new_state = stepped(form, leaves, grads, old, numbers)
+    return built.unflatten(new_params), {name: built.unflatten(new) for name, new in new_state.items()}

@@ -1,0 +1,650 @@
+"""JAX: the engine `descend.engines.Jax`, and rules as Optax transformations by `descend.to_optax`."""
+
+import collections
+import dataclasses
+import functools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from tests import naive
+
+import descend
+from descend.engines import Jax, Reference
+from descend.engines.optax import RuleState
+from descend.engines.tensors import tensor_step
+from descend.errors import OptionError, ParameterError, RuleError
+
+optax = pytest.importorskip("optax")
+
+STEPS = 30
+SHIPPED = naive.shipped()
+START, GRADS = naive.gradients(STEPS)
+Layer = collections.namedtuple("Layer", ["weight", "bias"])
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+
+
+@pytest.fixture
+def x64():
+    """JAX in float64."""
+    with enable_x64():
+        yield
+
+
+def by_reference(rule, start=START, grads=GRADS):
+    """The numbers after each step of the reference engine."""
+    p = start.copy()
+    engine = Reference(rule, [p])
+    path = []
+    for g in grads:
+        engine.step([g])
+        path.append(p.copy())
+    return np.array(path)
+
+
+def by_engine(rule, start=START, grads=GRADS):
+    """The numbers after each step of the JAX engine."""
+    engine = Jax(rule, jnp.asarray(start))
+    path = []
+    for g in grads:
+        engine.step(jnp.asarray(g))
+        path.append(np.asarray(engine.params))
+    return np.array(path)
+
+
+def by_scan(transformation, start=START, grads=GRADS):
+    """The numbers after each step of a transformation, all steps in one compiled scan."""
+
+    def one(carry, g):
+        p, state = carry
+        updates, state = transformation.update(g, state, p)
+        p = optax.apply_updates(p, updates)
+        return (p, state), p
+
+    p = jnp.asarray(start)
+    run = jax.jit(lambda p, state, grads: jax.lax.scan(one, (p, state), grads)[1])
+    return np.asarray(run(p, transformation.init(p), jnp.asarray(grads)))
+
+
+def chosen(rule):
+    """Settings of a rule: plain, all that goes together, and those that tell whether a cautious step is right."""
+    every = naive.settings(rule)
+    plain = [one for one in every if not one[1]["cautious"]]
+    return {label: rule(**c) for label, c in (plain[0], plain[-1], *(one for one in every if one[1]["cautious"]))}
+
+
+def far(found):
+    """Which paths differ from the reference engine's by more than 1e-12; `found` is label → (rule, path)."""
+    distances = {label: naive.distance(path, by_reference(rule)) for label, (rule, path) in found.items()}
+    return {label: distance for label, distance in distances.items() if not distance < 1e-12}
+
+
+def counting():
+    """A rule of one's own, and a list that grows whenever its formula is traced."""
+    traces = []
+
+    class Traced(descend.Rule, register=False):
+        """Gradient descent with a number of each kind, and state."""
+
+        lr: float = 0.1
+        betas: tuple[float, float] = (0.5, 0.25)
+
+        def scalars(self, t):
+            return {"shrinking": self.lr / t}
+
+        @staticmethod
+        def update(p, g, exp_avg, s):
+            traces.append(p.shape)
+            exp_avg = s.beta1 * exp_avg + s.beta2 * g
+            return p - s.shrinking * exp_avg, exp_avg
+
+    return Traced, traces
+
+
+SCHEDULED = {
+    "cosine": descend.Adam(lr=descend.schedules.Cosine(0.1, steps=20)),
+    "warmup": descend.SGD(lr=descend.schedules.LinearWarmup(0.1, steps=7), momentum=0.9),
+    "one_cycle": descend.AdamW(lr=descend.schedules.OneCycle(0.1, steps=25), weight_decay=0.1),
+    "betas": descend.Adam(lr=0.1, betas=(descend.schedules.OneCycle(0.9, steps=30), 0.99)),
+    "step_decay": descend.RMSprop(lr=descend.schedules.StepDecay(0.1, every=4)),
+    "decay_off_and_on": descend.SGD(lr=0.1, weight_decay=lambda done: 0.1 * (done % 2)),
+    "carried": descend.NAdam(lr=descend.schedules.Exponential(0.1, 0.9)),
+    "start": descend.ASGD(lr=lambda done: 0.1 / (1 + done)),
+    "initial": descend.Rprop(lr=lambda done: 0.1 / (1 + done)),
+}
+"""Rules with numbers that depend on the step, through Python's own arithmetic."""
+
+
+# ---- the engine -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+def test_the_engine_agrees_with_the_reference(rule):
+    """Every rule, with its flags and cautious, gives the reference engine's numbers in float64."""
+    assert far({label: (one, by_engine(one)) for label, one in chosen(rule).items()}) == {}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rule", SCHEDULED.values(), ids=SCHEDULED)
+def test_schedules_in_the_engine(rule):
+    """Numbers that depend on the step are those of the reference engine."""
+    assert far({"": (rule, by_engine(rule))}) == {}
+
+
+def test_numbers_compile_nothing():
+    """Steps, schedules, another rate, other betas, another engine: one trace. Another shape or flag: another."""
+    rule, traces = counting()
+    engine = Jax(rule(), jnp.ones(3))
+    for _ in range(3):
+        engine.step(jnp.ones(3))
+    engine.rule = dataclasses.replace(engine.rule, lr=0.5, betas=(0.1, 0.2))
+    engine.step(jnp.ones(3))
+    moved = engine.params
+    scheduled = Jax(rule(lr=lambda done: 1.0 / (1 + done)), jnp.zeros(3))
+    for _ in range(3):
+        scheduled.step(jnp.ones(3))
+    assert traces == [(3,)]
+    assert not np.array_equal(moved, scheduled.params)
+    Jax(rule(), jnp.ones(4)).step(jnp.ones(4))
+    Jax(rule(maximize=True), jnp.ones(3)).step(jnp.ones(3))
+    assert traces == [(3,), (4,), (3,)]
+
+
+def test_memory_is_taken_over():
+    """A step donates parameters and state; what the user gave is left alone, the gradient too."""
+    mine, g = jnp.ones(3), jnp.full(3, 2.0)
+    engine = Jax(descend.Adam(lr=0.1), {"w": mine})
+    before, state = engine.params["w"], engine.state["exp_avg"]["w"]
+    engine.step({"w": g})
+    assert before.is_deleted()
+    assert state.is_deleted()
+    assert mine.tolist() == [1.0] * 3
+    assert g.tolist() == [2.0] * 3
+    assert engine.steps == 1
+
+
+def test_a_gradient_that_is_the_parameter():
+    """The gradient of x² / 2 is x itself: its memory, which the step takes over, can be given as the gradient."""
+    engine = Jax(descend.GD(lr=0.5), jnp.array([1.0, -2.0]))
+    engine.step(engine.params)
+    assert engine.params.tolist() == [0.5, -1.0]
+
+
+def test_one_array_in_two_places():
+    """The same array given twice is two parameters."""
+    p = jnp.ones(2)
+    engine = Jax(descend.Momentum(lr=1.0), [p, p])
+    engine.step([jnp.ones(2), jnp.zeros(2)])
+    assert [leaf.tolist() for leaf in engine.params] == [[0.0, 0.0], [1.0, 1.0]]
+
+
+@pytest.mark.parametrize("cautious", [False, True])
+def test_containers(cautious):
+    """Parameters in any pytree, of several types, shapes and sizes, come back in it; each array is cautious alone."""
+    rule = descend.Momentum(lr=0.1, cautious=cautious)
+    rng = np.random.default_rng(0)
+
+    def draw(shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    tree = {
+        "layers": [Layer(draw((3, 4)), draw(4)), Layer(draw((4, 2)), draw(2))],
+        "none": None,
+        "scalar": draw(()),
+        "empty": draw((0, 3)),
+    }
+    slopes = [jax.tree.map(lambda p: draw(p.shape), tree) for _ in range(5)]
+    expected = [np.array(leaf) for leaf in jax.tree.leaves(tree)]
+    reference = Reference(rule, expected)
+    engine = Jax(rule, jax.tree.map(jnp.asarray, tree))
+    optimizer = descend.to_optax(rule)
+    p = jax.tree.map(jnp.asarray, tree)
+    state = optimizer.init(p)
+    for g in slopes:
+        reference.step(jax.tree.leaves(g))
+        engine.step(g)
+        updates, state = optimizer.update(g, state, p)
+        p = optax.apply_updates(p, updates)
+    for found in (engine.params, p):
+        assert jax.tree.structure(found) == jax.tree.structure(tree)
+        for one, other in zip(jax.tree.leaves(found), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert isinstance(engine.params["layers"][0], Layer)
+    assert isinstance(state.state["momentum_buffer"]["layers"][0], Layer)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("cautious", [False, True])
+def test_numbers_of_16_bits(dtype, cautious):
+    """They are stepped in float32, and rounded after each step, as the tensor engine does it; by Optax, too."""
+    rule = descend.Adam(lr=0.1, weight_decay=0.1, cautious=cautious)
+    start, grads = START.astype(np.float32), np.clip(GRADS, -100, 100).astype(np.float32)
+    p = torch.tensor(start).to(getattr(torch, dtype))
+    state = {name: torch.zeros_like(p) for name in rule.kept_state()}
+    engine = Jax(rule, jnp.asarray(start).astype(dtype))
+    optimizer = descend.to_optax(rule)
+    q = jnp.asarray(start).astype(dtype)
+    kept = optimizer.init(q)
+    update = jax.jit(optimizer.update)
+    for g, row in zip(grads, naive.rows(rule, STEPS), strict=True):
+        tensor_step(rule, row, p, torch.tensor(g).to(p.dtype), state)
+        engine.step(jnp.asarray(g).astype(dtype))
+        updates, kept = update(jnp.asarray(g).astype(dtype), kept, q)
+        q = optax.apply_updates(q, updates)
+    assert engine.params.dtype == updates.dtype == kept.state["exp_avg"].dtype == dtype
+    last_digit = float(jnp.finfo(dtype).eps)
+    for found in (engine.params, q):
+        np.testing.assert_allclose(found.astype(np.float32), p.float().numpy(), rtol=last_digit, atol=last_digit)
+
+
+def test_weak_and_wide_types_change_nothing():
+    """A Python number's array is not traced twice, and float32 stays float32 beside float64."""
+    rule, traces = counting()
+    engine = Jax(rule(), jnp.asarray(1.0))
+    for _ in range(2):
+        engine.step(jnp.float32(1.0))
+    assert traces == [()]
+    with enable_x64():
+        engine = Jax(descend.Adam(), [jnp.ones(2, jnp.float32), jnp.ones(2)])
+        engine.step([jnp.ones(2, jnp.float32), jnp.ones(2)])
+        assert [p.dtype.name for p in engine.params] == ["float32", "float64"]
+        assert [p.dtype.name for p in engine.state["exp_avg"]] == ["float32", "float64"]
+
+
+# ---- Optax ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+def test_a_scan_agrees_with_the_reference(rule):
+    """Every rule as a transformation in one compiled scan: plain, and with all that goes together."""
+    cases = list(chosen(rule).items())
+    assert far({label: (one, by_scan(descend.to_optax(one))) for label, one in (cases[0], cases[-1])}) == {}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("steps", [None, STEPS - 1, STEPS + 5], ids=["called", "table_too_short", "table"])
+@pytest.mark.parametrize("rule", SCHEDULED.values(), ids=SCHEDULED)
+def test_schedules_in_a_scan(rule, steps):
+    """Scalars of a traced step are those of the host, be they asked for or in a table, and after its end."""
+    assert far({"": (rule, by_scan(descend.to_optax(rule, steps=steps)))}) == {}
+
+
+@pytest.mark.parametrize(
+    ("rule", "twin"),
+    [
+        pytest.param(descend.GD(lr=0.05), lambda: optax.sgd(0.05), id="gd"),
+        pytest.param(descend.Momentum(lr=0.05), lambda: optax.sgd(0.05, 0.9), id="momentum"),
+        pytest.param(descend.Nesterov(lr=0.05), lambda: optax.sgd(0.05, 0.9, nesterov=True), id="nesterov"),
+        pytest.param(descend.Adam(lr=0.05, betas=(0.8, 0.95)), lambda: optax.adam(0.05, 0.8, 0.95), id="adam"),
+        pytest.param(
+            descend.AdamW(lr=0.05, betas=(0.8, 0.95), weight_decay=0.1),
+            lambda: optax.adamw(0.05, 0.8, 0.95, weight_decay=0.1),
+            id="adamw",
+        ),
+        pytest.param(
+            descend.RMSprop(lr=0.05, alpha=0.8, momentum=0.5),
+            lambda: optax.rmsprop(0.05, 0.8, momentum=0.5, eps_in_sqrt=False),
+            id="rmsprop",
+        ),
+        # Optax adds eps under the root, and nothing where the sum is zero.
+        pytest.param(descend.Adagrad(lr=0.05, eps=0.0), lambda: optax.adagrad(0.05, 0.0, eps=0.0), id="adagrad"),
+    ],
+)
+def test_optax_has_the_same_numbers(rule, twin):
+    """In float32, under jit and scan, a rule and Optax's own go the same way."""
+    start, grads = START[:5].astype(np.float32), GRADS[:, :5].astype(np.float32)
+    found, expected = (by_scan(one, start, grads) for one in (descend.to_optax(rule), twin()))
+    assert found.dtype == np.float32
+    assert np.abs(expected - start).max() > 0.1
+    assert naive.distance(found, expected) < 1e-6
+
+
+def test_scalars_keep_the_hosts_precision():
+    """Bias corrections are computed in float64: a first step of Adam is lr long, which 1 − 0.999 in float32 misses."""
+    p, g = jnp.zeros(1), jnp.ones(1)
+    update, _ = descend.to_optax(descend.Adam(lr=1.0, eps=0.0)).update(g, descend.to_optax(descend.Adam()).init(p), p)
+    assert abs(float(update[0]) + 1.0) < 2e-7
+
+
+def test_in_a_chain():
+    """Clipping before a rule, and Optax's own transformations after it, work as with Optax's own rules."""
+    start, grads = START.astype(np.float32), GRADS.astype(np.float32)
+    first, last = optax.clip_by_global_norm(1.0), optax.scale(0.5)
+    found, expected = (
+        by_scan(optax.chain(first, one, last), start, grads)
+        for one in (descend.to_optax(descend.Momentum(lr=0.5)), optax.sgd(0.5, 0.9))
+    )
+    assert naive.distance(found, expected) < 1e-6
+
+
+def test_among_parts_of_the_parameters():
+    """Two rules for two parts of the parameters, and a wrapper that refuses steps that are not finite."""
+    rules = {"w": descend.to_optax(descend.GD(lr=0.5)), "b": descend.to_optax(descend.Adam(lr=0.5))}
+    optimizer = optax.apply_if_finite(optax.multi_transform(rules, {"w": "w", "b": "b"}), 3)
+    p = {"w": jnp.ones(2), "b": jnp.ones(2)}
+    state = optimizer.init(p)
+    update = jax.jit(optimizer.update)
+    for g in (1.0, np.nan):
+        updates, state = update({"w": jnp.full(2, g), "b": jnp.full(2, 3.0 * g)}, state, p)
+        p = optax.apply_updates(p, updates)
+    np.testing.assert_allclose(p["w"], [0.5, 0.5])
+    np.testing.assert_allclose(p["b"], [0.5, 0.5], rtol=1e-6)
+
+
+def test_the_state():
+    """It has the count, the carried numbers and a pytree of each kept state; Optax finds them by name."""
+    optimizer = descend.to_optax(descend.NAdam())
+    p = {"w": jnp.ones(2)}
+    state = optimizer.init(p)
+    assert isinstance(state, RuleState)
+    assert jax.tree.map(np.shape, state) == RuleState(
+        (), {"mu_product": ()}, {"exp_avg": {"w": (2,)}, "exp_avg_sq": {"w": (2,)}}
+    )
+    _, state = optimizer.update({"w": jnp.ones(2)}, state, p)
+    assert int(state.count) == 1
+    assert float(state.carried["mu_product"]) == pytest.approx(0.9 * (1 - 0.5 * 0.96**0.004))
+    np.testing.assert_allclose(optax.tree_utils.tree_get(state, "exp_avg")["w"], 0.1, rtol=1e-6)
+
+
+def test_donated_buffers():
+    """Parameters and state can be donated to a compiled step."""
+    optimizer = descend.to_optax(descend.Adam(lr=0.1, amsgrad=True))
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(p, state, g):
+        updates, state = optimizer.update(g, state, p)
+        return optax.apply_updates(p, updates), state
+
+    start, grads = START.astype(np.float32), GRADS.astype(np.float32)
+    p = jnp.array(start, copy=True)
+    state = optimizer.init(p)
+    for g in grads:
+        before = p, state
+        p, state = step(p, state, jnp.asarray(g))
+        assert all(b.is_deleted() for b in (before[0], *before[1].state.values()))
+    np.testing.assert_allclose(p, by_reference(descend.Adam(lr=0.1, amsgrad=True), start, grads)[-1], atol=1e-5)
+
+
+def calls_python(rule, **options):
+    """Whether the compiled update calls the host."""
+    optimizer = descend.to_optax(rule, **options)
+    p = jnp.ones(2)
+    return "callback" in jax.jit(optimizer.update).lower(p, optimizer.init(p), p).as_text()
+
+
+def test_when_the_host_is_called():
+    """Only for what depends on the step, and is used."""
+    for rule in (descend.RMSprop(), descend.Adadelta(), descend.Lion(), descend.Rprop()):
+        assert not calls_python(rule), rule
+    for rule in (descend.Adam(), descend.ASGD(), descend.Lion(lr=descend.schedules.Constant(0.1))):
+        assert calls_python(rule), rule
+    assert calls_python(descend.RMSprop(), lr=jnp.float32(0.1))
+
+
+def test_what_asks_for_the_step_is_not_constant():
+    """Any way to look at the step counts: a comparison, a truth value, a key, a text."""
+    ways = {
+        "equal": lambda t: t == 1,
+        "unequal": lambda t: t != 1,
+        "less": lambda t: t < 3,
+        "truth": bool,
+        "key": lambda t: {1: 1.0}.get(t, 0.0),
+        "among": lambda t: t in (1, 2),
+        "text": lambda t: len(f"{t}") - 1,
+        "written": lambda t: len(str(t)) - 1,
+    }
+    for name, way in ways.items():
+
+        class Asking(descend.Rule, register=False):
+            """Gradient descent by something of the step."""
+
+            lr: float = 0.1
+
+            def scalars(self, t, way=way):
+                return {"weight": float(way(t))}
+
+            @staticmethod
+            def update(p, g, s):
+                return p - s.weight * g
+
+        assert calls_python(Asking()), name
+
+
+# ---- numbers that change ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+def test_hyperparams_in_the_state(rule):
+    """With `optax.inject_hyperparams` the rate is in the state: another one compiles nothing, and acts at once."""
+    traces = []
+    optimizer = optax.inject_hyperparams(lambda lr: descend.to_optax(rule(), lr=lr))(lr=0.25)
+
+    @jax.jit
+    def step(p, state, g):
+        traces.append(g)
+        updates, state = optimizer.update(g, state, p)
+        return optax.apply_updates(p, updates), state
+
+    p = jnp.asarray(START)
+    state = jax.jit(optimizer.init)(p)
+    expected = Reference(rule(lr=0.25), [START.copy()])
+    for i, g in enumerate(GRADS[:6]):
+        if i == 3:
+            expected.rule = rule(lr=0.125)
+            state.hyperparams["lr"] = jnp.asarray(0.125, jnp.float64)
+        expected.step([g])
+        p, state = step(p, state, jnp.asarray(g))
+    np.testing.assert_allclose(p, expected.params[0], rtol=1e-12, atol=1e-12)
+    assert len(traces) == 1
+
+
+def test_schedules_of_optax():
+    """A schedule of Optax's is a function of the traced step: it is injected, too."""
+    schedule = optax.cosine_decay_schedule(0.1, 20)
+    found = by_scan(
+        optax.inject_hyperparams(lambda lr: descend.to_optax(descend.Momentum(), lr=lr))(lr=schedule),
+        START.astype(np.float32),
+        GRADS.astype(np.float32),
+    )
+    expected = by_scan(optax.sgd(schedule, 0.9), START.astype(np.float32), GRADS.astype(np.float32))
+    assert naive.distance(found, expected) < 1e-6
+
+
+@pytest.mark.usefixtures("x64")
+def test_tuples_and_decay_can_be_traced():
+    """Each number of a tuple; and a decay that is not zero in the rule, or may become so."""
+
+    def run(lr, betas, weight_decay):
+        rule = descend.Adam(decoupled_weight_decay=True)
+        optimizer = descend.to_optax(rule, lr=lr, betas=betas, weight_decay=weight_decay)
+        p = jnp.asarray(START)
+        state = optimizer.init(p)
+        for g in GRADS[:3]:
+            updates, state = optimizer.update(jnp.asarray(g), state, p)
+            p = optax.apply_updates(p, updates)
+        return p
+
+    run = jax.jit(run)
+    for betas, decay in (((0.5, 0.75), 0.5), ((0.9, 0.99), 0.0)):
+        rule = descend.Adam(lr=0.1, betas=betas, weight_decay=decay, decoupled_weight_decay=True)
+        expected = by_reference(rule, grads=GRADS[:3])[-1]
+        np.testing.assert_allclose(run(0.1, betas, decay), expected, rtol=1e-12, atol=1e-12)
+
+
+# ---- under JAX's other transformations --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [None, 2, 5])
+def test_vmap(steps):
+    """Several runs at once, each with its own count, are the runs one by one."""
+    optimizer = descend.to_optax(descend.NAdam(lr=0.1, cautious=True), steps=steps)
+    p = jnp.asarray(np.stack([START, -START]), jnp.float32)
+    state = jax.vmap(optimizer.init)(p)
+    update = jax.jit(jax.vmap(optimizer.update))
+    for g in GRADS[:4]:
+        updates, state = update(jnp.stack([jnp.float32(g), 2.0 * jnp.float32(g)]), state, p)
+        p = optax.apply_updates(p, updates)
+    for i, (sign, factor) in enumerate(((1, 1), (-1, 2))):
+        rule = descend.NAdam(lr=0.1, cautious=True)
+        expected = by_reference(rule, (sign * START).astype(np.float32), (factor * GRADS[:4]).astype(np.float32))
+        np.testing.assert_allclose(p[i], expected[-1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_derivatives_through_steps():
+    """The loss after some steps of Adam is differentiated by the start, as finite differences have it."""
+    optimizer = descend.to_optax(descend.Adam(lr=0.1))
+
+    def after(start):
+        p, state = start, optimizer.init(start)
+        for _ in range(3):
+            updates, state = optimizer.update(p**3, state, p)
+            p = optax.apply_updates(p, updates)
+        return (p**2).sum()
+
+    start, h = jnp.array([1.0, 2.0]), 1e-6
+    slope = jax.jit(jax.grad(after))(start)
+    for i in range(2):
+        shift = h * jnp.eye(2)[i]
+        assert float(slope[i]) == pytest.approx(float(after(start + shift) - after(start - shift)) / (2 * h), rel=1e-6)
+
+
+# ---- errors -----------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_needs_the_parameters():
+    """Left out, as some of Optax's transformations allow, they are asked for."""
+    optimizer = descend.to_optax(descend.GD())
+    with pytest.raises(ValueError, match=r"params=None: .* call update\(grads, state, params\)"):
+        optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)))
+
+
+@pytest.mark.parametrize("leaf", [np.ones(2), [1.0], jnp.arange(2), jnp.ones(2) * 1j], ids=str)
+def test_the_engine_wants_jax_arrays_of_real_numbers(leaf):
+    """Anything else is named, and where it stands."""
+    with pytest.raises(ParameterError, match=r"params\['w'\].* is .*: a JAX array of a real floating-point type"):
+        Jax(descend.GD(), {"w": leaf})
+
+
+def test_transformations_want_real_numbers():
+    """Integers are no parameters; NumPy's arrays are, as for Optax."""
+    optimizer = descend.to_optax(descend.GD(lr=1.0))
+    with pytest.raises(ParameterError, match=r"params\['w'\] is .*: a JAX array of a real floating-point type"):
+        optimizer.init({"w": np.arange(2)})
+    p = np.ones(2, np.float32)
+    assert optimizer.update(np.ones(2), optimizer.init(p), p)[0].tolist() == [-1.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("grads", "message"),
+    [
+        pytest.param({"v": jnp.ones(2)}, "the gradients are not built like the parameters", id="key"),
+        pytest.param([jnp.ones(2)], "the gradients are not built like the parameters", id="container"),
+        pytest.param({"w": jnp.ones(3)}, r"a gradient of shape \(3,\) for a parameter of shape \(2,\)", id="shape"),
+        pytest.param({"w": 1.0}, r"a gradient is 1.0: an array of real numbers is needed", id="number"),
+        pytest.param({"w": jnp.ones(2) * 1j}, "an array of real numbers is needed", id="complex"),
+    ],
+)
+def test_a_bad_gradient_changes_nothing(grads, message):
+    """It is refused before the step, which can be made anew with a good one."""
+    engine = Jax(descend.Momentum(lr=1.0), {"w": jnp.ones(2)})
+    with pytest.raises(ParameterError, match=message):
+        engine.step(grads)
+    assert engine.steps == 0
+    engine.step({"w": jnp.ones(2)})
+    assert engine.params["w"].tolist() == [0.0, 0.0]
+
+
+def test_a_rule_with_other_state_does_not_fit():
+    """A rule may be replaced by one with other numbers, not by one that keeps other state."""
+    engine = Jax(descend.SGD(momentum=0.9), jnp.ones(2))
+    engine.rule = descend.Adam()
+    with pytest.raises(ParameterError, match=r"Adam\(.*\) keeps the state \('exp_avg', .*make another engine"):
+        engine.step(jnp.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        pytest.param({"lrr": 0.1}, RuleError, "Adam has no number 'lrr': did you mean 'lr'", id="unknown"),
+        pytest.param({"amsgrad": True}, RuleError, "Adam has no number 'amsgrad'", id="flag"),
+        pytest.param({"lr": jnp.ones(2)}, RuleError, "lr must be a number", id="array"),
+        pytest.param({"betas": 0.9}, RuleError, r"betas must be 2 numbers", id="tuple"),
+        pytest.param({"steps": 0}, OptionError, r"to_optax\(steps=0\): steps must be a whole number ≥ 1", id="zero"),
+        pytest.param({"steps": 2.5}, OptionError, r"steps must be a whole number ≥ 1", id="half"),
+        pytest.param({"steps": 5, "lr": 0.1}, OptionError, "a table cannot have traced numbers", id="table"),
+    ],
+)
+def test_bad_options(options, error, message):
+    """What cannot be traced or tabulated is refused where it is asked for."""
+    with pytest.raises(error, match=message):
+        descend.to_optax(descend.Adam(), **options)
+
+
+def test_errors_of_the_host_come_through():
+    """A schedule that leaves the range of its number stops the compiled step with the rule's own message."""
+    optimizer = descend.to_optax(descend.GD(lr=lambda done: 0.1 - done))
+    p = jnp.ones(2)
+    update = jax.jit(optimizer.update)
+    _, state = update(p, optimizer.init(p), p)
+    with pytest.raises(Exception, match=r"RuleError: GD\(lr=-0.9\): lr must be a finite number ≥ 0"):
+        jax.block_until_ready(update(p, state, p))
+
+
+def test_flags_that_change_cannot_be_compiled():
+    """A flag that `scalars` computes from the step would be frozen at the first step's: it is refused."""
+
+    class Flipping(descend.Rule, register=False):
+        """Gradient descent by a formula that changes."""
+
+        lr: float = 0.1
+
+        def scalars(self, t):
+            return {"late": t > 2}
+
+        @staticmethod
+        def update(p, g, s):
+            return p + g if s.late else p - g
+
+    with pytest.raises(RuleError, match="scalars of step 3 have other names or flags than those of step 1"):
+        by_scan(descend.to_optax(Flipping(), steps=5))
+    engine = Jax(Flipping(), jnp.zeros(1))  # which compiles a second form
+    for _ in range(3):
+        engine.step(jnp.ones(1))
+    assert engine.params.tolist() == [-1.0]
+
+
+@pytest.mark.parametrize(
+    ("missing", "wanted", "message"),
+    [
+        ("jax", "engines.Jax", "descend.engines.Jax needs jax, which is not installed: pip install 'descend[jax]'"),
+        ("jax", "to_optax", "descend.to_optax needs jax, which is not installed: pip install 'descend[optax]'"),
+        ("optax", "to_optax", "descend.to_optax needs optax, which is not installed: pip install 'descend[optax]'"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(missing, wanted, message):
+    """Without JAX or Optax the names that need them say which extra to install."""
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "import descend\n"
+        f"try: descend.{wanted}\n"
+        "except descend.errors.MissingExtra as e: print(e)"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out == message + "\n"
+
+
+def test_engines_load_jax_when_it_is_asked_for():
+    """`descend.engines` imports JAX for `Jax` alone, and that needs no Optax."""
+    script = (
+        "import sys, descend\ndescend.engines.Reference\nassert 'jax' not in sys.modules\n"
+        "descend.engines.Jax\nassert 'jax' in sys.modules and 'optax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
