@@ -17,7 +17,7 @@ from types import FrameType
 import numpy as np
 
 from descend.containers import Array, Memory
-from descend.engines import Reference
+from descend.engines import engine
 from descend.errors import ObjectiveError
 from descend.history import History
 from descend.rules import Rule
@@ -62,7 +62,6 @@ class Descent:
     ) -> None:
         self.memory = memory
         self.rule = rule
-        self.engine = Reference(rule, memory.vectors)
         self.evaluate = evaluate
         self.evaluations = evaluations
         self.criteria = criteria
@@ -72,6 +71,9 @@ class Descent:
         self.steps = 0
         self.loss = math.nan
         self.grad = memory.like()
+        # A cautious step counts over each of the user's arrays; any other sees one long vector of them all.
+        arrays, self._grads = (memory.leaves, memory.views(self.grad)) if rule.cautious else (memory.vectors, self.grad)
+        self.engine = engine(rule, arrays, criteria.max_steps)
         self.norm = math.nan
         self.detail = ""
         self.best_loss = math.nan
@@ -125,7 +127,7 @@ class Descent:
         # A step that overflows is judged at the next point; NumPy need not warn of it as well.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             try:
-                self.engine.step(self.grad)
+                self.engine.step(self._grads)
             except Exception as error:  # a schedule, or the user's own rule
                 what = f"{type(self.rule).__name__} cannot make step {self.steps + 1}"
                 raise ObjectiveError(f"{what}: {type(error).__name__}: {error}") from error

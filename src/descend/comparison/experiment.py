@@ -23,7 +23,7 @@ from descend.comparison.statistics import Row, choose, joint_confidence, rows, s
 from descend.comparison.store import Store
 from descend.comparison.workers import checked_jobs, cores, execute
 from descend.containers import Memory
-from descend.engines import Reference
+from descend.engines import engine
 from descend.errors import ComparisonError, DescendError, OptionError, ProblemError
 from descend.problems import Problem, load
 
@@ -189,7 +189,7 @@ def _try_out(problem: Problem, plan: Plan) -> None:
     for entry in plan.entries:
         try:
             with np.errstate(all="ignore"):
-                Reference(entry.rule, memory.snapshot()).step(grad)
+                engine(entry.rule, memory.snapshot(), plan.steps(entry, problem)).step(grad)
         except Exception as error:
             raise OptionError(f"{entry.label} cannot make a step: {type(error).__name__}: {error}") from error
 

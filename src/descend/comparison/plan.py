@@ -141,6 +141,10 @@ class Plan:
         """Sixteen hexadecimal digits that change when anything in the plan does."""
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
 
+    def steps(self, entry: Entry, problem: Problem) -> int:
+        """How many steps the budget pays for."""
+        return self.budget if problem.size is None else Batches(problem.size, entry.batch_size, 0).steps(self.budget)
+
     def describe(self) -> str:
         """The plan in one sentence."""
         return (

@@ -15,6 +15,7 @@ from typing import Any
 
 from descend.comparison.plan import Plan, Task
 from descend.comparison.runs import Run, run_task
+from descend.engines.fused.launching import threads
 from descend.errors import ComparisonError, OptionError, ProblemError
 from descend.problems import FILE_MODULE, Problem
 from descend.rules.base import unpickling
@@ -168,12 +169,12 @@ def _work(task: Task, parcel: bytes | None) -> Run:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for BLAS, OpenMP and torch."""
+    """One thread for BLAS, OpenMP, torch and steps in machine code."""
     from threadpoolctl import threadpool_limits
 
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch is not None else 1
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), threads.limited(1):
         if torch is not None:
             torch.set_num_threads(1)
         try:

@@ -69,17 +69,17 @@ class Reference:
                 raise ParameterError(f"a gradient of shape {g.shape} for a parameter of shape {p.shape}")
 
     def _update(self, p: Array, g: Array, state: list[Array | None], row: Any) -> None:
-        if row.cautious and p.size:
-            moved = np.count_nonzero(heeded(type(self.rule), p, g, tuple(state), row))
-            row = row._replace(stretch=stretched(moved / p.size))
+        blocks = [(p, g, state)]
         if p.size > BLOCK and all(a.flags.c_contiguous for a in (p, g, *state) if a is not None):
             p, g = p.reshape(-1), g.reshape(-1)
             state = [None if b is None else b.reshape(-1) for b in state]
-            for start in range(0, p.size, BLOCK):
-                part = slice(start, start + BLOCK)
-                self._write(p[part], g[part], [None if b is None else b[part] for b in state], row)
-        else:
-            self._write(p, g, state, row)
+            parts = [slice(start, start + BLOCK) for start in range(0, p.size, BLOCK)]
+            blocks = [(p[part], g[part], [None if b is None else b[part] for b in state]) for part in parts]
+        if row.cautious and p.size:
+            moved = sum(np.count_nonzero(heeded(type(self.rule), p, g, tuple(state), row)) for p, g, state in blocks)
+            row = row._replace(stretch=stretched(moved / p.size))
+        for block in blocks:
+            self._write(*block, row)
 
     def _write(self, p: Array, g: Array, state: list[Array | None], row: Any) -> None:
         new_p, *new_state = step(type(self.rule), p, g, tuple(state), row)

@@ -45,7 +45,7 @@ class Adagrad(Rule):
     still: ClassVar[bool] = True
 
     def initial(self, state: str) -> float:
-        return self.initial_accumulator_value
+        return self.at(1).initial_accumulator_value
 
     def scalars(self, t: int) -> Mapping[str, float]:
         return {"decayed_lr": self.lr / (1.0 + (t - 1) * self.lr_decay)}

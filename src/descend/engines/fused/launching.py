@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,15 @@ class Threads:
     def limit(self, number: int | None) -> None:
         """Let at most `number` threads, the caller's included, work on a step; None for one a core."""
         self._limit = number
+
+    @contextlib.contextmanager
+    def limited(self, number: int | None) -> Iterator[None]:
+        """The same, for a while."""
+        before, self._limit = self._limit, number
+        try:
+            yield
+        finally:
+            self._limit = before
 
     def run(self, runtime: native.Runtime, job: int) -> int | None:
         """Run a job with the workers' help; None, and nothing done, if they are busy or there are none."""
