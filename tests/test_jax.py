@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import os
 import subprocess
 import sys
 
@@ -514,6 +515,34 @@ def test_derivatives_through_steps():
     for i in range(2):
         shift = h * jnp.eye(2)[i]
         assert float(slope[i]) == pytest.approx(float(after(start + shift) - after(start - shift)) / (2 * h), rel=1e-6)
+
+
+def test_arrays_on_several_devices():
+    """Parameters that are spread over devices stay so, their state too; a cautious share is that of the whole array."""
+    script = """
+import jax, jax.numpy as jnp, numpy as np, descend
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+spread = NamedSharding(Mesh(np.array(jax.devices()), ("x",)), PartitionSpec("x"))
+p, g = np.arange(8.0, dtype=np.float32), np.array([1, -1] * 4, np.float32)
+rule = descend.NAdam(lr=0.1, cautious=True)
+reference = descend.engines.Reference(rule, [p.copy()])
+engine = descend.engines.Jax(rule, jax.device_put(p, spread))
+optimizer = descend.to_optax(rule)
+q = jax.device_put(p, spread)
+state = optimizer.init(q)
+for i in range(3):
+    slope = np.roll(g, i) * (1 + i)
+    reference.step([slope])
+    engine.step(jax.device_put(slope, spread))
+    move, state = jax.jit(optimizer.update)(jax.device_put(slope, spread), state, q)
+    q = q + move
+for found in (engine.params, q):
+    np.testing.assert_allclose(found, reference.params[0], rtol=1e-5)
+for kept in (engine.params, q, *engine.state.values(), *state.state.values()):
+    assert len(kept.sharding.device_set) == 4 and not kept.sharding.is_fully_replicated
+"""
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    subprocess.run([sys.executable, "-c", script], check=True, env=env)
 
 
 # ---- errors -----------------------------------------------------------------------------------------------------
