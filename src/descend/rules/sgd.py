@@ -60,7 +60,7 @@ class SGD(Rule):
             )
 
     def scalars(self, t: int) -> Mapping[str, float]:
-        return {"inflow": 1.0 if t == 1 else 1.0 - self.dampening}
+        return {"inflow": 1.0 if self.dampening == 0.0 or t == 1 else 1.0 - self.dampening}
 
     @staticmethod
     def update(p: Any, g: Any, momentum_buffer: Any, s: Any) -> Any:
