@@ -231,7 +231,7 @@ def test_a_rule_of_ones_own_with_literals_and_helpers():
     agree(Blended(), np.float64)
     agree(Blended(), np.float32)
     code, _ = compiling.translate(
-        Blended, Blended().row(1), ("mean",), Layout("float32", "float32", ("float32",)), counting=False
+        Blended(), Blended().row(1), ("mean",), Layout("float32", "float32", ("float32",)), counting=False
     )
     assert not re.search(r" f(add|sub|mul|div)[^=]* double", code)
 
@@ -246,10 +246,26 @@ def test_a_rule_of_ones_own_with_literals_and_helpers():
 def test_float32_kernels_compute_in_float32_and_in_vectors(rule):
     one = rule()
     layout = Layout("float32", "float32", ("float32",) * len(one.kept_state()))
-    code, _ = compiling.translate(rule, one.row(1), one.kept_state(), layout, counting=False)
+    code, _ = compiling.translate(one, one.row(1), one.kept_state(), layout, counting=False)
     assert not re.search(r" f(add|sub|mul|div)[^=]* double", code)
     assert re.search(r"<\d+ x float>", code)
     assert "memcheck" not in code  # no test for overlap before the loop
+
+
+def test_a_switch_of_the_step_is_a_number_to_a_kernel():
+    """What `scalars` gives may be True at one step and False at the next; a flag of the rule never changes."""
+
+    class Late(descend.Rule, register=False):
+        lr: float = 0.1
+
+        def scalars(self, t):
+            return {"late": t > 3}
+
+        @staticmethod
+        def update(p, g, s):
+            return p - s.lr * g * (2.0 if s.late else 1.0)
+
+    agree(Late(), np.float64)
 
 
 # ---- large, small, none -----------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from descend.engines.choice import engine
-from descend.engines.fused import Fused, Unavailable
+from descend.engines.fused import Fused, Unavailable, threads
 from descend.engines.reference import Reference, run
 
 if TYPE_CHECKING:
     from descend.engines.jax import Jax
 
-__all__ = ["Fused", "Jax", "Reference", "Unavailable", "engine", "run"]
+__all__ = ["Fused", "Jax", "Reference", "Unavailable", "engine", "run", "threads"]
 
 
 def __getattr__(name: str) -> Any:

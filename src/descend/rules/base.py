@@ -253,6 +253,12 @@ class Rule(_Declared):
         }
 
     @functools.cached_property
+    def flags(self) -> tuple[tuple[str, bool], ...]:
+        """Names and values of all that is constant for the life of a rule, and compiled into its machine code."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return (*self._decay.items(), *((n, v) for n, v in own.items() if isinstance(v, bool)))
+
+    @functools.cached_property
     def _constants(self) -> dict[str, Any]:
         """What a row holds at every step, as long as no schedule changes it."""
         values: dict[str, Any] = {}

@@ -2,5 +2,6 @@
 
 from descend.engines.fused.engine import Fused
 from descend.engines.fused.kernels import Unavailable
+from descend.engines.fused.launching import threads
 
-__all__ = ["Fused", "Unavailable"]
+__all__ = ["Fused", "Unavailable", "threads"]

@@ -12,6 +12,8 @@ import hashlib
 import types
 from typing import Any
 
+import numpy as np
+
 from descend.engines.fused.formats import Layout, arithmetic
 from descend.rules import Rule
 from descend.rules import base as shared
@@ -25,7 +27,7 @@ HEADER = 4
 starts, and its stretch (see `rules.step`) or the count of entries that a cautious step will move."""
 
 
-def translate(rule: type[Rule], row: Any, kept: tuple[str, ...], layout: Layout, *, counting: bool) -> tuple[str, str]:
+def translate(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, *, counting: bool) -> tuple[str, str]:
     """A kernel as LLVM's intermediate representation, and the name of its function.
 
     `row` is any row of the rule, whose flags the kernel is made for; `kept` are the names of the state that is kept.
@@ -48,7 +50,7 @@ def translate(rule: type[Rule], row: Any, kept: tuple[str, ...], layout: Layout,
         "cautioned": compiled(shared.cautioned),
         **memory(layout, number),
     }
-    exec(compile(source, f"<descend kernel of {rule.__name__}>", "exec"), scope)
+    exec(compile(source, f"<descend kernel of {type(rule).__name__}>", "exec"), scope)
     kernel = njit(
         nb.void(nb.int64, nb.int64, nb.int64, nb.int64),
         error_model="numpy",
@@ -60,14 +62,14 @@ def translate(rule: type[Rule], row: Any, kept: tuple[str, ...], layout: Layout,
     return result.library.get_llvm_str(), result.fndesc.llvm_func_name
 
 
-def _source(rule: type[Rule], row: Any, kept: tuple[str, ...], *, counting: bool) -> str:
+def _source(rule: Rule, row: Any, kept: tuple[str, ...], *, counting: bool) -> str:
     """The loop over spans, in Python: claim a chunk, load its row, step its entries."""
     width = HEADER + 2 + len(kept)
     arrays = ("p", "g", *(f"s{i}" for i in range(len(kept))))
-    place = {name: i for i, name in enumerate(numbers(row))}
+    place = {name: i for i, name in enumerate(numbers(rule, row))}
     scalars = [
         str(value)
-        if isinstance(value, bool)
+        if name not in place
         else "number(as_float(load_word(spans, span * WIDTH + 3)))"
         if name == "stretch" and not counting
         else f"number(load_scalar(rows, row + {place[name]}))"
@@ -76,7 +78,10 @@ def _source(rule: type[Rule], row: Any, kept: tuple[str, ...], *, counting: bool
     old = [f"load_{2 + kept.index(name)}(s{kept.index(name)}, i)" if name in kept else "None" for name in rule.state]
     new = [f"new{i}" for i in range(len(rule.state))]
     # A rule without state may return the parameter alone.
-    alone = not isinstance(rule.update(1.0, 1.0, *(None if n not in kept else 1.0 for n in rule.state), row), tuple)
+    one = np.float64(1.0)
+    with np.errstate(all="ignore"):
+        tried = rule.update(one, one, *(one if n in kept else None for n in rule.state), row)
+    alone = not isinstance(tried, tuple)
     lines = [
         "def kernel(spans, n_spans, rows, cursor):",
         "    span = 0",
@@ -118,9 +123,9 @@ def _source(rule: type[Rule], row: Any, kept: tuple[str, ...], *, counting: bool
     return "\n".join(lines).replace("WIDTH", str(width)).replace("CHUNK", str(CHUNK))
 
 
-def numbers(row: Any) -> tuple[str, ...]:
-    """The names of a row's numbers, in the order in which a kernel finds them in memory; its flags are compiled in."""
-    return tuple(n for n, v in zip(row._fields, row, strict=True) if not isinstance(v, bool))
+def numbers(rule: Rule, row: Any) -> tuple[str, ...]:
+    """The names of a row's numbers, in the order in which a kernel finds them in memory; the flags are compiled in."""
+    return tuple(n for n in row._fields if n not in dict(rule.flags))
 
 
 # ---- what a kernel depends on -----------------------------------------------------------------------------------

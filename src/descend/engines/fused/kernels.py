@@ -54,29 +54,26 @@ _LOCK = threading.RLock()
 
 def kernel(rule: Rule, layout: Layout, *, counting: bool = False) -> Kernel:
     """The kernel for `rule`, of which only the class and the flags matter; raises `Unavailable`."""
-    row = rule.row(1)
-    flags = tuple((n, v) for n, v in zip(row._fields, row, strict=True) if isinstance(v, bool))
     kept = rule.kept_state()
-    key = (type(rule), flags, kept, layout, counting)
+    key = (type(rule), rule.flags, kept, layout, counting)
     found = _KNOWN.get(key)
     if found is None:
         with _LOCK:
             found = _KNOWN.get(key)
             if found is None:
-                address = _address(rule, row, flags, kept, layout, counting)
-                found = _KNOWN[key] = Kernel(address, compiling.numbers(row), kept, layout)
+                row = rule.row(1)
+                address = _address(rule, row, kept, layout, counting)
+                found = _KNOWN[key] = Kernel(address, compiling.numbers(rule, row), kept, layout)
     return found
 
 
-def _address(
-    rule: Rule, row: Any, flags: tuple[tuple[str, bool], ...], kept: tuple[str, ...], layout: Layout, counting: bool
-) -> int:
+def _address(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting: bool) -> int:
     """The entry of a kernel, from the cache or made now."""
     reason = unavailable(layout)
     if reason is not None:
         raise Unavailable(reason)
     source = compiling.source_of(type(rule))
-    about = [type(rule).__name__, row._fields, flags, kept, layout.arrays, counting, source, *_surroundings()]
+    about = [type(rule).__name__, row._fields, rule.flags, kept, layout.arrays, counting, source, *_surroundings()]
     name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:40]
     where = None if source is None else folder()
     code = None if where is None else _read(where / name)
@@ -102,7 +99,7 @@ def _made(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting:
     except ImportError as error:
         raise Unavailable(f"Numba cannot be loaded ({error})") from error
     try:
-        code, symbol = compiling.translate(kind, row, kept, layout, counting=counting)
+        code, symbol = compiling.translate(rule, row, kept, layout, counting=counting)
     except NumbaError as error:
         why = next((line for line in str(error).splitlines() if line.strip() and "pipeline" not in line), "")
         raise Unavailable(f"Numba cannot compile {kind.__name__}.update: {why.strip()}") from error
