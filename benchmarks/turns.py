@@ -1,0 +1,161 @@
+"""Contenders in processes of their own, which are timed in turns.
+
+Each library keeps its threads, its memory and its OpenMP to itself, as it does for its users; whoever has no turn
+sleeps in a read. A process that dies or takes too long is ended, its contender left out, and a new one started when
+needed.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import multiprocessing
+import os
+import time
+import traceback
+import warnings
+from typing import Any
+
+LONGEST = 200
+"""Steps between two flips of the gradients' sign."""
+WARM = 5e-3
+"""Seconds that a contender steps before it is timed, in which caches and threads come to rest."""
+
+
+class Left(Exception):
+    """A contender does not take part; the message says why."""
+
+
+class Seat:
+    """A contender's process, seen from outside."""
+
+    def __init__(self, name: str, threads: int, patience: float) -> None:
+        self.name, self.threads, self.patience = name, threads, patience
+        self._process: Any = None
+
+    def ask(self, what: str, **details: Any) -> Any:
+        """The answer of the process; raises `Left`."""
+        if self._process is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, other = context.Pipe()
+            self._process = context.Process(target=_serve, args=(other, self.name, self.threads), daemon=True)
+            self._process.start()
+            other.close()
+        try:
+            self._pipe.send((what, details))
+            if not self._pipe.poll(self.patience):
+                raise Left(f"no answer within {self.patience:g} s")
+            kind, answer = self._pipe.recv()
+        except (EOFError, OSError):
+            self.end()
+            raise Left("its process died") from None
+        except Left:
+            self.end()
+            raise
+        if kind == "left":
+            raise Left(answer)
+        return answer
+
+    def end(self) -> None:
+        """End the process: kindly, or after three seconds not."""
+        if self._process is not None:
+            self._pipe.close()
+            self._process.join(3)
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+
+def _serve(pipe: Any, name: str, threads: int) -> None:
+    """Answer until nobody asks."""
+    os.dup2(2, 1)  # what libraries print is no part of the report
+    import torch
+    from contenders import Skipped, reason
+
+    torch.set_num_threads(threads)
+    turn = _Turn(name)
+    while True:
+        try:
+            what, details = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            answer = ("here", getattr(turn, what)(**details))
+        except Skipped as error:
+            answer = ("left", str(error))
+        except Exception as error:
+            traceback.print_exc()
+            answer = ("left", reason(error))
+        if answer[0] == "left":
+            turn.drop()
+        pipe.send(answer)
+
+
+class _Turn:
+    """A contender, inside its process."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.contender: Any = None
+        self.each = 0.0
+
+    def drop(self) -> None:
+        """Free its memory."""
+        self.contender = None
+        gc.collect()
+
+    def ready(self, rule: str, shapes: list[tuple[int, ...]], moved: int) -> dict[str, Any]:
+        """Make it and step until it is warm; where it is after five steps, and what it said."""
+        from contenders import Copy, make, sample
+
+        import descend
+
+        self.drop()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if self.name == "copy":
+                self.contender = made = Copy(moved)
+            else:
+                self.contender = made = make(self.name, descend.rules.get(rule)(), shapes)
+            start = sample(made.arrays())
+            for _ in range(2):
+                made.step()
+            made.wait()
+        taken = []
+        for _ in range(3):
+            began = time.perf_counter()
+            made.step()
+            made.wait()
+            taken.append(time.perf_counter() - began)
+        self.each = min(taken)
+        notes = sorted({str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)})
+        return {"start": start, "after": sample(made.arrays()), "notes": notes}
+
+    def time(self, seconds: float) -> float:
+        """Seconds a step takes: the mean over at least so many seconds of steps, and at least one step."""
+        gc.collect()
+        gc.disable()
+        try:
+            return self._time(seconds)
+        finally:
+            gc.enable()
+
+    def _time(self, seconds: float) -> float:
+        made = self.contender
+        step = made.step
+        total, count, warm = 0.0, 0, min(LONGEST, max(1, int(WARM / self.each)))
+        while total < seconds:
+            made.flip()
+            for _ in range(warm):
+                step()
+            made.wait()
+            number = min(LONGEST, max(1, math.ceil((seconds - total) / self.each)))
+            began = time.perf_counter()
+            for _ in range(number):
+                step()
+            made.wait()
+            total += time.perf_counter() - began
+            count += number
+            self.each = total / count
+            warm = 1
+        return total / count

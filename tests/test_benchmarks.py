@@ -1,0 +1,95 @@
+"""The benchmarks run, and say what they measured. How long anything takes is not tested."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(name, *arguments, folder):
+    """Run a benchmark in an empty folder; what it printed."""
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments]
+    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, env=one_thread)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def step_report(monkeypatch):
+    """The module of that name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("step_report")
+
+
+def measured(**medians):
+    """What step.py finds for one rule at one size, with these times."""
+    times = {name.replace("_", " "): {"median": m, "low": m, "high": m, "rounds": [m]} for name, m in medians.items()}
+    return {"parameters": 1000, "tensors": 1, "bytes_per_parameter": 12, "microseconds": times}
+
+
+def test_ratios(step_report):
+    """Others' times in units of descend's; the fastest of torch's ways and of all; bytes over time."""
+    found = step_report.ratios(measured(descend=2.0, torch=8.0, torch_fused=3.0, Optax=1.0, copy=1.0))
+    assert found["torch"] == 4.0
+    assert (found["fastest torch"], found["fastest torch is"]) == (1.5, "torch fused")
+    assert (found["fastest peer"], found["fastest peer is"]) == (0.5, "Optax")
+    assert (found["GB/s"], found["copy GB/s"], found["of copy"]) == (6.0, 12.0, 0.5)
+
+
+def test_ratios_of_those_that_are_there(step_report):
+    """Without peers there is no ratio, and without descend there is none at all."""
+    assert "fastest peer" not in step_report.ratios(measured(descend=2.0, copy=1.0))
+    assert step_report.ratios(measured(torch=2.0, copy=1.0)) == {}
+
+
+def test_geometric_mean(step_report):
+    """Twice as fast and twice as slow are equally fast."""
+    assert step_report.geometric([2.0, 0.5]) == 1.0
+    assert step_report.geometric([]) is None
+
+
+@pytest.mark.slow
+def test_step(tmp_path):
+    """Two rules at the smallest size: every figure is there and positive, and torch's numbers are descend's."""
+    few = ["--rules", "sgd,lion", "--sizes", "tiny", "--rounds", "2", "--contenders", "descend,torch,torch fused"]
+    files = ["--json", "a.json", "--markdown", "a.md", "--chart", "a.html"]
+    printed = run("step", "--quick", "--threads", "1", *few, *files, folder=tmp_path)
+    assert printed.strip() == (tmp_path / "a.md").read_text(encoding="utf-8").strip()
+    assert "plotly" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert all(gbs > 0 for gbs in found["copy"].values())
+    assert found["machine"]["command"].startswith("python benchmarks/step.py --quick --threads 1 --rules sgd")
+    sgd, lion = found["results"]
+    assert (sgd["rule"], sgd["parameters"], sgd["tensors"], sgd["bytes_per_parameter"]) == ("sgd", 8970, 6, 12)
+    assert lion["bytes_per_parameter"] == 20
+    assert set(sgd["microseconds"]) == {"descend", "torch", "torch fused", "copy"}
+    assert set(lion["microseconds"]) == {"descend", "copy"}
+    assert lion["skipped"]["torch"] == "torch.optim has no Lion"
+    for result in (sgd, lion):
+        for times in result["microseconds"].values():
+            assert 0 < times["low"] <= times["median"] <= times["high"]
+            assert len(times["rounds"]) == 2
+    assert all(far < 1e-4 for far in sgd["difference"].values())
+    assert run("step", "--from", "a.json", folder=tmp_path) == printed
+
+
+@pytest.mark.slow
+def test_train(tmp_path):
+    """One network, one optimizer: time is positive, and the losses are those of torch.optim but for rounding."""
+    few = ["--threads", "1", "--networks", "mlp", "--optimizers", "Adam"]
+    printed = run("train", "--quick", *few, "--json", "a.json", folder=tmp_path)
+    (found,) = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["results"]
+    assert found["parameters"] == 8970
+    assert found["steps"] == 57
+    assert set(found["seconds_per_epoch"]) == {"torch", "torch foreach", "torch fused", "descend"}
+    assert all(times["median"] > 0 for times in found["seconds_per_epoch"].values())
+    assert all(0 < share < 1 for share in found["share_of_step"].values())
+    assert found["difference"]["descend"]["all"] < 1e-4
+    assert run("train", "--from", "a.json", folder=tmp_path) == printed
