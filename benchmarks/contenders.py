@@ -123,6 +123,22 @@ class Copy(Contender):
         pass
 
 
+class Add(Copy):
+    """One addition in place that moves as many bytes: two thirds read, one third written, to memory that was read.
+
+    A step's traffic is of this kind. A copy makes most processors read what it overwrites, which nobody counts.
+    """
+
+    def __init__(self, moved: int) -> None:
+        super().__init__(moved * 2 // 3)
+
+    def step(self) -> None:
+        self.target.add_(self.source)
+
+
+YARDSTICKS = {"copy": Copy, "add": Add}
+
+
 # ---- makers: (rule, data) → contender ---------------------------------------------------------------------------
 
 

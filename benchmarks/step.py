@@ -101,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     threads = machine.use_threads(arguments.threads)
     about = machine.describe(threads)
     machine.say(f"load average {about['load_average']}, {threads} threads; importing")
-    from contenders import MAKERS
+    from contenders import MAKERS, YARDSTICKS
 
     import descend
 
@@ -116,11 +116,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "rounds": rounds,
         "milliseconds": seconds * 1e3,
         "contenders": names,
-        "copy": {str(n): _copy(n, quick) for n in sorted({1, threads})},
+        "memory": {str(n): _memory(n, quick) for n in sorted({1, threads})},
         "results": [],
     }
     patience = 1800.0  # torch.compile takes minutes over many tensors
-    seats = {name: Seat(name, threads, patience) for name in (*names, "copy")}
+    seats = {name: Seat(name, threads, patience) for name in (*names, *YARDSTICKS)}
     for size in sizes:
         for rule in rules:
             began = time.perf_counter()
@@ -138,19 +138,23 @@ def _chosen(given: str | None, known: Any, default: list[str]) -> list[str]:
     return default if given is None else machine.chosen(given, known)
 
 
-def _copy(threads: int, quick: bool) -> float:
-    """GB/s read and written by a copy far larger than the cache."""
+def _memory(threads: int, quick: bool) -> dict[str, float]:
+    """GB/s read and written by a copy and by an addition in place, far larger than the cache."""
     import torch
+    from contenders import YARDSTICKS
 
     torch.set_num_threads(threads)
-    source = torch.ones((64 if quick else 512) * 2**20 // 4)
-    target = torch.zeros_like(source)
-    taken = []
-    for _ in range(10):
-        began = time.perf_counter()
-        target.copy_(source)
-        taken.append(time.perf_counter() - began)
-    return 2 * source.nbytes / machine.spread(taken[1:])["median"] / 1e9
+    moved = (128 if quick else 1024) * 2**20
+    found = {}
+    for name, kind in YARDSTICKS.items():
+        yardstick = kind(moved)
+        taken = []
+        for _ in range(10):
+            began = time.perf_counter()
+            yardstick.step()
+            taken.append(time.perf_counter() - began)
+        found[name] = moved / machine.spread(taken[1:])["median"] / 1e9
+    return found
 
 
 # ---- one rule, one size -----------------------------------------------------------------------------------------
@@ -159,6 +163,8 @@ def _copy(threads: int, quick: bool) -> float:
 def _measure_one(
     name: str, shapes: list[tuple[int, ...]], seats: dict[str, Seat], rounds: int, seconds: float
 ) -> dict[str, Any]:
+    from contenders import YARDSTICKS
+
     import descend
     from descend.engines.fused.formats import Layout
 
@@ -181,7 +187,7 @@ def _measure_one(
 
     for n, seat in seats.items():
         told = ask(seat, "ready", **what)
-        if told is not None and n != "copy":
+        if told is not None and n not in YARDSTICKS:
             start, after[n] = told["start"], told["after"]
             notes |= {n: told["notes"]} if told["notes"] else {}
         if told is not None and not resident:

@@ -16,7 +16,7 @@ ALIKE = 1e-3
 def ratios(result: dict[str, Any]) -> dict[str, Any]:
     """How many times as long as descend's the others' steps take: more than 1 is a win for descend."""
     medians = {n: t["median"] for n, t in result["microseconds"].items()}
-    copy = medians.pop("copy")
+    yardsticks = {n: medians.pop(n) for n in ("copy", "add") if n in medians}
     ours = medians.pop("descend", None)
     found: dict[str, Any] = {}
     if ours is None:
@@ -29,7 +29,10 @@ def ratios(result: dict[str, Any]) -> dict[str, Any]:
             found[f"{key} is"] = name
     found |= {name: medians[name] / ours for name in medians}
     moved = result["bytes_per_parameter"] * result["parameters"] / 1e3
-    return found | {"GB/s": moved / ours, "copy GB/s": moved / copy, "of copy": copy / ours}
+    found["GB/s"] = moved / ours
+    for name, taken in yardsticks.items():
+        found |= {f"{name} GB/s": moved / taken, f"of {name}": taken / ours}
+    return found
 
 
 def geometric(values: Iterable[float]) -> float | None:
@@ -40,11 +43,13 @@ def geometric(values: Iterable[float]) -> float | None:
 
 def markdown(found: dict[str, Any]) -> str:
     """The report."""
-    copies = ", ".join(f"{gbs:.1f} GB/s with {n} thread{'s' * (n != '1')}" for n, gbs in found["copy"].items())
+    memory = "; ".join(
+        f"with {_count(int(n), 'thread')}, a large copy {m['copy']:.1f} GB/s, an addition in place {m['add']:.1f} GB/s"
+        for n, m in found["memory"].items()
+    )
     lines = ["## Time of a step", "", *machine.heading(found["machine"])]
     lines += [
-        f"Medians over {found['rounds']} rounds of at least {found['milliseconds']:g} ms. A large copy moves {copies}, "
-        "read and written.",
+        f"Medians over {found['rounds']} rounds of at least {found['milliseconds']:g} ms. Memory: {memory}.",
         "",
     ]
     results = [{**r, "ratios": ratios(r)} for r in found["results"]]
@@ -115,6 +120,8 @@ def _ratios(results: list[dict[str, Any]]) -> list[str]:
         "GB/s": lambda r: f"{r['GB/s']:.2f}" if "GB/s" in r else "",
         "copy GB/s": lambda r: f"{r['copy GB/s']:.2f}" if "copy GB/s" in r else "",
         "of the copy": lambda r: f"{100 * r['of copy']:.0f} %" if "of copy" in r else "",
+        "add GB/s": lambda r: f"{r['add GB/s']:.2f}" if "add GB/s" in r else "",
+        "of the add": lambda r: f"{100 * r['of add']:.0f} %" if "of add" in r else "",
     }
     rows = [
         [r["rule"], *(show(r["ratios"]) for show in list(columns.values())[:4]), str(r["bytes_per_parameter"])]
@@ -123,7 +130,7 @@ def _ratios(results: list[dict[str, Any]]) -> list[str]:
     ]
     titles = [*list(columns)[:4], "bytes a parameter", *list(columns)[4:]]
     return [
-        "Time of others in units of descend's; what descend moves, and a copy of as many bytes beside it.",
+        "Time of others in units of descend's; what descend moves; a copy and an addition in place of as many bytes.",
         "",
         *machine.table(["rule", *titles], rows),
     ]

@@ -106,15 +106,15 @@ class _Turn:
 
     def ready(self, rule: str, shapes: list[tuple[int, ...]], moved: int) -> dict[str, Any]:
         """Make it and step until it is warm; where it is after five steps, and what it said."""
-        from contenders import Copy, make, sample
+        from contenders import YARDSTICKS, make, sample
 
         import descend
 
         self.drop()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            if self.name == "copy":
-                self.contender = made = Copy(moved)
+            if self.name in YARDSTICKS:
+                self.contender = made = YARDSTICKS[self.name](moved)
             else:
                 self.contender = made = make(self.name, descend.rules.get(rule)(), shapes)
             start = sample(made.arrays())

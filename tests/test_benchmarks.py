@@ -36,11 +36,12 @@ def measured(**medians):
 
 def test_ratios(step_report):
     """Others' times in units of descend's; the fastest of torch's ways and of all; bytes over time."""
-    found = step_report.ratios(measured(descend=2.0, torch=8.0, torch_fused=3.0, Optax=1.0, copy=1.0))
+    found = step_report.ratios(measured(descend=2.0, torch=8.0, torch_fused=3.0, Optax=1.0, copy=1.0, add=4.0))
     assert found["torch"] == 4.0
     assert (found["fastest torch"], found["fastest torch is"]) == (1.5, "torch fused")
     assert (found["fastest peer"], found["fastest peer is"]) == (0.5, "Optax")
     assert (found["GB/s"], found["copy GB/s"], found["of copy"]) == (6.0, 12.0, 0.5)
+    assert (found["add GB/s"], found["of add"]) == (3.0, 2.0)
 
 
 def test_ratios_of_those_that_are_there(step_report):
@@ -64,13 +65,13 @@ def test_step(tmp_path):
     assert printed.strip() == (tmp_path / "a.md").read_text(encoding="utf-8").strip()
     assert "plotly" in (tmp_path / "a.html").read_text(encoding="utf-8")
     found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-    assert all(gbs > 0 for gbs in found["copy"].values())
+    assert all(found["memory"]["1"][name] > 0 for name in ("copy", "add"))
     assert found["machine"]["command"].startswith("python benchmarks/step.py --quick --threads 1 --rules sgd")
     sgd, lion = found["results"]
     assert (sgd["rule"], sgd["parameters"], sgd["tensors"], sgd["bytes_per_parameter"]) == ("sgd", 8970, 6, 12)
     assert lion["bytes_per_parameter"] == 20
-    assert set(sgd["microseconds"]) == {"descend", "torch", "torch fused", "copy"}
-    assert set(lion["microseconds"]) == {"descend", "copy"}
+    assert set(sgd["microseconds"]) == {"descend", "torch", "torch fused", "copy", "add"}
+    assert set(lion["microseconds"]) == {"descend", "copy", "add"}
     assert lion["skipped"]["torch"] == "torch.optim has no Lion"
     for result in (sgd, lion):
         for times in result["microseconds"].values():
