@@ -206,10 +206,13 @@ def chart(found: dict[str, Any]) -> str:
                 figure.add_trace(line.update(mode="markers", marker_maxdisplayed=0))
         look.make_logarithmic(figure, shown)
         figure.update_xaxes(categoryorder="array", categoryarray=[r["rule"] for r in here])
-        figure.add_hline(y=1.0, line={"color": look.INK, "width": 2}, annotation_text="descend")
+        figure.add_hline(y=1.0, line={"color": look.INK, "width": 2})
+        figure.add_annotation(
+            x=1, xref="paper", xanchor="right", y=0, yanchor="bottom", text="descend", showarrow=False
+        )
         title = f"{size}: {here[0]['parameters']:,} parameters in {_count(here[0]['tensors'], 'tensor')}"
         parts.append(f"<h2>{title}</h2>" + figure.to_html(full_html=False, include_plotlyjs=False))
-    about = "".join(f"<p>{look.text(line.strip(), 120)}</p>" for line in machine.heading(found["machine"]) if line)
+    about = "".join(f"<p>{look.text(line.strip(' *'), 120)}</p>" for line in machine.heading(found["machine"]) if line)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Time of a step</title>'
         f"<style>body{{font-family:{look.FONT};color:{look.INK};max-width:70rem;margin:2rem auto}}</style>"
