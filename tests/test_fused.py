@@ -282,8 +282,9 @@ def test_more_than_two_to_the_31_numbers():
     p[-5:], g[-5:] = [1, 2, 3, 4, 5], 1.0
     kernel = kernels.kernel(descend.GD(lr=0.5), Layout("float32", "float32", ()))
     launch = launching.Launch(kernel, [n], [0])
-    assert launch.table[0, 0] == -(-n // compiling.CHUNK)
-    launch.table[0, 0] = 1  # so that the first chunk to be claimed is the last of the span
+    chunks = -(-n // launching.MOST)
+    assert launch.table[0].tolist()[:6] == [chunks, n, 0, launch.table[0, 3], 0, launching.MOST]
+    launch.table[0, 0], launch.table[0, 4] = 1, 1 - chunks  # so that the first chunk to be claimed is the last
     launching.Scalars(descend.GD(lr=0.5), memoryview(launch.scalars[0]), kernel.numbers).fill(1, {})
     launch.point(0, [p.ctypes.data])
     launch.point(1, [g.ctypes.data])

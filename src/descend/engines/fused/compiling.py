@@ -18,13 +18,12 @@ from descend.engines.fused.formats import Layout, arithmetic
 from descend.rules import Rule
 from descend.rules import base as shared
 
-__all__ = ["CHUNK", "HEADER", "numbers", "source_of", "translate"]
+__all__ = ["HEADER", "numbers", "source_of", "translate"]
 
-CHUNK = 16_384
-"""Entries that a thread claims at a time."""
-HEADER = 4
-"""What a span says before its addresses: the number of its chunks and of those before it, its length, where its row
-starts, and its stretch (see `rules.step`) or the count of entries that a cautious step will move."""
+HEADER = 6
+"""Words of a span before its addresses: how many chunks there are up to its end; its length; where its row starts; its
+stretch (see `rules.step`), or the count of entries that a cautious step will move; how many chunks there are before it;
+and the length of a chunk."""
 
 
 def translate(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, *, counting: bool) -> tuple[str, str]:
@@ -95,10 +94,9 @@ def _source(rule: Rule, row: Any, kept: tuple[str, ...], *, counting: bool) -> s
         "        row = load_word(spans, span * WIDTH + 2)",
         f"        s = Scalars({', '.join(scalars)})",
         *(f"        {a} = load_word(spans, span * WIDTH + {HEADER + k})" for k, a in enumerate(arrays)),
-        # the span's chunks end with its word 0, so its last chunk is the shorter one
-        "        before = load_word(spans, span * WIDTH) - (n + CHUNK - 1) // CHUNK",
-        "        start = (chunk - before) * CHUNK",
-        "        stop = start + CHUNK",
+        "        length = load_word(spans, span * WIDTH + 5)",
+        "        start = (chunk - load_word(spans, span * WIDTH + 4)) * length",
+        "        stop = start + length",
         "        if stop > n:",
         "            stop = n",
         *(["        count = 0"] if counting else []),
@@ -120,7 +118,7 @@ def _source(rule: Rule, row: Any, kept: tuple[str, ...], *, counting: bool) -> s
         ),
         *(["        add_word(spans, span * WIDTH + 3, count)"] if counting else []),
     ]
-    return "\n".join(lines).replace("WIDTH", str(width)).replace("CHUNK", str(CHUNK))
+    return "\n".join(lines).replace("WIDTH", str(width))
 
 
 def numbers(rule: Rule, row: Any) -> tuple[str, ...]:

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from descend.engines.fused import native
-from descend.engines.fused.compiling import CHUNK, HEADER
+from descend.engines.fused.compiling import HEADER
 from descend.engines.fused.kernels import Kernel
 from descend.rules import Rule, stretched
 
 __all__ = ["QUICK", "SHARE", "Launch", "Scalars", "threads"]
 
-SHARE = 2 << 20
+SHARE = 4 << 20
 """Bytes that a step must move before waking another thread pays."""
+LEAST, MOST, PARTS = 8_192, 65_536, 16
+"""Entries that a thread claims at a time: at least, at most, and how many parts of a step they are in between."""
 
 
 QUICK = 1 << 20
@@ -56,7 +58,11 @@ class Launch:
         self.counting = counting
         self.sizes = np.asarray(sizes, np.int64)
         self.table = np.zeros((len(sizes), kernel.width), np.int64)
-        self.table[:, 0] = np.cumsum(-(-self.sizes // CHUNK))
+        moves = int(self.sizes.sum()) * kernel.layout.bytes
+        chunk = max(LEAST, min(MOST, int(self.sizes.sum()) // PARTS))
+        self.table[:, 0] = np.cumsum(-(-self.sizes // chunk))
+        self.table[1:, 4] = self.table[:-1, 0]
+        self.table[:, 5] = chunk
         self.table[:, 1] = self.sizes
         self.table[:, 2] = np.asarray(rows, np.int64) * len(kernel.numbers)
         self.table[:, 3] = np.float64(1.0).view(np.int64)
@@ -65,7 +71,6 @@ class Launch:
         self.job[:4] = kernel.address, self.table.ctypes.data, len(sizes), self.scalars.ctypes.data
         self._at = self.job.ctypes.data
         self._runtime = native.runtime()
-        moves = int(self.sizes.sum()) * kernel.layout.bytes
         self.shares = moves >= SHARE
         self._alone = self._runtime.quick if moves < QUICK else self._runtime.alone
 
