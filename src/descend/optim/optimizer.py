@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import functools
 import inspect
@@ -24,6 +25,10 @@ __all__ = ["Optimizer", "from_rule"]
 
 _WAYS = ("foreach", "capturable", "differentiable", "fused")
 """torch's options for how a step is run, in no rule."""
+_MATTER = ("foreach", "differentiable", "fused")
+"""Those of them that a step asks for."""
+_RETRIES = 1000
+"""How often a step is planned anew before it gives up: other processes may step the same memory meanwhile."""
 _STATE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -49,17 +54,22 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     state_dtype
         Dtype of the state's arrays, such as `torch.bfloat16` to save memory; None (default): the parameter's.
 
-    Checkpoints are exchangeable with the class of the same name in `torch.optim`, both ways.
+    Checkpoints are exchangeable with the class of the same name in `torch.optim`, both ways. They have no schedules: a
+    schedule is saved as its number for the next step, and stays in the optimizer that loads.
     """
 
     rule: ClassVar[type[Rule]]
     """The rule that this class runs."""
     _names: ClassVar[tuple[str, ...]]
-    _pick: ClassVar[Any]
+    _asked: ClassVar[Any]
+    """What of a group decides how it is stepped: the hyperparameters in the order of the rule's fields, then ways."""
+    _ways: ClassVar[Any]
     sparse: ClassVar[bool] = False
     """Whether a zero gradient leaves parameter and state as they are, so that sparse gradients can be stepped."""
 
     def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        if not hasattr(type(self), "rule"):
+            raise TypeError("Optimizer has no rule: use a subclass, such as descend.optim.Adam, or from_rule")
         try:
             given = _signature(type(self).rule).bind(params, *args, **kwargs)
         except TypeError as error:
@@ -90,7 +100,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             raise
 
     def _check(self, group: dict[str, Any]) -> None:
-        self._rule(self._hyperparameters(group))
+        self._rule_of(group)
         if group["foreach"] and group["fused"]:
             raise OptionError("foreach=True and fused=True: at most one of them can be True")
         if group["differentiable"] and group["fused"]:
@@ -110,14 +120,16 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
                     f"{name} has dtype {p.dtype}: only floating-point and complex tensors can be stepped"
                 )
 
-    def _hyperparameters(self, group: dict[str, Any]) -> tuple[Any, ...]:
-        """The group's hyperparameters as they stand there, in the order of the rule's fields."""
-        values: tuple[Any, ...] = self._pick(group)
-        return values
+    def remove_param_group(self, index: int) -> dict[str, Any]:
+        """Take a group out, and forget the state of its parameters; returns the group."""
+        group: dict[str, Any] = self.param_groups.pop(index)
+        for p in group["params"]:
+            self.state.pop(p, None)
+        return group
 
-    def _rule(self, values: tuple[Any, ...]) -> Rule:
-        """The rule with these hyperparameters; raises `RuleError`."""
-        values = plain(values)
+    def _rule_of(self, group: Mapping[str, Any]) -> Rule:
+        """The rule with the group's hyperparameters as they stand there; raises `RuleError`."""
+        values = plain(self._asked(group)[: len(self._names)])
         try:
             found = self._rules.get(values)
         except TypeError:  # a schedule that cannot be hashed
@@ -139,7 +151,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     def _state_of(self, p: torch.Tensor, group: dict[str, Any]) -> dict[str, Any]:
         """The parameter's state, whole, and laid out as the parameter is; made where it is missing."""
         state: dict[str, Any] = self.state[p]
-        rule = self._rule(self._hyperparameters(group))
+        rule = self._rule_of(group)
         kept = rule.kept_state()
         begun = any(state.get(name) is not None for name in self.rule.state)
         for name in [n for n, v in state.items() if v is None]:
@@ -189,12 +201,15 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         """Make the state, and let other processes share it."""
         self.init_state()
         for value in chain.from_iterable(state.values() for state in self.state.values()):
-            value.share_memory_()
+            if isinstance(value, torch.Tensor):
+                value.share_memory_()
 
     # ---- stepping -----------------------------------------------------------------------------------------------
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of every parameter that has a gradient; returns what `closure` returns, which is called first."""
+        if torch.compiler.is_dynamo_compiling():
+            return self._step_uncompiled(closure)
         if (
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
@@ -202,7 +217,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             or torch_optimizer._global_optimizer_post_hooks
             or torch.autograd._profiler_enabled()
         ):
-            return self._step_with_hooks(closure)
+            return self._step_with_hooks() if closure is None else self._step_with_hooks(closure)
         return self._step(closure)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch need not wrap it: it calls the hooks itself
@@ -212,16 +227,21 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        plan = self._plan
+        plan, self._plan = self._plan, None  # an error on the way must not leave half a plan
         if plan is None or not plan.run():
-            self._plan = None  # an error on the way must not leave half a plan
-            plan = Plan(self)
-            if not plan.run():
-                raise RuntimeError(
-                    f"{type(self).__name__}: parameters, gradients or state change while they are stepped"
-                )
-            self._plan = plan
+            plan = self._run_anew()
+        self._plan = plan
         return loss
+
+    def _run_anew(self) -> Plan:
+        """Plan a step, and do it; returns the plan."""
+        for _ in range(_RETRIES):
+            plan = Plan(self)
+            if plan.run():
+                return plan
+        raise RuntimeError(f"{type(self).__name__}: parameters, gradients or state change while they are stepped")
+
+    _step_uncompiled = torch._disable_dynamo(_step)
 
     @functools.cached_property
     def _step_with_hooks(self) -> Callable[..., Any]:
@@ -243,7 +263,8 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
                 f"{type(self).__name__}: weight_decay cannot be used with the sparse gradient of {self._name(p)}, "
                 "whose missing entries would decay as well"
             )
-        if rule.kept_state() == ("momentum_buffer",):  # which decays where the gradient is zero
+        # Momentum decays where the gradient is zero, and a cautious step looks at all entries.
+        if rule.kept_state() == ("momentum_buffer",) or row.cautious:
             tensor_step(rule, row, p, g.to_dense(), state)
             return
         g = g.coalesce()
@@ -263,6 +284,16 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     # ---- saving and loading -------------------------------------------------------------------------------------
 
+    def state_dict(self) -> dict[str, Any]:
+        """State and groups, as in `torch.optim`; a schedule is saved as its number for the next step."""
+        saved: dict[str, Any] = super().state_dict()
+        for group, packed in zip(self.param_groups, saved.get("param_groups", ()), strict=False):
+            if any(map(_scheduled, packed.values())):
+                steps = [self.state[p]["step"] for p in group["params"] if "step" in self.state.get(p, ())]
+                done = int(max(steps, default=0))
+                packed.update({k: _number_at(v, done) for k, v in packed.items() if _scheduled(v)})
+        return saved
+
     def load_state_dict(
         self, state_dict: Mapping[str, Any], *, keep: Collection[str] = (), strict: bool = True
     ) -> None:
@@ -276,8 +307,9 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             With names on both sides, parameters are found by name, wherever they stand. Names that are on one side only
             are an error; with ``strict=False`` a warning: what has no saved state starts anew.
 
-        State keeps the dtype that it was saved with, and is copied. Raises `StateError` that names every entry that
-        does not fit; nothing is loaded then.
+        State keeps the dtype that it was saved with, and is copied. Schedules stay as they are in this optimizer; so do
+        `foreach`, `fused`, `capturable` and `differentiable`, which say how a step is run. Raises `StateError` that
+        names every entry that does not fit; nothing is loaded then.
         """
         state_dict = dict(state_dict)
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
@@ -288,7 +320,8 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             raise OptionError(f"keep={sorted(unknown)}: not among the hyperparameters, {', '.join(self.defaults)}")
         new_groups = []
         for group, saved in zip(self.param_groups, groups, strict=True):
-            new = {**group, **{k: deepcopy(v) for k, v in saved.items() if k not in (*keep, "params", "param_names")}}
+            kept = {*keep, *_WAYS, "params", "param_names", *(k for k, v in group.items() if _scheduled(v))}
+            new = {**group, **{k: deepcopy(v) for k, v in saved.items() if k not in kept}}
             self._check(new)
             new_groups.append(new)
         new_state: defaultdict[Any, Any] = defaultdict(dict)
@@ -315,12 +348,26 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
                 group.setdefault(name, value)
 
     def __reduce__(self) -> Any:
-        return _unmade, (self.rule,), self.__getstate__()
+        if type(self) is _MADE.get(self.rule):  # which no module has under its name
+            return _unmade, (self.rule,), self.__getstate__()
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
 
 def _unmade(rule: type[Rule]) -> Optimizer:
     made = from_rule(rule)
     return made.__new__(made)
+
+
+def _scheduled(value: Any) -> bool:
+    """Whether a hyperparameter follows a schedule, or a part of it does."""
+    return callable(value) or (isinstance(value, (tuple, list)) and any(map(callable, value)))
+
+
+def _number_at(value: Any, done: int) -> Any:
+    """What a schedule, or a tuple with one in it, is after that many steps."""
+    if isinstance(value, (tuple, list)):
+        return tuple(_number_at(part, done) for part in value)
+    return float(value(done)) if callable(value) else value
 
 
 def _copied(value: Any, device: torch.device | None) -> Any:
@@ -433,7 +480,8 @@ def from_rule(rule: type[Rule]) -> type[Optimizer]:
             "__module__": "descend.optim" if rule.__module__.startswith("descend.rules") else rule.__module__,
             "sparse": rule.still,
             "_names": _fields(rule),
-            "_pick": staticmethod(itemgetter(*_fields(rule))),
+            "_asked": staticmethod(itemgetter(*_fields(rule), *_MATTER)),
+            "_ways": staticmethod(itemgetter(*_MATTER)),
             "__signature__": _signature(rule),
         },
     )

@@ -9,8 +9,8 @@ anything differs: a gradient that came or went, state that was loaded or moved, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping
+from itertools import chain, repeat
 from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,9 @@ import torch
 
 from descend.engines.fused.formats import FORMATS, Layout
 from descend.engines.fused.kernels import Unavailable, kernel
-from descend.engines.fused.launching import Launch
-from descend.engines.tensors import tensor_step
+from descend.engines.fused.launching import Launch, Scalars
+from descend.engines.tensors import followed, tensor_step
+from descend.errors import ParameterError, RuleError
 from descend.rules import Rule
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "plain"]
 
-_PARAMS = itemgetter("params")
 _ADDRESS = torch.Tensor.data_ptr
 _CONTIGUOUS = torch.Tensor.is_contiguous
 _BYTES = torch.Tensor.nbytes.__get__
@@ -45,49 +45,36 @@ class Row:
         self.group = group
         self.done = t
         self.carried = carried
-        self.values = plain(optimizer._hyperparameters(group))
-        self.rule: Rule = optimizer._rule(self.values)
+        self.asked = plain(optimizer._asked(group))
+        self.ways = optimizer._ways(group)
+        self.rule: Rule = optimizer._rule_of(group)
         self.flags = _flags(self.rule)
-        self.target: Any = None
-        self.places: list[int] = []
+        self.scalars: list[Scalars] = []
+        self.after: Mapping[str, float] = carried
 
     def fill(self) -> bool:
         """Write the scalars of the next step; False if the group now asks for another kernel."""
-        values = self.optimizer._hyperparameters(self.group)
-        if values != self.values:
-            self.values = plain(values)
-            self.rule = self.optimizer._rule(self.values)
+        asked = self.optimizer._asked(self.group)
+        if asked != self.asked:
+            self.asked = plain(asked)
+            if self.optimizer._ways(self.group) != self.ways:
+                return False
+            self.rule = self.optimizer._rule_of(self.group)
             if _flags(self.rule) != self.flags:
                 return False
-            if self.target is not None:
-                self._write_all()
-        if self.target is None:
-            return True
-        if self.rule.is_scheduled:
-            self._write_all()
-        else:
-            extra, self.after = self.rule.carry(self.done + 1, self.carried)
-            target = self.target
-            for place, value in zip(self.places, extra.values(), strict=True):
-                target[place] = value
+            for scalars in self.scalars:
+                scalars.change(self.rule)
+        for scalars in self.scalars:
+            self.after = scalars.fill(self.done + 1, self.carried)
         return True
 
-    def aim(self, target: Any, numbers: Sequence[str]) -> None:
-        """Let `fill` write to `target`, a row of a launch whose kernel reads `numbers`."""
-        self.target, self.numbers = target, numbers
-        self._write_all()
-        extra, _ = self.rule.at(self.done + 1).carry(self.done + 1, self.carried)
-        self.places = [numbers.index(name) for name in extra]
-
     def row(self) -> Any:
-        """The scalars of the next step as `Rule.row` has them."""
+        """The scalars of the next step as `Rule.row` has them; with autograd on, tensors of which it follows."""
         row, self.after = self.rule.advance(self.done + 1, self.carried)
+        if torch.is_grad_enabled():
+            values = dict(zip(self.optimizer._names, self.optimizer._asked(self.group), strict=False))
+            row = followed(self.rule, row, values, self.done + 1, self.carried)
         return row
-
-    def _write_all(self) -> None:
-        row = self.row()
-        for place, name in enumerate(self.numbers):
-            self.target[place] = getattr(row, name)
 
     def advance(self) -> None:
         """The step is done."""
@@ -112,10 +99,11 @@ class Plan:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self.groups = [(group["params"], [*group["params"]]) for group in optimizer.param_groups]
+        self.groups = [(group, group["params"], [*group["params"]]) for group in optimizer.param_groups]
         self.rows: list[Row] = []
         self.idle: list[torch.Tensor] = []
         self.others: list[tuple[torch.Tensor, Row, dict[str, Any]]] = []
+        self.kernels: dict[Any, str | None] = {}
         spans: dict[Any, list[_Span]] = {}
         for group in optimizer.param_groups:
             rows: dict[Any, Row] = {}
@@ -123,6 +111,11 @@ class Plan:
                 if p.grad is None:
                     self.idle.append(p)
                     continue
+                if p.grad.shape != p.shape:
+                    raise ParameterError(
+                        f"the gradient of {optimizer._name(p)} has shape {tuple(p.grad.shape)}, the parameter "
+                        f"{tuple(p.shape)}: its data were replaced after the gradient was taken"
+                    )
                 state = optimizer._state_of(p, group)
                 carried = {name: state[name].item() for name in optimizer.rule.carried}
                 t = int(state["step"])
@@ -131,17 +124,19 @@ class Plan:
                     row = rows[t, *carried.values()] = Row(optimizer, group, t, carried)
                     self.rows.append(row)
                 why = self._obstacle(p, group)
-                key = None if why else self._key(p, row, state)
-                if key is None:
-                    if why and group.get("fused"):
-                        raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
-                    self.others.append((p, row, state))
-                else:
+                if why is None:
+                    key = self._key(p, row, state)
+                    why = self._no_kernel(key, row)
+                if why is None:
                     spans.setdefault(key, []).append(_Span(p, row, state, None))
+                elif group["fused"]:
+                    raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
+                else:
+                    self.others.append((p, row, state))
         self.launches = [self._launch(key, members) for key, members in spans.items()]
         self.spans = [span for members in spans.values() for span in members]
         self.params = [span.param for span in self.spans]
-        self._note()
+        self._note(list(spans.values()))
 
     # ---- making it ----------------------------------------------------------------------------------------------
 
@@ -149,9 +144,9 @@ class Plan:
         """Why no kernel can step this tensor; None if one can."""
         g = p.grad
         assert g is not None
-        if group.get("fused") is False or group.get("foreach") or group.get("differentiable"):
+        if group["fused"] is False or group["foreach"] or group["differentiable"]:
             return "another way was asked for"
-        if type(p) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer) or type(g) is not torch.Tensor:
+        if type(p) not in (torch.Tensor, torch.nn.Parameter) or type(g) is not torch.Tensor:
             return f"it is a {type(p).__name__} with a gradient of type {type(g).__name__}"
         if p.device.type != "cpu":
             return f"a parameter is on {p.device}, and kernels run on the CPU"
@@ -161,25 +156,33 @@ class Plan:
             return f"a gradient has layout {g.layout}"
         if not _dense(p):
             return f"a parameter of strides {p.stride()} leaves gaps or overlaps"
+        if p.is_neg() or g.is_neg() or g._is_zerotensor() or (p.numel() and not (p.data_ptr() and g.data_ptr())):
+            return "a parameter or its gradient is not what its memory holds"
         return None
 
     def _key(self, p: torch.Tensor, row: Row, state: dict[str, Any]) -> Any:
-        """What tensors that can be stepped in one call have in common; None where no kernel can be had."""
-        kept = row.rule.kept_state()
-        if any(state[name].dtype not in _FORMATS for name in kept):
-            return None
+        """What tensors that can be stepped in one call have in common."""
         assert p.grad is not None
-        layout = Layout(_FORMATS[p.dtype], _FORMATS[p.grad.dtype], tuple(_FORMATS[state[n].dtype] for n in kept))
-        try:
-            kernel(row.rule, layout)
-        except Unavailable as error:
-            self.optimizer._say_once(str(error))
-            return None
-        return row.flags, layout
+        return row.flags, p.dtype, p.grad.dtype, *(state[name].dtype for name in row.rule.kept_state())
+
+    def _no_kernel(self, key: Any, row: Row) -> str | None:
+        """Why there is no kernel; None if there is one."""
+        if key not in self.kernels:
+            self.kernels[key] = None
+            if any(dtype not in _FORMATS for dtype in key[1:]):
+                self.kernels[key] = f"state has dtype {', '.join(str(d) for d in key[3:] if d not in _FORMATS)}"
+            else:
+                try:
+                    kernel(row.rule, _layout(key))
+                except Unavailable as error:
+                    self.kernels[key] = str(error)
+                    if not row.group["fused"]:
+                        self.optimizer._say_once(str(error))
+        return self.kernels[key]
 
     def _launch(self, key: Any, spans: list[_Span]) -> Launch:
         rule = spans[0].row.rule
-        layout: Layout = key[1]
+        layout = _layout(key)
         machine = kernel(rule, layout)
         rows = list(dict.fromkeys(span.row for span in spans))
         launch = Launch(
@@ -189,18 +192,18 @@ class Plan:
             counting=kernel(rule, layout, counting=True) if rule.cautious else None,
         )
         for i, row in enumerate(rows):
-            row.aim(memoryview(launch.scalars[i]), machine.numbers)
+            row.scalars.append(Scalars(row.rule, memoryview(launch.scalars[i]), machine.numbers))
         launch.point(0, [span.param.data_ptr() for span in spans])
         for k, name in enumerate(machine.kept):
             launch.point(2 + k, [span.state[name].data_ptr() for span in spans])
         return launch
 
-    def _note(self) -> None:
+    def _note(self, launched: list[list[_Span]]) -> None:
         """Note what the next steps are compared with."""
         grads = [p.grad for p in self.params]
         for span, g in zip(self.spans, grads, strict=True):
             assert g is not None
-            if g.stride() != span.param.stride():
+            if not _alike(g, span.param):
                 span.staged = torch.empty_strided(g.shape, span.param.stride(), dtype=g.dtype)
         self.staged = [(i, span.staged) for i, span in enumerate(self.spans) if span.staged is not None]
         self.plain = not self.staged and all(p.is_contiguous() for p in self.params)
@@ -209,7 +212,13 @@ class Plan:
         # Where 16 bits are not 16 bits; all other dtypes of a kernel differ in size.
         self.dtypes = [*map(_DTYPE, grads)] if any(_DTYPE(g).itemsize == 2 for g in grads) else None
         self.every_state = [*self.optimizer.state.values()]
-        self.states = [span.state for span in self.spans]
+        # What a kernel reads and writes. The tensors are held, so that their memory cannot become another tensor's.
+        names = [("step", *self.optimizer.rule.carried, *members[0].row.rule.kept_state()) for members in launched]
+        self.states = [
+            (itemgetter(*n) if len(n) > 1 else _step_alone, [span.state for span in members])
+            for n, members in zip(names, launched, strict=True)
+        ]
+        self.held = [*self._arrays()]
         self.addresses = self._addresses()
         ends = [0]
         for launch in self.launches:
@@ -218,11 +227,16 @@ class Plan:
         self._count()
 
     def _addresses(self) -> list[int]:
-        values = chain.from_iterable(map(dict.values, self.states))
-        return [*map(_ADDRESS, chain(self.params, values))]
+        return [*map(_ADDRESS, chain(self.params, self._arrays()))]
+
+    def _arrays(self) -> Any:
+        """Every tensor of state that a kernel reads or writes, as it is now."""
+        each = chain.from_iterable(map(get, states) for get, states in self.states)
+        return chain.from_iterable(each)
 
     def _count(self) -> None:
         """Let the first launch look after every tensor's own count of its steps, and what else it carries."""
+        self.carried: list[tuple[int, Row, str]] = []
         if not self.launches:
             return
         for launch in self.launches:
@@ -252,15 +266,14 @@ class Plan:
         groups, state = optimizer.param_groups, optimizer.state
         if len(groups) != len(self.groups) or len(state) != len(self.every_state):
             return False
-        for group, (params, members) in zip(groups, self.groups, strict=True):
+        for group, (known, params, members) in zip(groups, self.groups, strict=True):
             now = group["params"]
-            if now is not params or len(now) != len(members) or not all(map(is_, now, members)):
+            if group is not known or now is not params or len(now) != len(members) or not all(map(is_, now, members)):
                 return False
         if not all(map(is_, state.values(), self.every_state)):
             return False
-        for p in self.idle:
-            if p.grad is not None:
-                return False
+        if not all(map(is_, map(_GRAD, self.idle), repeat(None))):
+            return False
         grads = [*map(_GRAD, self.params)]
         try:
             at = [*map(_ADDRESS, grads)]
@@ -270,13 +283,12 @@ class Plan:
                 and (all(map(_CONTIGUOUS, grads)) if self.plain else self.strides == [g.stride() for g in grads])
                 and (self.dtypes is None or self.dtypes == [*map(_DTYPE, grads)])
             )
-        except (TypeError, RuntimeError):  # a gradient is None, or has no memory of the usual kind
+        except (KeyError, TypeError, RuntimeError):  # gradient or state is missing, or has no memory of the usual kind
             return False
         if not fits:
             return False
-        for p, _, _ in self.others:
-            if p.grad is None:
-                return False
+        if not all(_fits(p, row, own) for p, row, own in self.others):
+            return False
         for row in self.rows:
             if not row.fill():
                 return False
@@ -304,9 +316,8 @@ class Plan:
         """Step a tensor by the rule on tensors."""
         g = p.grad
         assert g is not None
-        scalars = row.row()
-        differentiable = bool(row.group.get("differentiable"))
-        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(bool(row.group["differentiable"])):
+            scalars = row.row()
             if g.layout is not torch.strided:
                 self.optimizer._step_sparse(row.rule, scalars, p, g, state)
             else:
@@ -317,10 +328,39 @@ class Plan:
                 state[name].fill_(row.after[name])
 
 
+def _fits(p: torch.Tensor, row: Row, state: dict[str, Any]) -> bool:
+    """Whether a tensor that no kernel steps is still as it was planned."""
+    g = p.grad
+    try:
+        return (
+            g is not None
+            and g.shape == p.shape
+            and state["step"].item() == row.done
+            and all(state[name].item() == value for name, value in row.carried.items())
+            and all(state[name].shape == p.shape for name in row.rule.kept_state())
+        )
+    except (KeyError, AttributeError):
+        return False
+
+
+def _layout(key: Any) -> Layout:
+    """The layout of the tensors that have this key in common."""
+    param, grad, *state = (_FORMATS[dtype] for dtype in key[1:])
+    return Layout(param, grad, tuple(state))
+
+
+def _step_alone(state: dict[str, Any]) -> tuple[Any]:
+    return (state["step"],)
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors of one shape lie in memory alike; where there is one number, its stride does not matter."""
+    return all(n == 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride(), strict=True))
+
+
 def _flags(rule: Rule) -> tuple[Any, ...]:
-    """What of a rule is compiled into its kernel."""
-    row = rule._constants | rule._decay
-    return (rule.kept_state(), *(v for v in row.values() if isinstance(v, bool)))
+    """What of a rule decides which kernel steps it."""
+    return rule.kept_state(), rule.flags
 
 
 def _dense(t: torch.Tensor) -> bool:
@@ -338,6 +378,8 @@ def _dense(t: torch.Tensor) -> bool:
 def plain(value: Any) -> Any:
     """Hyperparameters as Python's own: tensors as numbers, lists as tuples."""
     if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise RuleError(f"a hyperparameter is a tensor of shape {tuple(value.shape)}: one number is needed")
         return value.item()
     return tuple(map(plain, value)) if isinstance(value, (tuple, list)) else value
 
