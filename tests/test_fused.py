@@ -288,7 +288,7 @@ def test_more_than_two_to_the_31_numbers():
     launching.Scalars(descend.GD(lr=0.5), memoryview(launch.scalars[0]), kernel.numbers).fill(1, {})
     launch.point(0, [p.ctypes.data])
     launch.point(1, [g.ctypes.data])
-    launch.shares = False
+    launch.shares, launch.plain = False, True
     assert launch()
     assert p[-5:].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
     assert p[0] == 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from itertools import chain, repeat
-from operator import is_, itemgetter
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,7 @@ _CONTIGUOUS = torch.Tensor.is_contiguous
 _BYTES = torch.Tensor.nbytes.__get__
 _DTYPE = torch.Tensor.dtype.__get__
 _GRAD = torch.Tensor.grad.__get__
+_VALUES = dict.values
 _FORMATS = {getattr(torch, name): name for name in FORMATS}
 
 
@@ -212,27 +213,22 @@ class Plan:
         # Where 16 bits are not 16 bits; all other dtypes of a kernel differ in size.
         self.dtypes = [*map(_DTYPE, grads)] if any(_DTYPE(g).itemsize == 2 for g in grads) else None
         self.every_state = [*self.optimizer.state.values()]
+        self.states = [span.state for span in self.spans]
+        self.values = [*chain.from_iterable(map(_VALUES, self.states))]
         # What a kernel reads and writes. The tensors are held, so that their memory cannot become another tensor's.
-        names = [("step", *self.optimizer.rule.carried, *members[0].row.rule.kept_state()) for members in launched]
-        self.states = [
-            (itemgetter(*n) if len(n) > 1 else _step_alone, [span.state for span in members])
-            for n, members in zip(names, launched, strict=True)
-        ]
-        self.held = [*self._arrays()]
-        self.addresses = self._addresses()
+        self.held = [*self.params]
+        for members in launched:
+            names = ("step", *self.optimizer.rule.carried, *members[0].row.rule.kept_state())
+            self.held += [span.state[name] for span in members for name in names]
+        self.addresses = [*map(_ADDRESS, self.held)]
         ends = [0]
         for launch in self.launches:
             ends.append(ends[-1] + len(launch.sizes))
-        self.parts = list(zip(self.launches, ends, ends[1:], strict=False))
+        self.parts = [
+            (launch, launch.column(1), slice(*ends))
+            for launch, *ends in zip(self.launches, ends, ends[1:], strict=False)
+        ]
         self._count()
-
-    def _addresses(self) -> list[int]:
-        return [*map(_ADDRESS, chain(self.params, self._arrays()))]
-
-    def _arrays(self) -> Any:
-        """Every tensor of state that a kernel reads or writes, as it is now."""
-        each = chain.from_iterable(map(get, states) for get, states in self.states)
-        return chain.from_iterable(each)
 
     def _count(self) -> None:
         """Let the first launch look after every tensor's own count of its steps, and what else it carries."""
@@ -266,28 +262,32 @@ class Plan:
         groups, state = optimizer.param_groups, optimizer.state
         if len(groups) != len(self.groups) or len(state) != len(self.every_state):
             return False
-        for group, (known, params, members) in zip(groups, self.groups, strict=True):
+        for group, (known, listed, members) in zip(groups, self.groups):  # noqa: B905  # as long as each other
             now = group["params"]
-            if group is not known or now is not params or len(now) != len(members) or not all(map(is_, now, members)):
+            if group is not known or now is not listed or len(now) != len(members) or not all(map(is_, now, members)):
                 return False
         if not all(map(is_, state.values(), self.every_state)):
             return False
-        if not all(map(is_, map(_GRAD, self.idle), repeat(None))):
+        if self.idle and not all(map(is_, map(_GRAD, self.idle), repeat(None))):
             return False
-        grads = [*map(_GRAD, self.params)]
+        params = self.params
+        grads = [*map(_GRAD, params)]
         try:
             at = [*map(_ADDRESS, grads)]
+            values = [*chain.from_iterable(map(_VALUES, self.states))]
             fits = (
-                self.addresses == self._addresses()
+                len(values) == len(self.values)
+                and all(map(is_, values, self.values))
+                and self.addresses == [*map(_ADDRESS, self.held)]
                 and self.bytes == [*map(_BYTES, grads)]
                 and (all(map(_CONTIGUOUS, grads)) if self.plain else self.strides == [g.stride() for g in grads])
                 and (self.dtypes is None or self.dtypes == [*map(_DTYPE, grads)])
             )
-        except (KeyError, TypeError, RuntimeError):  # gradient or state is missing, or has no memory of the usual kind
+        except (TypeError, RuntimeError):  # a gradient is None, or has no memory of the usual kind
             return False
         if not fits:
             return False
-        if not all(_fits(p, row, own) for p, row, own in self.others):
+        if self.others and not all(_fits(p, row, own) for p, row, own in self.others):
             return False
         for row in self.rows:
             if not row.fill():
@@ -300,12 +300,12 @@ class Plan:
             counts = self.launches[0].counts
             for place, row, name in self.carried:
                 counts[place, 1] = row.after[name]
-        for launch, start, stop in self.parts:
-            launch.point(1, at[start:stop])
+        for launch, column, part in self.parts:
+            column[:] = at[part]
             if not launch():  # only the first has counters, and says no before anything is done
                 return False
-        if self.params:
-            torch.autograd.graph.increment_version(self.params)
+        if params:
+            torch.autograd.graph.increment_version(params)
         for p, row, own in self.others:
             self._step_other(p, row, own)
         for row in self.rows:
@@ -347,10 +347,6 @@ def _layout(key: Any) -> Layout:
     """The layout of the tensors that have this key in common."""
     param, grad, *state = (_FORMATS[dtype] for dtype in key[1:])
     return Layout(param, grad, tuple(state))
-
-
-def _step_alone(state: dict[str, Any]) -> tuple[Any]:
-    return (state["step"],)
 
 
 def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:

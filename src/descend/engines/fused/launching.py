@@ -72,11 +72,16 @@ class Launch:
         self._at = self.job.ctypes.data
         self._runtime = native.runtime()
         self.shares = moves >= SHARE
+        self.plain = not self.shares and counting is None
         self._alone = self._runtime.quick if moves < QUICK else self._runtime.alone
 
     def point(self, array: int, addresses: Sequence[int]) -> None:
         """Say where the spans' arrays are: 0 the parameter, 1 the gradient, from 2 on the state that is kept."""
-        self.table[:, HEADER + array] = addresses
+        self.column(array)[:] = addresses
+
+    def column(self, array: int) -> Any:
+        """Where the spans' addresses of one of their arrays are kept, to be written to."""
+        return self.table[:, HEADER + array]
 
     def count(self, addresses: Sequence[int], now: Sequence[float], then: Sequence[float], grows: float) -> None:
         """Let a call find the counters at `addresses` (float32) as they are `now`, and leave them as they are `then`.
@@ -90,6 +95,8 @@ class Launch:
 
     def __call__(self) -> bool:
         """Step every span; or, if a counter is not what it should be, none."""
+        if self.plain:
+            return self._alone(self._at) < 0  # type: ignore[no-any-return]
         if self.counting is not None:
             self._count()
         return self._run() < 0
@@ -129,20 +136,27 @@ class Scalars:
     def change(self, rule: Rule) -> None:
         """Go on with other hyperparameters."""
         self.rule = rule
+        self.scheduled = rule.is_scheduled
+        # Most rules carry nothing from step to step, and need not be asked for it.
+        self.scalars = rule.scalars if type(rule).carry is Rule.carry else None
         self.places: list[int] | None = None
 
     def fill(self, t: int, carried: Mapping[str, float]) -> Mapping[str, float]:
         """Write the row of step `t`, before which the rule carried these numbers; what it carries after it."""
-        if self.places is None or self.rule.is_scheduled:
+        places = self.places
+        if places is None or self.scheduled:
             row, after = self.rule.advance(t, carried)
             for place, name in enumerate(self.numbers):
                 self.target[place] = getattr(row, name)
             extra, _ = self.rule.at(t).carry(t, carried)
             self.places = [self.numbers.index(name) for name in extra]
             return after
-        extra, after = self.rule.carry(t, carried)
+        if self.scalars is not None:
+            extra, after = self.scalars(t), carried
+        else:
+            extra, after = self.rule.carry(t, carried)
         target = self.target
-        for place, value in zip(self.places, extra.values(), strict=True):
+        for place, value in zip(places, extra.values()):  # noqa: B905  # strict costs as much as the rest
             target[place] = value
         return after
 
