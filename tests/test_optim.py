@@ -169,7 +169,7 @@ def twin_numbers(name):
 
 
 def steps_are_torchs(name, kwargs, dtype, steps=200, **ways):
-    """Compare every twentieth of 200 steps with torch's, in float64 from the same point with the same state and gradient.
+    """Compare every twentieth step with torch's, in float64 from the same point with the same state and gradient.
 
     The bound, for each tensor: half a unit in the last place for what is stored, and the rounding of the step itself,
     for which torch's own step in float32 is the measure, eight times over; for float64 that is scaled by 2⁻²⁹.
