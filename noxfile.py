@@ -39,4 +39,6 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The tests left out by default: whole comparisons, killed processes, a real browser, the built wheel."""
-    session.run("pytest", "-m", "slow", *session.posargs)
+    # Thousands of kernels are compiled on all cores; the others measure, kill or use all cores themselves.
+    session.run("pytest", "-m", "slow", "-n", "auto", "tests/test_fused.py")
+    session.run("pytest", "-m", "slow", "--ignore=tests/test_fused.py", *session.posargs)
