@@ -1,16 +1,19 @@
 """Contenders in processes of their own, which are timed in turns.
 
-Each library keeps its threads, its memory and its OpenMP to itself, as it does for its users; whoever has no turn
-sleeps in a read. A process that dies or takes too long is ended, its contender left out, and a new one started when
-needed.
+Each library keeps its threads, its memory and its OpenMP to itself, as it does for its users. Whoever has no turn is
+stopped (SIGSTOP): else its threads, which go on waiting for work after a step, would take a core from whoever has one.
+A process that dies or takes too long is ended, its contender left out, and a new one started when needed.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
 import math
 import multiprocessing
 import os
+import signal
 import time
 import traceback
 import warnings
@@ -40,12 +43,15 @@ class Seat:
             self._pipe, other = context.Pipe()
             self._process = context.Process(target=_serve, args=(other, self.name, self.threads), daemon=True)
             self._process.start()
+            atexit.register(self.end)  # a process that is stopped would not end by itself
             other.close()
         try:
+            self._signal(signal.SIGCONT)
             self._pipe.send((what, details))
             if not self._pipe.poll(self.patience):
                 raise Left(f"no answer within {self.patience:g} s")
             kind, answer = self._pipe.recv()
+            self._signal(signal.SIGSTOP)
         except (EOFError, OSError):
             self.end()
             raise Left("its process died") from None
@@ -56,9 +62,14 @@ class Seat:
             raise Left(answer)
         return answer
 
+    def _signal(self, what: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, what)
+
     def end(self) -> None:
         """End the process: kindly, or after three seconds not."""
         if self._process is not None:
+            self._signal(signal.SIGCONT)
             self._pipe.close()
             self._process.join(3)
             self._process.kill()
