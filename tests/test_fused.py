@@ -482,8 +482,10 @@ def test_a_rule_that_changed_has_another_kernel(tmp_path):
     print(p[0], "made" if "numba" in sys.modules else "loaded")
     """
 
-    def write(sign="-", factor=2.0, power=1):
-        helper.write_text(f"FACTOR = {factor}\ndef scaled(g):\n    return FACTOR * g ** {power}\n")
+    def write(sign="-", factor=2.0, power=1, share=1.0):
+        helper.write_text(
+            f"FACTOR = {factor}\ndef scaled(g, share={share}):\n    return FACTOR * share * g ** {power}\n"
+        )
         rule.write_text(
             "import descend\nfrom helper import scaled\n"
             "class Mine(descend.Rule):\n    lr: float = 0.1\n    @staticmethod\n    def update(p, g, s):\n"
@@ -496,10 +498,33 @@ def test_a_rule_that_changed_has_another_kernel(tmp_path):
         ({"sign": "+"}, "4.0 made"),
         ({"factor": 3.0}, "-6.0 made"),
         ({"power": 2}, "-8.0 made"),
+        ({"share": 0.5}, "-2.0 made"),
         ({}, "-4.0 loaded"),
     ):
         write(**chosen)
         assert run(code, DESCEND_CACHE_DIR=str(tmp_path / "kernels")).stdout.strip() == expected
+
+
+def test_a_number_of_a_module_is_not_taken_from_an_old_kernel(tmp_path):
+    """What a user's module holds is not part of a kernel's name, so a kernel that refers to one is made each time."""
+    numbers = tmp_path / "numbers_of_mine.py"
+    (tmp_path / "mine.py").write_text(
+        "import descend, numbers_of_mine\n"
+        "class Mine(descend.Rule):\n    lr: float = 0.1\n    @staticmethod\n    def update(p, g, s):\n"
+        "        return p - s.lr * numbers_of_mine.FACTOR * g\n"
+    )
+    code = f"""
+    import sys
+    sys.path.insert(0, {str(tmp_path)!r})
+    sys.dont_write_bytecode = True
+    import numpy as np, descend, mine
+    p = np.zeros(2)
+    descend.engines.Fused(mine.Mine(lr=1.0), [p]).step([np.ones(2)])
+    print(p[0])
+    """
+    for factor in (2.0, 3.0):
+        numbers.write_text(f"FACTOR = {factor}\n")
+        assert run(code, DESCEND_CACHE_DIR=str(tmp_path / "kernels")).stdout.strip() == str(-factor)
 
 
 def test_two_processes_make_it_at_once(tmp_path):

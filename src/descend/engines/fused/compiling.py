@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from descend.engines.fused.formats import Layout, arithmetic
-from descend.rules import Rule
+from descend.rules import Rule, maths
 from descend.rules import base as shared
 
 __all__ = ["HEADER", "numbers", "source_of", "translate"]
@@ -123,7 +123,8 @@ def _source(rule: Rule, row: Any, kept: tuple[str, ...], *, counting: bool) -> s
 
 def numbers(rule: Rule, row: Any) -> tuple[str, ...]:
     """The names of a row's numbers, in the order in which a kernel finds them in memory; the flags are compiled in."""
-    return tuple(n for n in row._fields if n not in dict(rule.flags))
+    flags = dict(rule.flags)
+    return tuple(name for name in row._fields if name not in flags)
 
 
 # ---- what a kernel depends on -----------------------------------------------------------------------------------
@@ -141,21 +142,26 @@ def source_of(rule: type[Rule]) -> str | None:
 def _add(digest: Any, value: Any, seen: set[int]) -> bool:
     """Add what a function does, and whatever it refers to; False if something has no lasting spelling."""
     if isinstance(value, types.FunctionType):
+        if value.__module__ == maths.__name__:  # a kernel has its own; see `dialect`
+            return _spell(digest, value.__qualname__)
         if id(value) in seen:
             return True
         seen.add(id(value))
         refers = {n: value.__globals__[n] for n in value.__code__.co_names if n in value.__globals__}
         refers |= dict(zip(value.__code__.co_freevars, (c.cell_contents for c in value.__closure__ or ()), strict=True))
-        return _add_code(digest, value.__code__) and all(
-            _spell(digest, name) and _add(digest, refers[name], seen) for name in sorted(refers)
+        defaults = (value.__defaults__, *(value.__kwdefaults__ or {}).items())
+        return (
+            _add(digest, defaults, seen)
+            and _add_code(digest, value.__code__)
+            and all(_spell(digest, name) and _add(digest, refers[name], seen) for name in sorted(refers))
         )
-    if isinstance(value, types.ModuleType):
-        return _spell(digest, value.__name__)
+    if isinstance(value, types.ModuleType):  # what a module of the user's holds cannot be told from here
+        return value.__name__ in ("math", "numpy", maths.__name__) and _spell(digest, value.__name__)
     if isinstance(value, tuple):
         return all(_add(digest, v, seen) for v in value)
     if isinstance(value, (int, float, str, bytes, type(None))):
         return _spell(digest, repr(value))
-    if isinstance(value, (type, types.BuiltinFunctionType)) or type(value).__module__ == "numpy":
+    if isinstance(value, (type, types.BuiltinFunctionType, np.ufunc, np.generic)):
         return _spell(digest, f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', repr(value))}")
     return False
 
