@@ -156,10 +156,8 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         begun = any(state.get(name) is not None for name in self.rule.state)
         for name in [n for n, v in state.items() if v is None]:
             del state[name]
-        step = state.get("step", float(begun))  # torch's SGD does not count its steps
-        if not isinstance(step, torch.Tensor) or step.dtype != torch.float32 or step.device.type != "cpu":
-            state["step"] = torch.tensor(float(step), dtype=torch.float32)
-        for name, value in rule.starting().items():
+        counters = {"step": float(begun), **rule.starting()}  # torch's SGD does not count its steps
+        for name, value in counters.items():
             number = state.get(name, value)
             if not isinstance(number, torch.Tensor) or number.dtype != torch.float32 or number.device.type != "cpu":
                 state[name] = torch.tensor(float(number), dtype=torch.float32)

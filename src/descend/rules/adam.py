@@ -53,13 +53,7 @@ class Adam(Rule):
     state_if: ClassVar[Mapping[str, str]] = {"max_exp_avg_sq": "amsgrad"}
 
     def scalars(self, t: int) -> Mapping[str, float]:
-        beta1, beta2 = self.betas
-        return {
-            "one_minus_beta1": 1.0 - beta1,
-            "one_minus_beta2": 1.0 - beta2,
-            "step_size": self.lr / (1.0 - beta1**t),
-            "root_correction2": math.sqrt(1.0 - beta2**t),
-        }
+        return corrected(self.lr, self.betas, t)
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, max_exp_avg_sq: Any, s: Any) -> Any:
@@ -71,6 +65,12 @@ class Adam(Rule):
             scale = max_exp_avg_sq
         p = p - s.step_size * exp_avg / (sqrt(scale) / s.root_correction2 + s.eps)
         return p, exp_avg, exp_avg_sq, max_exp_avg_sq
+
+
+def corrected(lr: float, betas: tuple[float, float], t: int) -> dict[str, float]:
+    """The scalars by which Adam and its kin undo that both averages start at zero."""
+    beta1, beta2 = betas
+    return {"step_size": lr / (1.0 - beta1**t), "root_correction2": math.sqrt(1.0 - beta2**t)}
 
 
 class AdamW(Adam):
@@ -141,7 +141,7 @@ class Adamax(Rule):
 
     def scalars(self, t: int) -> Mapping[str, float]:
         beta1, _ = self.betas
-        return {"one_minus_beta1": 1.0 - beta1, "step_size": self.lr / (1.0 - beta1**t)}
+        return {"step_size": self.lr / (1.0 - beta1**t)}
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_inf: Any, s: Any) -> Any:
@@ -196,8 +196,6 @@ class NAdam(Rule):
         mu, mu_next = (beta1 * (1.0 - 0.5 * 0.96 ** (k * self.momentum_decay)) for k in (t, t + 1))
         mu_product = before["mu_product"] * mu
         scalars = {
-            "one_minus_beta1": 1.0 - beta1,
-            "one_minus_beta2": 1.0 - beta2,
             "g_step_size": self.lr * (1.0 - mu) / (1.0 - mu_product),
             "m_step_size": self.lr * mu_next / (1.0 - mu_product * mu_next),
             "root_correction2": math.sqrt(1.0 - beta2**t),
@@ -260,8 +258,6 @@ class RAdam(Rule):
         scaled = rho > 5.0
         rectified = (rho - 4.0) * (rho - 2.0) * rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho) if scaled else 0.0
         return {
-            "one_minus_beta1": 1.0 - beta1,
-            "one_minus_beta2": 1.0 - beta2,
             "scaled_step_size": step_size * math.sqrt(rectified * correction2),
             "plain_step_size": 0.0 if scaled else step_size,
         }

@@ -114,7 +114,8 @@ class Rule(_Declared):
 
     A subclass declares hyperparameters as fields and one static `update(p, g, <state …>, s)` that returns the new
     ``p``, or the new ``p`` and the new state in order. ``s`` carries every hyperparameter by name (the numbers of
-    a tuple ``betas`` as ``s.beta1``, ``s.beta2``), the flags, and whatever `scalars` adds. State starts at zero.
+    a tuple ``betas`` as ``s.beta1``, ``s.beta2``, and as ``s.one_minus_beta1``, … what they leave of one), the flags,
+    and whatever `scalars` adds. State starts at zero.
     State that some settings do not need is named in `state_if`; it is None then.
 
     Any number may be a schedule instead (see `descend.schedules`): it is asked before each step.
@@ -266,6 +267,8 @@ class Rule(_Declared):
             value = getattr(self, field.name)
             if isinstance(value, tuple):
                 values.update({f"{field.name.removesuffix('s')}{i}": v for i, v in enumerate(value, start=1)})
+                if field.name == "betas":  # shares that are kept; a formula needs the rest of each, too
+                    values.update({f"one_minus_beta{i}": 1.0 - v for i, v in enumerate(value, start=1)})
             else:
                 values[field.name] = value
         values["keep"] = 1.0 - self.lr * self.weight_decay

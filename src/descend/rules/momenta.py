@@ -64,8 +64,6 @@ class AdEMAMix(Rule):
         beta1, beta2, beta3 = self.betas
         slow = min(_between(beta1, beta3, t / self.beta3_warmup), beta3) if t < self.beta3_warmup else beta3
         return {
-            "one_minus_beta1": 1.0 - beta1,
-            "one_minus_beta2": 1.0 - beta2,
             "slow": slow,
             "one_minus_slow": 1.0 - slow,
             "fast_step_size": self.lr / (1.0 - beta1**t),
@@ -141,9 +139,6 @@ class Adan(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         beta1, beta2, beta3 = self.betas
         return {
-            "one_minus_beta1": 1.0 - beta1,
-            "one_minus_beta2": 1.0 - beta2,
-            "one_minus_beta3": 1.0 - beta3,
             "changes": 0.0 if t == 1 else 1.0,
             "step_size": self.lr / (1.0 - beta1**t),
             "diff_step_size": self.lr * beta2 / (1.0 - beta2**t),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from descend.rules.adam import corrected
 from descend.rules.base import Rule, hyper
 from descend.rules.maths import clip, sign, sqrt
 
@@ -53,13 +54,7 @@ class AdaBelief(Rule):
     paper: ClassVar[str] = "Zhuang et al. 2020, algorithm 2 (arxiv.org/abs/2010.07468)"
 
     def scalars(self, t: int) -> Mapping[str, float]:
-        beta1, beta2 = self.betas
-        return {
-            "one_minus_beta1": 1.0 - beta1,
-            "one_minus_beta2": 1.0 - beta2,
-            "step_size": self.lr / (1.0 - beta1**t),
-            "root_correction2": math.sqrt(1.0 - beta2**t),
-        }
+        return corrected(self.lr, self.betas, t)
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_var: Any, s: Any) -> Any:
@@ -116,13 +111,7 @@ class Yogi(Rule):
         return self.at(1).initial_accumulator_value if state == "exp_avg_sq" else 0.0
 
     def scalars(self, t: int) -> Mapping[str, float]:
-        beta1, beta2 = self.betas
-        return {
-            "one_minus_beta1": 1.0 - beta1,
-            "one_minus_beta2": 1.0 - beta2,
-            "step_size": self.lr / (1.0 - beta1**t),
-            "root_correction2": math.sqrt(1.0 - beta2**t),
-        }
+        return corrected(self.lr, self.betas, t)
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, s: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from descend.errors import RuleError
@@ -106,10 +105,6 @@ class Lion(Rule):
     )
 
     paper: ClassVar[str] = "Chen et al. 2023, algorithm 2 (arxiv.org/abs/2302.06675)"
-
-    def scalars(self, t: int) -> Mapping[str, float]:
-        beta1, beta2 = self.betas
-        return {"one_minus_beta1": 1.0 - beta1, "one_minus_beta2": 1.0 - beta2}
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, s: Any) -> Any:

@@ -90,17 +90,10 @@ def _pipeline(number: Any) -> Any:
             changed = False
             for block in state.func_ir.blocks.values():
                 for assign in block.find_insts(numba_ir.Assign):
-                    value = assign.value
-                    if not isinstance(value, (numba_ir.Const, numba_ir.Global, numba_ir.FreeVar)) or type(
-                        value.value
-                    ) not in (
-                        int,
-                        float,
-                    ):
-                        continue
-                    whole_exponent = assign.target.name in exact and type(value.value) is int
-                    if assign.target.name in operands and not whole_exponent:
-                        assign.value = numba_ir.Const(kind(value.value), assign.loc)
+                    literal = _written(assign.value)
+                    whole_exponent = assign.target.name in exact and type(literal) is int
+                    if literal is not None and assign.target.name in operands and not whole_exponent:
+                        assign.value = numba_ir.Const(kind(literal), assign.loc)
                         changed = True
             return changed
 
@@ -113,6 +106,12 @@ def _pipeline(number: Any) -> Any:
 
     _teach_maths()
     return Pipeline
+
+
+def _written(value: Any) -> int | float | None:
+    """The number that a piece of Numba's representation stands for, if it is one that is written in the code."""
+    constant = isinstance(value, (numba_ir.Const, numba_ir.Global, numba_ir.FreeVar))
+    return value.value if constant and type(value.value) in (int, float) else None
 
 
 @functools.cache
@@ -177,9 +176,6 @@ def _type_as() -> Any:
 
 def memory(layout: Layout, number: Any) -> dict[str, Any]:
     """What a kernel reads and writes memory with: ``load_k``, ``store_k`` for array k of a span, words, scalars."""
-    from llvmlite import ir
-    from numba.core import types as nb
-
     word, double = ir.IntType(64), ir.DoubleType()
     given: dict[str, Any] = {}
     for k, name in enumerate(layout.arrays):
@@ -251,8 +247,6 @@ def _kinds(name: str) -> tuple[Any, Any]:
 
 
 def _load(k: int, count: int, name: str, number: Any) -> Any:
-    from llvmlite import ir
-    from numba.core import types as nb
 
     kind, loaded = _kinds(name)
 
@@ -274,8 +268,6 @@ def _load(k: int, count: int, name: str, number: Any) -> Any:
 
 
 def _store(k: int, count: int, name: str, number: Any) -> Any:
-    from llvmlite import ir
-    from numba.core import types as nb
 
     kind, loaded = _kinds(name)
 

@@ -144,12 +144,12 @@ class Scalars:
     def fill(self, t: int, carried: Mapping[str, float]) -> Mapping[str, float]:
         """Write the row of step `t`, before which the rule carried these numbers; what it carries after it."""
         places = self.places
-        if places is None or self.scheduled:
+        if places is None:
             row, after = self.rule.advance(t, carried)
             for place, name in enumerate(self.numbers):
                 self.target[place] = getattr(row, name)
-            extra, _ = self.rule.at(t).carry(t, carried)
-            self.places = [self.numbers.index(name) for name in extra]
+            if not self.scheduled:
+                self.places = [self.numbers.index(name) for name in self.rule.carry(t, carried)[0]]
             return after
         if self.scalars is not None:
             extra, after = self.scalars(t), carried

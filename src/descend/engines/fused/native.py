@@ -257,9 +257,8 @@ def processor() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
-@functools.cache
 def _target() -> Any:
-    """LLVM's code generator for this processor."""
+    """A code generator of LLVM's for this processor; a new one, as one that a linker owns serves no other."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
@@ -290,7 +289,7 @@ def load(code: bytes, *names: str) -> list[int]:
     """Load an object file into the process; the addresses of functions in it. It stays for the life of the process."""
     import llvmlite.binding as llvm
 
-    linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_once())
+    linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
     linker.add_object_file(llvm.ObjectFileRef.from_data(code))
     linker.finalize_object()
     _LOADED.append(linker)
@@ -299,12 +298,6 @@ def load(code: bytes, *names: str) -> list[int]:
 
 _LOADED: list[Any] = []
 """What holds the code that is in use."""
-
-
-def _target_once() -> Any:
-    """A code generator of its own: one that a linker owns serves no other."""
-    _target.cache_clear()
-    return _target()
 
 
 class Runtime:
