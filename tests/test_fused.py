@@ -21,7 +21,7 @@ from tests import naive
 
 import descend
 from descend.engines import Fused, Reference, Unavailable, choice, engine
-from descend.engines.fused import compiling, kernels, launching, native
+from descend.engines.fused import compiling, keeping, kernels, launching, native
 from descend.engines.fused.formats import Layout
 from descend.engines.tensors import tensor_step
 from descend.errors import ParameterError, RuleError
@@ -454,17 +454,19 @@ def test_a_kernel_is_made_once(tmp_path):
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text"])
 def test_a_damaged_file_is_made_anew(tmp_path, damage):
     run(STEP, DESCEND_CACHE_DIR=str(tmp_path))
-    (file,) = tmp_path.iterdir()
-    whole = file.read_bytes()
-    broken = {
-        "cut": whole[: len(whole) // 2],
-        "flip": whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],
-        "empty": b"",
-        "text": b"not a kernel",
-    }[damage]
-    file.write_bytes(broken)
+    files = list(tmp_path.iterdir())
+    assert len(files) == 2  # the kernel, and the code around it
+    for file in files:
+        whole = file.read_bytes()
+        broken = {
+            "cut": whole[: len(whole) // 2],
+            "flip": whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],
+            "empty": b"",
+            "text": b"not a kernel",
+        }[damage]
+        file.write_bytes(broken)
     assert run(STEP, DESCEND_CACHE_DIR=str(tmp_path)).stdout.split() == ["made"]
-    assert file.read_bytes()[: len(kernels.MAGIC)] == kernels.MAGIC
+    assert all(file.read_bytes()[: len(keeping.MAGIC)] == keeping.MAGIC for file in files)
     assert run(STEP, DESCEND_CACHE_DIR=str(tmp_path)).stdout.split() == ["loaded"]
 
 
@@ -536,7 +538,7 @@ def test_two_processes_make_it_at_once(tmp_path):
         for _ in range(2)
     ]
     assert all(process.communicate()[0].split() and process.returncode == 0 for process in processes)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 2
     assert run(STEP, DESCEND_CACHE_DIR=str(tmp_path)).stdout.split() == ["loaded"]
 
 

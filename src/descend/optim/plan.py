@@ -22,6 +22,7 @@ from descend.engines.fused.kernels import Unavailable, kernel
 from descend.engines.fused.launching import Launch, Scalars
 from descend.engines.tensors import followed, tensor_step
 from descend.errors import ParameterError, RuleError
+from descend.optim.snapshot import snapshot
 from descend.rules import Rule
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "plain"]
 
-_ADDRESS = torch.Tensor.data_ptr
-_CONTIGUOUS = torch.Tensor.is_contiguous
-_BYTES = torch.Tensor.nbytes.__get__
-_DTYPE = torch.Tensor.dtype.__get__
 _GRAD = torch.Tensor.grad.__get__
 _VALUES = dict.values
 _FORMATS = {getattr(torch, name): name for name in FORMATS}
@@ -100,7 +97,6 @@ class Plan:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self.groups = [(group, group["params"], [*group["params"]]) for group in optimizer.param_groups]
         self.rows: list[Row] = []
         self.idle: list[torch.Tensor] = []
         self.others: list[tuple[torch.Tensor, Row, dict[str, Any]]] = []
@@ -206,28 +202,23 @@ class Plan:
             assert g is not None
             if not _alike(g, span.param):
                 span.staged = torch.empty_strided(g.shape, span.param.stride(), dtype=g.dtype)
-        self.staged = [(i, span.staged) for i, span in enumerate(self.spans) if span.staged is not None]
-        self.plain = not self.staged and all(p.is_contiguous() for p in self.params)
-        self.strides = [g.stride() for g in grads if g is not None]
-        self.bytes = [*map(_BYTES, grads)]
-        # Where 16 bits are not 16 bits; all other dtypes of a kernel differ in size.
-        self.dtypes = [*map(_DTYPE, grads)] if any(_DTYPE(g).itemsize == 2 for g in grads) else None
-        self.every_state = [*self.optimizer.state.values()]
         self.states = [span.state for span in self.spans]
-        self.values = [*chain.from_iterable(map(_VALUES, self.states))]
+        targets: list[int] = []
+        self.staged: list[tuple[int, torch.Tensor, Any]] = []
+        for launch, members in zip(self.launches, launched, strict=True):
+            column = launch.column(1)
+            for k, span in enumerate(members):
+                if span.staged is not None:
+                    self.staged.append((len(targets), span.staged, column[k : k + 1]))
+                targets.append(column[k:].ctypes.data)
         # What a kernel reads and writes. The tensors are held, so that their memory cannot become another tensor's.
-        self.held = [*self.params]
-        for members in launched:
-            names = ("step", *self.optimizer.rule.carried, *members[0].row.rule.kept_state())
-            self.held += [span.state[name] for span in members for name in names]
-        self.addresses = [*map(_ADDRESS, self.held)]
-        ends = [0]
-        for launch in self.launches:
-            ends.append(ends[-1] + len(launch.sizes))
-        self.parts = [
-            (launch, launch.column(1), slice(*ends))
-            for launch, *ends in zip(self.launches, ends, ends[1:], strict=False)
-        ]
+        tensors = {id(p) for p in self.params}
+        for span in self.spans:
+            names = ("step", *self.optimizer.rule.carried, *span.row.rule.kept_state())
+            tensors |= {id(span.state[name]) for name in names}
+        self.seen = snapshot(self._objects(), targets, tensors)
+        alone = len(self.launches) == 1 and self.launches[0].quick and not self.staged
+        self.quick = self.launches[0] if alone else None
         self._count()
 
     def _count(self) -> None:
@@ -254,58 +245,50 @@ class Plan:
             for i, span in enumerate(self.spans)
         ]
 
+    def _objects(self) -> list[Any]:
+        """Everything that a step looks at: gradients; then groups with their parameters, and all state."""
+        optimizer = self.optimizer
+        objects = [*map(_GRAD, self.params)]
+        for group in optimizer.param_groups:
+            objects.append(group)
+            objects += group["params"]
+        objects += optimizer.state.values()
+        objects += chain.from_iterable(map(_VALUES, self.states))
+        return objects
+
     # ---- doing it -----------------------------------------------------------------------------------------------
 
     def run(self) -> bool:
         """Step everything; or nothing, if the plan no longer fits."""
-        optimizer = self.optimizer
-        groups, state = optimizer.param_groups, optimizer.state
-        if len(groups) != len(self.groups) or len(state) != len(self.every_state):
-            return False
-        for group, (known, listed, members) in zip(groups, self.groups):  # noqa: B905  # as long as each other
-            now = group["params"]
-            if group is not known or now is not listed or len(now) != len(members) or not all(map(is_, now, members)):
-                return False
-        if not all(map(is_, state.values(), self.every_state)):
-            return False
         if self.idle and not all(map(is_, map(_GRAD, self.idle), repeat(None))):
-            return False
-        params = self.params
-        grads = [*map(_GRAD, params)]
-        try:
-            at = [*map(_ADDRESS, grads)]
-            values = [*chain.from_iterable(map(_VALUES, self.states))]
-            fits = (
-                len(values) == len(self.values)
-                and all(map(is_, values, self.values))
-                and self.addresses == [*map(_ADDRESS, self.held)]
-                and self.bytes == [*map(_BYTES, grads)]
-                and (all(map(_CONTIGUOUS, grads)) if self.plain else self.strides == [g.stride() for g in grads])
-                and (self.dtypes is None or self.dtypes == [*map(_DTYPE, grads)])
-            )
-        except (TypeError, RuntimeError):  # a gradient is None, or has no memory of the usual kind
-            return False
-        if not fits:
             return False
         if self.others and not all(_fits(p, row, own) for p, row, own in self.others):
             return False
         for row in self.rows:
             if not row.fill():
                 return False
-        if self.staged:
-            for i, staged in self.staged:
-                staged.copy_(grads[i])
-                at[i] = staged.data_ptr()
         if self.carried:
             counts = self.launches[0].counts
             for place, row, name in self.carried:
                 counts[place, 1] = row.after[name]
-        for launch, column, part in self.parts:
-            column[:] = at[part]
-            if not launch():  # only the first has counters, and says no before anything is done
+        objects = self._objects()
+        try:
+            if self.quick is not None:
+                if not self.seen.step(objects, self.quick):
+                    return False
+            elif not self.seen.holds(objects):
                 return False
-        if params:
-            torch.autograd.graph.increment_version(params)
+        except RuntimeError:  # a tensor has no memory of the usual kind
+            return False
+        if self.quick is None:
+            for i, staged, target in self.staged:
+                staged.copy_(objects[i])
+                target[0] = staged.data_ptr()
+            for launch in self.launches:
+                if not launch():  # only the first has counters, and says no before anything is done
+                    return False
+        if self.params:
+            torch.autograd.graph.increment_version(self.params)
         for p, row, own in self.others:
             self._step_other(p, row, own)
         for row in self.rows:

@@ -1,8 +1,7 @@
 """Kernels by rule, flags and formats: made once, kept on disk, loaded in a millisecond.
 
-The file of a kernel is named by a hash of everything it depends on: the rule's code and whatever it calls, this
-package's code around it, the flags, the formats, the processor, and the versions of Python, Numba and LLVM. A stale
-kernel therefore has another name. A damaged file does not match the hash that it carries, and is made anew.
+A kernel depends on the rule's code and whatever it calls, this package's code around it, the flags, the formats, the
+processor, and the versions of Python, Numba and LLVM: a hash of all that is its file's name.
 """
 
 from __future__ import annotations
@@ -10,23 +9,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import json
 import os
-import stat
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
-from descend.engines.fused import compiling, formats, native
+from descend.engines.fused import compiling, formats, keeping, native
 from descend.engines.fused.formats import Layout
 from descend.errors import RuleError
 from descend.rules import Rule, maths
 
-__all__ = ["Kernel", "Unavailable", "folder", "kernel"]
-
-MAGIC = b"descend kernel 1\n"
+__all__ = ["Kernel", "Unavailable", "kernel"]
 
 
 class Unavailable(Exception):
@@ -74,13 +68,7 @@ def _address(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counti
         raise Unavailable(reason)
     source = compiling.source_of(type(rule))
     about = [type(rule).__name__, row._fields, rule.flags, kept, layout.arrays, counting, source, *_surroundings()]
-    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:40]
-    where = None if source is None else folder()
-    code = None if where is None else _read(where / name)
-    if code is None:
-        code = _made(rule, row, kept, layout, counting)
-        if where is not None:
-            _write(where / name, code)
+    code = keeping.kept(about if source else None, lambda: _made(rule, row, kept, layout, counting))
     symbol, _, code = code.partition(b"\n")
     (address,) = native.load(code, symbol.decode())
     return address
@@ -149,56 +137,3 @@ def _surroundings() -> tuple[str, ...]:
     code.update(Path(str(maths.__file__)).read_bytes())
     versions = (importlib.metadata.version(p) for p in ("numba", "llvmlite", "numpy"))
     return (code.hexdigest(), sys.version, *versions, *native.processor())
-
-
-# ---- on disk ----------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def folder() -> Path | None:
-    """Where kernels are kept: ``$DESCEND_CACHE_DIR``, or ``descend/kernels`` in the user's cache; None if nowhere.
-
-    What is loaded from it runs. So it must belong to the user, and nobody else may write to it.
-    """
-    given = os.environ.get("DESCEND_CACHE_DIR")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    where = Path(given) if given else Path(base) / "descend" / "kernels"
-    try:
-        where = where.expanduser().absolute()
-        where.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = where.stat()
-    except (OSError, RuntimeError):
-        return None
-    if about.st_uid not in (os.getuid(), 0) or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        print(
-            f"descend: kernels are not kept in {where}: others can write to it; chmod go-w, or set DESCEND_CACHE_DIR",
-            file=sys.stderr,
-        )
-        return None
-    return where
-
-
-def _read(file: Path) -> bytes | None:
-    """What was written under that name; None if there is nothing, or it is not whole."""
-    try:
-        found = file.read_bytes()
-    except OSError:
-        return None
-    start = len(MAGIC) + 32
-    whole = found.startswith(MAGIC) and hashlib.sha256(found[start:]).digest() == found[len(MAGIC) : start]
-    return found[start:] if whole else None
-
-
-def _write(file: Path, code: bytes) -> None:
-    """Write it whole or not at all; where it cannot be written it is made again next time."""
-    try:
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(MAGIC + hashlib.sha256(code).digest() + code)
-            os.replace(name, file)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError:
-        pass

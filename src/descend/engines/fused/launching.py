@@ -42,8 +42,9 @@ class Launch:
         For each span, which row of scalars is its own.
     counting
         The kernel that counts what a cautious step moves, if the rule is cautious.
-    `scalars` is the array of rows, in the order of `Kernel.numbers`; write to it before a call. `point` says where the
-    arrays are.
+    A launch is `quick` if it is done before another thread could use the interpreter: whoever looks at the tensors for
+    it may step them in the same call, by `at`. `scalars` is the array of rows, in the order of `Kernel.numbers`; write
+    to it before a call. `point` says where the arrays are.
     """
 
     def __init__(
@@ -69,11 +70,12 @@ class Launch:
         self.scalars = np.zeros((max(rows, default=0) + 1, len(kernel.numbers)), np.float64)
         self.job = np.zeros(native.JOB, np.int64)
         self.job[:4] = kernel.address, self.table.ctypes.data, len(sizes), self.scalars.ctypes.data
-        self._at = self.job.ctypes.data
+        self.at = self.job.ctypes.data
         self._runtime = native.runtime()
         self.shares = moves >= SHARE
         self.plain = not self.shares and counting is None
-        self._alone = self._runtime.quick if moves < QUICK else self._runtime.alone
+        self.quick = self.plain and moves < QUICK
+        self._alone = self._runtime.quick if self.quick else self._runtime.alone
 
     def point(self, array: int, addresses: Sequence[int]) -> None:
         """Say where the spans' arrays are: 0 the parameter, 1 the gradient, from 2 on the state that is kept."""
@@ -96,17 +98,17 @@ class Launch:
     def __call__(self) -> bool:
         """Step every span; or, if a counter is not what it should be, none."""
         if self.plain:
-            return self._alone(self._at) < 0  # type: ignore[no-any-return]
+            return self._alone(self.at) < 0  # type: ignore[no-any-return]
         if self.counting is not None:
             self._count()
         return self._run() < 0
 
     def _run(self) -> int:
         if self.shares:
-            done = threads.run(self._runtime, self._at)
+            done = threads.run(self._runtime, self.at)
             if done is not None:
                 return done
-        return int(self._alone(self._at))
+        return int(self._alone(self.at))
 
     def _count(self) -> None:
         """Let each cautious span know how much to lengthen the moves that are kept."""
@@ -140,9 +142,12 @@ class Scalars:
         # Most rules carry nothing from step to step, and need not be asked for it.
         self.scalars = rule.scalars if type(rule).carry is Rule.carry else None
         self.places: list[int] | None = None
+        self.constant = False
 
     def fill(self, t: int, carried: Mapping[str, float]) -> Mapping[str, float]:
         """Write the row of step `t`, before which the rule carried these numbers; what it carries after it."""
+        if self.constant:
+            return carried
         places = self.places
         if places is None:
             row, after = self.rule.advance(t, carried)
@@ -150,6 +155,7 @@ class Scalars:
                 self.target[place] = getattr(row, name)
             if not self.scheduled:
                 self.places = [self.numbers.index(name) for name in self.rule.carry(t, carried)[0]]
+                self.constant = not self.places and self.scalars is not None
             return after
         if self.scalars is not None:
             extra, after = self.scalars(t), carried
