@@ -1817,3 +1817,20 @@ def test_every_rule_has_an_optimizer():
         model = network()
         losses = train(model, getattr(optim, name)(model.parameters()), 20)
         assert losses[-1] < losses[0], name
+
+
+@pytest.mark.parametrize("name", ["Adam", "SGD", "Adagrad"])
+def test_a_parameter_that_stands_twice_is_stepped_twice(name):
+    """As torch.optim does, which warns of it; the count of steps counts both."""
+    ends = []
+    for library in (torch.optim, descend.optim):
+        twice, once = (torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0])) for _ in range(2))
+        with pytest.warns(UserWarning, match="duplicate"):
+            optimizer = getattr(library, name)([twice, once, twice], lr=0.1)
+        for step in range(4):
+            for p in (twice, once):
+                p.grad = torch.tensor([0.5, -1.0, 2.0]) * (1 + step)
+            optimizer.step()
+        ends.append((twice.detach(), once.detach(), optimizer.state[twice].get("step", torch.tensor(8.0))))
+    for theirs, ours in zip(*ends, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)

@@ -231,10 +231,16 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         self._plan = plan
         return loss
 
-    def _run_anew(self) -> Plan:
-        """Plan a step, and do it; returns the plan."""
+    def _run_anew(self) -> Plan | None:
+        """Plan a step, and do it; returns the plan if it may serve again."""
+        plan = self._run_round(0)
+        for number in range(1, plan.rounds):
+            self._run_round(number)
+        return plan if plan.rounds == 1 else None
+
+    def _run_round(self, number: int) -> Plan:
         for _ in range(_RETRIES):
-            plan = Plan(self)
+            plan = Plan(self, number)
             if plan.run():
                 return plan
         raise RuntimeError(f"{type(self).__name__}: parameters, gradients or state change while they are stepped")

@@ -93,10 +93,15 @@ class _Span:
 
 
 class Plan:
-    """How to step every tensor that has a gradient; see the module."""
+    """How to step every tensor that has a gradient; see the module.
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    A tensor that stands several times in its group is stepped as often, as in `torch.optim`: the first time in round 0,
+    and then in one round each. `rounds` is how many there are.
+    """
+
+    def __init__(self, optimizer: Optimizer, number: int = 0) -> None:
         self.optimizer = optimizer
+        self.rounds = 1
         self.rows: list[Row] = []
         self.idle: list[torch.Tensor] = []
         self.others: list[tuple[torch.Tensor, Row, dict[str, Any]]] = []
@@ -104,7 +109,13 @@ class Plan:
         spans: dict[Any, list[_Span]] = {}
         for group in optimizer.param_groups:
             rows: dict[Any, Row] = {}
+            times: dict[torch.Tensor, int] = {}
             for p in group["params"]:
+                turn = times.get(p, 0)
+                times[p] = turn + 1
+                self.rounds = max(self.rounds, turn + 1)
+                if turn != number:
+                    continue
                 if p.grad is None:
                     self.idle.append(p)
                     continue
