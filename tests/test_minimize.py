@@ -487,10 +487,13 @@ def test_ctrl_c_gives_back_the_result_so_far():
     """A real SIGINT in a real process: the step at hand is finished, the result and its reason are returned."""
     script = textwrap.dedent("""
         import time, descend
+        seen = []
         def fun(x):
             time.sleep(0.01)
+            seen.append(x)
+            if len(seen) == 5:  # under way, with all machine code made
+                print("ready", flush=True)
             return (x - 3) ** 2
-        print("ready", flush=True)
         r = descend.minimize(fun, 0.0, jac=lambda x: 2 * (x - 3), method=descend.GD(lr=0.01), max_steps=10**6)
         print(r.reason, r.nit > 0, len(r.history.loss) == r.nit, r.x > 0)
     """)
@@ -498,7 +501,6 @@ def test_ctrl_c_gives_back_the_result_so_far():
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "ready\n"
-    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert out == "interrupted True True True\n"
