@@ -2,7 +2,7 @@
 
 PyTorch lets C code look at its tensors through DLPack's exchange protocol (``torch.Tensor.__dlpack_c_exchange_api__``,
 DLPack 1.3), and machine code looks that way at all of them in one call. Older versions of PyTorch are asked in Python,
-tensor by tensor, which takes three times as long.
+tensor by tensor, which takes four times as long.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
-from itertools import chain
+from itertools import repeat
 from operator import is_
 from typing import Any
 
@@ -99,19 +99,19 @@ class _Asked:
         self.known = self._known(objects[:n])
 
     def _known(self, grads: list[torch.Tensor]) -> Any:
-        return [[*map(what, chain(grads, self.tensors))] for what in (_BYTES, _DTYPE, _STRIDE)]
+        return [[*map(what, grads)] for what in (_BYTES, _DTYPE, _STRIDE)]
 
     def holds(self, objects: list[Any]) -> bool:
         """Whether these look the same; notes where the gradients are."""
         grads, held = objects[: self.n], objects[self.n :]
         if len(held) != len(self.held) or not all(map(is_, held, self.held)):
             return False
-        if any(type(g) is not torch.Tensor for g in grads):
+        if not all(map(is_, map(type, grads), repeat(torch.Tensor))):
             return False
         if self.addresses != [*map(_ADDRESS, self.tensors)] or self.known != self._known(grads):
             return False
         addresses = [*map(_ADDRESS, grads)]
-        if not all(address or not _BYTES(g) for address, g in zip(addresses, grads, strict=True)):
+        if 0 in addresses and any(size for address, size in zip(addresses, self.known[0], strict=True) if not address):
             return False  # on a device without memory, or all zero without any
         for target, address in zip(self.targets, addresses, strict=True):
             target.value = address
