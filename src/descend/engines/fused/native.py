@@ -32,8 +32,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import importlib.metadata
 import platform
+from pathlib import Path
 from typing import Any
 
 from descend.engines.fused import keeping
@@ -449,7 +451,8 @@ class Runtime:
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
         flush, restore, declarations = _FLUSH.get(machine, ("", "", ""))
         code = _CODE.format(flush=flush, restore=restore, declarations=declarations, box=BOX, expectation=EXPECTATION)
-        about = ["runtime", code, importlib.metadata.version("llvmlite"), *processor()]
+        here = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+        about = ["runtime", here, importlib.metadata.version("llvmlite"), *processor()]
         alone, shared, self.worker, look, look_and_step = load(
             keeping.kept(about, lambda: emit(code)), "alone", "shared", "worker", "look", "look_and_step"
         )
