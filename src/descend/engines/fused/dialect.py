@@ -247,7 +247,6 @@ def _kinds(name: str) -> tuple[Any, Any]:
 
 
 def _load(k: int, count: int, name: str, number: Any) -> Any:
-
     kind, loaded = _kinds(name)
 
     @intrinsic
@@ -268,7 +267,6 @@ def _load(k: int, count: int, name: str, number: Any) -> Any:
 
 
 def _store(k: int, count: int, name: str, number: Any) -> Any:
-
     kind, loaded = _kinds(name)
 
     @intrinsic
