@@ -293,7 +293,7 @@ def test_more_than_two_to_the_31_numbers():
     launching.Scalars(descend.GD(lr=0.5), memoryview(launch.scalars[0]), kernel.numbers).fill(1, {})
     launch.point(0, [p.ctypes.data])
     launch.point(1, [g.ctypes.data])
-    launch.shares, launch.plain = False, True
+    launch.shares, launch.quick = False, True
     assert launch()
     assert p[-5:].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
     assert p[0] == 0.0
@@ -401,6 +401,38 @@ def test_a_forked_child_steps():
     parent, child = done.stdout.splitlines()
     assert parent == child
     assert child.endswith("True")
+
+
+def test_workers_that_wait_give_the_same_bits():
+    """Steps that come while a worker is awake, falls asleep, is woken for nothing: pauses about as long as it waits."""
+    rng = np.random.default_rng(5)
+    start = rng.normal(size=150_000).astype(np.float32)
+    g = rng.normal(size=start.size).astype(np.float32)
+    pauses = [*[0.0] * 100, *rng.uniform(0, 2e-9 * native.PATIENCE, 300).tolist(), *[0.0] * 100]
+    ends = []
+    for limit in (1, None):
+        with launching.threads.limited(limit):
+            p = start.copy()
+            runner = Fused(descend.Adam(lr=0.1), [p])
+            for pause in pauses:
+                until = time.perf_counter() + pause
+                while time.perf_counter() < until:
+                    pass
+                runner.step([g])
+            ends.append(p)
+    assert same_bits(*ends)
+
+
+def test_workers_fall_asleep():
+    """A worker that waited for the next step gives its core back."""
+    p = np.ones(150_000, np.float32)
+    runner = Fused(descend.Adam(), [p])
+    for _ in range(200):
+        runner.step([p])
+    time.sleep(0.05)
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.05
 
 
 def test_workers_are_not_python_threads():

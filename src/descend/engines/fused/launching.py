@@ -17,16 +17,12 @@ from descend.engines.fused.compiling import HEADER
 from descend.engines.fused.kernels import Kernel
 from descend.rules import Rule, stretched
 
-__all__ = ["QUICK", "SHARE", "Launch", "Scalars", "threads"]
+__all__ = ["SHARE", "Launch", "Scalars", "threads"]
 
-SHARE = 4 << 20
-"""Bytes that a step must move before waking another thread pays."""
+SHARE = 1 << 20
+"""Bytes that a step must move before another thread's help pays, and before giving back the interpreter's lock does."""
 LEAST, MOST, PARTS = 8_192, 65_536, 16
 """Entries that a thread claims at a time: at least, at most, and how many parts of a step they are in between."""
-
-
-QUICK = 1 << 20
-"""Bytes below which a step keeps the interpreter's lock: to give it back and wait for it again takes longer."""
 
 
 class Launch:
@@ -73,8 +69,7 @@ class Launch:
         self.at = self.job.ctypes.data
         self._runtime = native.runtime()
         self.shares = moves >= SHARE
-        self.plain = not self.shares and counting is None
-        self.quick = self.plain and moves < QUICK
+        self.quick = not self.shares and counting is None
         self._alone = self._runtime.quick if self.quick else self._runtime.alone
 
     def point(self, array: int, addresses: Sequence[int]) -> None:
@@ -97,7 +92,7 @@ class Launch:
 
     def __call__(self) -> bool:
         """Step every span; or, if a counter is not what it should be, none."""
-        if self.plain:
+        if self.quick:
             return self._alone(self.at) < 0  # type: ignore[no-any-return]
         if self.counting is not None:
             self._count()

@@ -10,14 +10,17 @@ in threads that hold no lock of the interpreter, woken within microseconds.
   they cost a hundred times as much as others, and an average that decays spends for ever among them.
   A job's chunks are claimed one by one, by whoever is free: a worker that wakes late takes less, and nobody waits for
   one that has not begun.
-- ``worker`` is what a worker's thread runs: sleep in a ``read`` from a pipe, take the job if it is still there.
+- ``worker`` is what a worker's thread runs: sleep in a ``read`` from a pipe, take the job if it is still there. To be
+  woken takes a good tenth of a millisecond, so a worker whose last two jobs came within `PATIENCE` of each other waits
+  awake for the next, as long: steps that follow each other at once find it there, and a training that computes
+  in between never has a core taken by it.
 - ``look`` compares Python objects, tensors among them, with what is expected of them; ``look_and_step`` is ``alone``
   after it, where all is as expected.
 
 A *job* is eight 64-bit words: the kernel, the spans' table, their number, the rows, the cursor from which chunks are
 claimed, and of the counters the addresses, the table of what each is, will be, and then grows by (float32), and their
 number. A worker's *box* has: state (0 idle, 1 offered, 2 at work), the job, the reading and the writing
-end of its pipe, and whether a byte is in the pipe.
+end of its pipe, and whether it needs no byte in the pipe to find what is offered.
 
 ``look`` gets an *eye*, a list, its length, and for each object an *expectation*. An eye is three words: a library's
 ``dltensor_from_py_object_no_sync``, DLPack's way to see a tensor from C; Python's ``PyList_GetItem``; and where in an
@@ -35,6 +38,7 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,8 @@ BOX = 16
 """Words of a worker's box: two cache lines, so that two workers do not share one."""
 EXPECTATION = 8
 """Words of what is expected of one object."""
+PATIENCE = 200_000
+"""Nanoseconds for which a worker waits awake."""
 
 _FLUSH = {
     "x86_64": (
@@ -78,11 +84,17 @@ _FLUSH = {
     ),
 }
 """How the processor is told to flush, and told to go on as before; by architecture."""
+_PAUSE = {
+    "x86_64": ("call void @llvm.x86.sse2.pause()", "declare void @llvm.x86.sse2.pause()\n"),
+    "aarch64": ("call void @llvm.aarch64.hint(i32 1)", "declare void @llvm.aarch64.hint(i32)\n"),
+}
+"""What tells the processor that a loop waits; by architecture."""
 
 _CODE = """
 declare i64 @read(i32, ptr, i64)
 declare i64 @write(i32, ptr, i64)
 declare i32 @sched_yield()
+declare i32 @clock_gettime(i32, ptr)
 {declarations}
 
 define i64 @advance(ptr %job) {{
@@ -168,31 +180,99 @@ define void @work(ptr %job) {{
   ret void
 }}
 
+define i64 @now(ptr %time) {{
+  call i32 @clock_gettime(i32 {monotonic}, ptr %time)
+  %seconds = load i64, ptr %time
+  %rest.at = getelementptr i64, ptr %time, i64 1
+  %rest = load i64, ptr %rest.at
+  %whole = mul i64 %seconds, 1000000000
+  %now = add i64 %whole, %rest
+  ret i64 %now
+}}
+
 define void @worker(ptr %box) {{
 entry:
   %byte = alloca i8
+  %time = alloca [2 x i64]
   %job.at = getelementptr i64, ptr %box, i64 1
   %pipe.at = getelementptr i64, ptr %box, i64 2
   %pipe64 = load i64, ptr %pipe.at
   %pipe = trunc i64 %pipe64 to i32
-  %full.at = getelementptr i64, ptr %box, i64 4
+  %found.at = getelementptr i64, ptr %box, i64 4
   br label %sleep
 sleep:
+  %slept.since = phi i64 [ 0, %entry ], [ %slept.since, %again ], [ %began, %leave ], [ %since, %tired ], [ %ended, %done ]
   %got = call i64 @read(i32 %pipe, ptr %byte, i64 1)
   %closed = icmp eq i64 %got, 0
   br i1 %closed, label %end, label %woken
 woken:
   %said = icmp eq i64 %got, 1
-  br i1 %said, label %take, label %sleep
+  br i1 %said, label %take, label %again
+again:
+  br label %sleep
 take:
-  store atomic i64 0, ptr %full.at seq_cst, align 8
+  store atomic i64 0, ptr %found.at seq_cst, align 8
+  %began = call i64 @now(ptr %time)
+  %paused = sub i64 %began, %slept.since
+  %soon = icmp slt i64 %paused, {patience}
   %pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
   %mine = extractvalue {{ i64, i1 }} %pair, 1
-  br i1 %mine, label %work, label %sleep
+  br i1 %mine, label %taken, label %missed
+taken:
+  br label %work
+missed:
+  br i1 %soon, label %stay, label %leave
+stay:
+  store atomic i64 1, ptr %found.at seq_cst, align 8
+  br label %wait
+leave:
+  br label %sleep
 work:
+  %awake = phi i1 [ %soon, %taken ], [ true, %next ], [ true, %last ]
   %job = load ptr, ptr %job.at
   call void @work(ptr %job)
+  %found = zext i1 %awake to i64
+  store atomic i64 %found, ptr %found.at seq_cst, align 8
   store atomic i64 0, ptr %box seq_cst, align 8
+  %ended = call i64 @now(ptr %time)
+  br i1 %awake, label %wait, label %done
+done:
+  br label %sleep
+wait:
+  %since = phi i64 [ %began, %stay ], [ %ended, %work ], [ %since, %on ], [ %since, %clock ]
+  %looks = phi i64 [ 0, %stay ], [ 0, %work ], [ %looks.next, %on ], [ 0, %clock ]
+  %state = load atomic i64, ptr %box seq_cst, align 8
+  %offered = icmp eq i64 %state, 1
+  br i1 %offered, label %try, label %pause
+try:
+  %try.pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
+  %try.mine = extractvalue {{ i64, i1 }} %try.pair, 1
+  br i1 %try.mine, label %next, label %pause
+next:
+  br label %work
+pause:
+  {pause}
+  %looks.next = add i64 %looks, 1
+  %many = icmp ugt i64 %looks.next, 64
+  br i1 %many, label %look, label %on
+on:
+  br label %wait
+look:
+  %here = call i64 @now(ptr %time)
+  %waited = sub i64 %here, %since
+  %long = icmp sgt i64 %waited, {patience}
+  br i1 %long, label %tire, label %clock
+clock:
+  call i32 @sched_yield()
+  br label %wait
+tire:
+  store atomic i64 0, ptr %found.at seq_cst, align 8
+  %last.pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
+  %last.mine = extractvalue {{ i64, i1 }} %last.pair, 1
+  br i1 %last.mine, label %last, label %tired
+last:
+  br label %work
+tired:
   br label %sleep
 end:
   ret void
@@ -217,9 +297,9 @@ offer.one:
   %job.at = getelementptr i64, ptr %box, i64 1
   store ptr %job, ptr %job.at
   store atomic i64 1, ptr %box seq_cst, align 8
-  %full.at = getelementptr i64, ptr %box, i64 4
-  %full = atomicrmw xchg ptr %full.at, i64 1 seq_cst
-  %asleep = icmp eq i64 %full, 0
+  %found.at = getelementptr i64, ptr %box, i64 4
+  %found = atomicrmw xchg ptr %found.at, i64 1 seq_cst
+  %asleep = icmp eq i64 %found, 0
   br i1 %asleep, label %wake, label %offered
 wake:
   %pipe.at = getelementptr i64, ptr %box, i64 3
@@ -450,7 +530,17 @@ class Runtime:
     def __init__(self) -> None:
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
         flush, restore, declarations = _FLUSH.get(machine, ("", "", ""))
-        code = _CODE.format(flush=flush, restore=restore, declarations=declarations, box=BOX, expectation=EXPECTATION)
+        pause, declared = _PAUSE.get(machine, ("", ""))
+        code = _CODE.format(
+            flush=flush,
+            restore=restore,
+            declarations=declarations + declared,
+            pause=pause,
+            box=BOX,
+            expectation=EXPECTATION,
+            patience=PATIENCE,
+            monotonic=time.CLOCK_MONOTONIC,
+        )
         here = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
         about = ["runtime", here, importlib.metadata.version("llvmlite"), *processor()]
         alone, shared, self.worker, look, look_and_step = load(
