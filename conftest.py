@@ -1,6 +1,12 @@
 """What every test and every documented snippet shares."""
 
+import os
+
 import pytest
+
+# Where tests run side by side, OpenMP's threads would wait for each other's cores for most of the time.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from descend.rules import base
 

@@ -282,8 +282,11 @@ def test_maths_is_the_same_everywhere(call):
         assert isinstance(by_jax, jax.Array)
         by_jit = jax.jit(call)(x, y)
     numbers = [float(call(a, b)) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
-    for found in (by_torch.numpy(), np.asarray(by_jax), np.asarray(by_jit), numbers):
-        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(numbers, expected)
+    # On some processors the square roots of PyTorch (by MKL) and of XLA are not rounded to nearest.
+    ulps = 1 if "sqrt" in call.__code__.co_names else 0
+    for found in (by_torch.numpy(), np.asarray(by_jax), np.asarray(by_jit)):
+        np.testing.assert_allclose(found, expected, rtol=ulps * 2.0**-52, atol=0)
 
 
 def test_nan_wins_in_maximum_and_minimum():
