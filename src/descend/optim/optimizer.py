@@ -46,7 +46,10 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         True: machine code, or an error where it cannot be. False: the rule on tensors. None (default): machine code for
         tensors on the CPU where possible.
     foreach
-        True: the rule on tensors, as ``fused=False``. Otherwise it makes no difference.
+        True: the rule on many tensors at once, with a call for each operation of its formula, as in `torch.optim`:
+        fewer calls, and memory for copies of all parameters. False: on one tensor after the other. None (default): on
+        many where machine code cannot be, that is on another device than the CPU; there tensors of 262,144 numbers or
+        more are stepped one by one, by code of `torch.compile` where that works.
     differentiable
         Let autograd follow the step. The rule then runs on tensors.
     capturable
@@ -85,6 +88,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         self._plan: Plan | None = None
         self._rules: dict[Any, Rule] = {}
         self._said: set[str] = set()
+        self._failed: set[Any] = set()
         super().__init__(params, options)
 
     # ---- groups -------------------------------------------------------------------------------------------------
@@ -280,11 +284,11 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         for name, value in part.items():
             state[name][where] = value
 
-    def _say_once(self, why: str) -> None:
-        """Say why machine code is not used; once for each reason."""
-        if why not in self._said:
-            self._said.add(why)
-            warnings.warn(f"{type(self).__name__} steps without machine code: {why}", RuntimeWarning, stacklevel=5)
+    def _say_once(self, what: str) -> None:
+        """Say what a user would not expect of a step, with its reason; once."""
+        if what not in self._said:
+            self._said.add(what)
+            warnings.warn(f"{type(self).__name__} {what}", RuntimeWarning, stacklevel=5)
 
     # ---- saving and loading -------------------------------------------------------------------------------------
 
@@ -346,7 +350,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         self.__dict__.setdefault("state_dtype", None)
         self._plan = None
         self._rules = {}
-        self._said = set()
+        self._said, self._failed = set(), set()
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from descend.engines.foreach import foreach_step
 from descend.engines.fused.formats import FORMATS, Layout
 from descend.engines.fused.kernels import Unavailable, kernel
 from descend.engines.fused.launching import Launch, Scalars
-from descend.engines.tensors import followed, tensor_step
+from descend.engines.tensors import LARGE, compiled_step, followed, tensor_step
 from descend.errors import ParameterError, RuleError
 from descend.optim.snapshot import snapshot
 from descend.rules import Rule
@@ -92,6 +93,40 @@ class _Span:
     """Where its gradient is copied to, if it is not laid out as the parameter is."""
 
 
+@dataclasses.dataclass
+class _Other:
+    """A tensor that no kernel steps."""
+
+    param: torch.Tensor
+    row: Row
+    state: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.way = _way(self)
+        self.seen = self._look()
+
+    def _look(self) -> list[Any]:
+        """What of its tensors decides how it is stepped."""
+        tensors = (self.param, self.param.grad, *(self.state[name] for name in self.row.rule.kept_state()))
+        return [(type(t), t.device, t.dtype, t.layout, t.layout is torch.strided and t.stride()) for t in tensors]
+
+    def fits(self) -> bool:
+        """Whether it is still as it was planned."""
+        p, row, state = self.param, self.row, self.state
+        g = p.grad
+        try:
+            return (
+                g is not None
+                and g.shape == p.shape
+                and state["step"].item() == row.done
+                and all(state[name].item() == value for name, value in row.carried.items())
+                and all(state[name].shape == p.shape for name in row.rule.kept_state())
+                and self._look() == self.seen
+            )
+        except (KeyError, AttributeError):
+            return False
+
+
 class Plan:
     """How to step every tensor that has a gradient; see the module.
 
@@ -104,7 +139,7 @@ class Plan:
         self.rounds = 1
         self.rows: list[Row] = []
         self.idle: list[torch.Tensor] = []
-        self.others: list[tuple[torch.Tensor, Row, dict[str, Any]]] = []
+        self.others: list[_Other] = []
         self.kernels: dict[Any, str | None] = {}
         spans: dict[Any, list[_Span]] = {}
         for group in optimizer.param_groups:
@@ -140,7 +175,10 @@ class Plan:
                 elif group["fused"]:
                     raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
                 else:
-                    self.others.append((p, row, state))
+                    self.others.append(_Other(p, row, state))
+        self.batches: dict[Any, list[_Other]] = {}
+        for other in self.others:
+            self.batches.setdefault(other.way, []).append(other)
         self.launches = [self._launch(key, members) for key, members in spans.items()]
         self.spans = [span for members in spans.values() for span in members]
         self.params = [span.param for span in self.spans]
@@ -185,7 +223,7 @@ class Plan:
                 except Unavailable as error:
                     self.kernels[key] = str(error)
                     if not row.group["fused"]:
-                        self.optimizer._say_once(str(error))
+                        self.optimizer._say_once(f"steps without machine code: {error}")
         return self.kernels[key]
 
     def _launch(self, key: Any, spans: list[_Span]) -> Launch:
@@ -273,7 +311,7 @@ class Plan:
         """Step everything; or nothing, if the plan no longer fits."""
         if self.idle and not all(map(is_, map(_GRAD, self.idle), repeat(None))):
             return False
-        if self.others and not all(_fits(p, row, own) for p, row, own in self.others):
+        if self.others and not all(map(_Other.fits, self.others)):
             return False
         for row in self.rows:
             if not row.fill():
@@ -300,41 +338,78 @@ class Plan:
                     return False
         if self.params:
             torch.autograd.graph.increment_version(self.params)
-        for p, row, own in self.others:
-            self._step_other(p, row, own)
+        for (row, way, *_), members in self.batches.items():
+            self._step_others(row, way, members)
         for row in self.rows:
             row.advance()
         return True
 
-    def _step_other(self, p: torch.Tensor, row: Row, state: dict[str, Any]) -> None:
-        """Step a tensor by the rule on tensors."""
-        g = p.grad
-        assert g is not None
+    def _step_others(self, row: Row, way: Any, members: list[_Other]) -> None:
+        """Step tensors by the rule on tensors."""
+        optimizer = self.optimizer
         with torch.set_grad_enabled(bool(row.group["differentiable"])):
             scalars = row.row()
-            if g.layout is not torch.strided:
-                self.optimizer._step_sparse(row.rule, scalars, p, g, state)
-            else:
-                tensor_step(row.rule, scalars, p, g, state)
+            if way is not tensor_step and not self._together(row, scalars, way, members):
+                way = tensor_step
+            if way is tensor_step:
+                for other in members:
+                    p, g = other.param, other.param.grad
+                    assert g is not None
+                    if g.layout is not torch.strided:
+                        optimizer._step_sparse(row.rule, scalars, p, g, other.state)
+                    else:
+                        tensor_step(row.rule, scalars, p, g, other.state)
         with torch.no_grad():
-            state["step"] += 1
-            for name in self.optimizer.rule.carried:
-                state[name].fill_(row.after[name])
+            for other in members:
+                other.state["step"] += 1
+                for name in optimizer.rule.carried:
+                    other.state[name].fill_(row.after[name])
+
+    def _together(self, row: Row, scalars: Any, way: Any, members: list[_Other]) -> bool:
+        """Step tensors in the faster ways; False, and nothing done, if none of them can."""
+        optimizer, rule = self.optimizer, row.rule
+        if way in optimizer._failed:
+            return False
+        params = [other.param for other in members]
+        states = [other.state for other in members]
+        try:
+            if way is foreach_step:
+                foreach_step(rule, scalars, params, list(map(_GRAD, params)), states)
+            else:
+                for p, state in zip(params, states, strict=True):
+                    compiled_step(rule, scalars, p, _GRAD(p), state)
+        except Exception as error:  # no compiler, not enough memory, a formula that asks for one tensor
+            optimizer._failed.add(way)
+            first = next(iter(str(error).strip().splitlines()), "")
+            optimizer._say_once(f"steps one tensor after the other: {type(error).__name__}: {first}")
+            return False
+        return True
 
 
-def _fits(p: torch.Tensor, row: Row, state: dict[str, Any]) -> bool:
-    """Whether a tensor that no kernel steps is still as it was planned."""
-    g = p.grad
-    try:
-        return (
-            g is not None
-            and g.shape == p.shape
-            and state["step"].item() == row.done
-            and all(state[name].item() == value for name, value in row.carried.items())
-            and all(state[name].shape == p.shape for name in row.rule.kept_state())
-        )
-    except (KeyError, AttributeError):
-        return False
+def _elsewhere(p: torch.Tensor) -> bool:
+    """Whether a tensor is on a device of its own, where a call takes longer than a small tensor's arithmetic."""
+    return bool(p.device.type != "cpu")
+
+
+def _way(other: _Other) -> Any:
+    """How a tensor is stepped that no kernel steps: tensors with the same answer may be stepped together.
+
+    The row; the function, which is `tensor_step` for one tensor, `foreach_step` for many or `compiled_step`; and what
+    the tensors have in common.
+    """
+    p, row, state = other.param, other.row, other.state
+    g, group = p.grad, row.group
+    assert g is not None
+    plain = type(p) in (torch.Tensor, torch.nn.Parameter) and type(g) is torch.Tensor
+    elsewhere = _elsewhere(p)
+    together = group["foreach"] or (group["foreach"] is None and elsewhere)
+    if not together or not plain or g.layout is not torch.strided or group["differentiable"]:
+        return row, tensor_step, id(p)
+    if elsewhere and p.numel() >= LARGE and p.device.type != "meta" and not (p.is_complex() or row.rule.cautious):
+        arrays = [g, *(state[name] for name in row.rule.kept_state())]
+        if _dense(p) and not p.is_neg() and not g.is_neg() and all(_alike(t, p) for t in arrays):
+            return row, compiled_step, id(p)
+    return row, foreach_step, p.device, p.dtype, g.dtype
 
 
 def _layout(key: Any) -> Layout:

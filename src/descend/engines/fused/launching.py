@@ -21,7 +21,7 @@ __all__ = ["SHARE", "Launch", "Scalars", "threads"]
 
 SHARE = 1 << 20
 """Bytes that a step must move before another thread's help pays, and before giving back the interpreter's lock does."""
-LEAST, MOST, PARTS = 8_192, 65_536, 16
+LEAST, MOST, PARTS = 8_192, 262_144, 16
 """Entries that a thread claims at a time: at least, at most, and how many parts of a step they are in between."""
 
 

@@ -201,7 +201,8 @@ entry:
   %found.at = getelementptr i64, ptr %box, i64 4
   br label %sleep
 sleep:
-  %slept.since = phi i64 [ 0, %entry ], [ %slept.since, %again ], [ %began, %leave ], [ %since, %tired ], [ %ended, %done ]
+  %slept.since = phi i64 [ 0, %entry ], [ %slept.since, %again ], [ %began, %leave ],
+    [ %since, %tired ], [ %ended, %done ]
   %got = call i64 @read(i32 %pipe, ptr %byte, i64 1)
   %closed = icmp eq i64 %got, 0
   br i1 %closed, label %end, label %woken

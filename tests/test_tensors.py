@@ -1,0 +1,229 @@
+"""The tensor engine's ways: many tensors at once and compiled, bit for bit or to rounding what one tensor gets."""
+
+import functools
+import shutil
+import warnings
+
+import pytest
+import torch
+import torch._dynamo.testing
+from tests import naive
+
+import descend
+from descend import optim
+from descend.engines import foreach, tensors
+from descend.engines.foreach import Tensors, foreach_step
+from descend.engines.tensors import compiled_step, tensor_step
+from descend.optim import plan
+from descend.rules import maths
+
+EVERY = [
+    pytest.param(rule, chosen, id=label) for rule in naive.shipped().values() for label, chosen in naive.settings(rule)
+]
+SHAPES = ((3,), (), (0,), (40, 7), (2, 3, 4))
+
+
+def made(rule, dtype, shapes=SHAPES):
+    """Parameters, state and three gradients for each; some are transposed, and one number is NaN."""
+    torch.manual_seed(0)
+    params = [torch.randn(shape, dtype=dtype) for shape in shapes]
+    params = [p.T if p.dim() == 2 else p for p in params]
+    grads = [[torch.randn_like(p) for p in params] for _ in range(3)]
+    grads[2][0].view(-1)[:1] = float("nan")
+    states = []
+    for p in params:
+        start = {n: rule.initial(n) for n in rule.kept_state()}
+        states.append({n: torch.full_like(p, complex(v, v) if p.is_complex() else v) for n, v in start.items()})
+    return params, grads, states
+
+
+def copies(params, states):
+    return [p.clone() for p in params], [{n: t.clone() for n, t in state.items()} for state in states]
+
+
+def rows(rule, number=3):
+    carried, found = rule.starting(), []
+    for t in range(1, number + 1):
+        row, carried = rule.advance(t, carried)
+        found.append(row)
+    return found
+
+
+def same(a, b):
+    a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (a, b))
+    return torch.equal(a.isnan(), b.isnan()) and torch.equal(a[~a.isnan()], b[~b.isnan()])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex128], ids=str)
+@pytest.mark.parametrize(("rule", "chosen"), EVERY)
+def test_many_at_once_are_each_alone(rule, chosen, dtype):
+    """The bits of a step of one tensor, in parameters and state, for every rule and flag."""
+    rule = rule(**chosen)
+    params, grads, states = made(rule, dtype)
+    alone, own = copies(params, states)
+    for row, gs in zip(rows(rule), grads, strict=True):
+        foreach_step(rule, row, params, gs, states)
+        for p, g, state in zip(alone, gs, own, strict=True):
+            tensor_step(rule, row, p, g, state)
+    for p, q, state, other in zip(params, alone, states, own, strict=True):
+        assert same(p, q)
+        assert all(same(state[n], other[n]) for n in state)
+
+
+def test_operators():
+    """Whatever a formula may do to a tensor it may do to a list of them, from either side and with numbers between."""
+    torch.manual_seed(1)
+    xs, ys = ([torch.randn(5) for _ in range(3)] for _ in range(2))
+    x, y = Tensors(xs), Tensors(ys)
+    formulas = [
+        lambda x, y: 2.0 - x / (3.0 / y + 1) * 4 + y - 0.5,
+        lambda x, y: -x + abs(y) ** 2 + 2.0**y,
+        lambda x, y: maths.where((x > 0) & ~(y <= 0.1) | (x == y), maths.sqrt(maths.absolute(x)), 0 * y),
+        lambda x, y: maths.clip(maths.maximum(x, y), -0.5, 0.5) + maths.minimum(x, y) * maths.sign(x),
+        lambda x, y: maths.where(x > 0.3, x, y) - maths.where(y != 0.1, 1.0 * y, y),
+    ]
+    for formula in formulas:
+        assert all(map(torch.equal, formula(x, y), map(formula, xs, ys)))
+    with pytest.raises(TypeError):
+        maths._library(x).cbrt(x)
+
+
+def elsewhere(monkeypatch, large=100):
+    """Let every tensor pass for one on another device."""
+    monkeypatch.setattr(plan, "_elsewhere", lambda p: True)
+    monkeypatch.setattr(plan, "LARGE", large)
+
+
+def trained(cls, steps=4, **options):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.Tanh(), torch.nn.Linear(30, 4))
+    x = torch.randn(50, 20)
+    optimizer = cls(model.parameters(), **options)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+    return list(model.parameters()), optimizer
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """`torch.compile` without a compiler: everything but its last stage."""
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(tensors.torch, "compile", functools.partial(torch.compile, backend=counter))
+    tensors._program.cache_clear()
+    yield counter
+    tensors._program.cache_clear()
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "cautious": True}, {"amsgrad": True, "foreach": False}])
+def test_another_device(monkeypatch, eager, options):
+    """Where calls are slow, large tensors are compiled, others go together; the numbers are those of the CPU."""
+    expected, _ = trained(optim.Adam, fused=False, **options)
+    elsewhere(monkeypatch)
+    ways = []
+    for name in ("foreach_step", "compiled_step", "tensor_step"):
+        step = getattr(plan, name)
+
+        def noted(rule, row, p, *rest, name=name, step=step):
+            ways.append((name, len(p) if name == "foreach_step" else 1))
+            step(rule, row, p, *rest)
+
+        monkeypatch.setattr(plan, name, noted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found, optimizer = trained(optim.Adam, fused=False, **options)
+    for p, q in zip(found, expected, strict=True):
+        torch.testing.assert_close(p, q)
+    one_step = {
+        "": [("compiled_step", 1), ("foreach_step", 2), ("compiled_step", 1)],
+        "cautious": [("foreach_step", 4)],
+        "foreach": [("tensor_step", 1)] * 4,
+    }["cautious" if "cautious" in options else "foreach" if "foreach" in options else ""]
+    assert sorted(ways) == sorted(4 * one_step)
+    assert [int(s["step"]) for s in optimizer.state.values()] == [4] * 4
+
+
+@pytest.mark.parametrize("rule", naive.shipped().values(), ids=lambda rule: rule.name)
+def test_a_compiled_step_is_the_rule(eager, rule):
+    """Every rule, with its last settings but caution, in three dtypes; not compiled anew for numbers and sizes."""
+    chosen = {**naive.settings(rule)[-1][1], "cautious": False}
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        counts = []
+        for size, lr in ((300, None), (501, 0.25), (1000, 0.125)):
+            one = rule(**(chosen if lr is None else {**chosen, "lr": lr}))
+            params, grads, states = made(one, dtype, [(size,)])
+            alone, own = copies(params, states)
+            for row, (g,) in zip(rows(one), grads, strict=True):
+                compiled_step(one, row, params[0], g, states[0])
+                tensor_step(one, row, alone[0], g, own[0])
+            torch.testing.assert_close(params, alone, equal_nan=True)
+            torch.testing.assert_close(states, own, equal_nan=True)
+            counts.append(eager.frame_count)
+        assert counts == [counts[0]] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_a_step_compiled_for_the_cpu():
+    """The whole of `torch.compile`, on tensors of the CPU."""
+    rule = descend.AdamW(lr=0.01)
+    params, grads, states = made(rule, torch.float32, [(1000,)])
+    alone, own = copies(params, states)
+    for row, (g,) in zip(rows(rule), grads, strict=True):
+        compiled_step(rule, row, params[0], g, states[0])
+        tensor_step(rule, row, alone[0], g, own[0])
+    torch.testing.assert_close(params, alone, equal_nan=True)
+    torch.testing.assert_close(states, own, equal_nan=True)
+
+
+def test_without_a_compiler(monkeypatch):
+    """What cannot be compiled is stepped all the same; it is said once, and not tried again."""
+    tried = []
+
+    def broken(*args, **kwargs):
+        tried.append(1)
+        raise RuntimeError("no compiler here\nand much more")
+
+    expected, _ = trained(optim.RMSprop, fused=False)
+    elsewhere(monkeypatch)
+    tensors._program.cache_clear()
+    monkeypatch.setattr(tensors.torch, "compile", broken)
+    with pytest.warns(
+        RuntimeWarning, match=r"^RMSprop steps one tensor after the other: RuntimeError: no compiler here$"
+    ):
+        found, _ = trained(optim.RMSprop, fused=False)
+    assert all(map(torch.equal, found, expected))
+    assert len(tried) == 1
+
+
+def test_a_formula_of_one_tensor(monkeypatch):
+    """A rule that calls a tensor's method goes on with one tensor at a time, and says so."""
+
+    class Centered(descend.Rule, register=False):
+        lr: float = 0.1
+
+        @staticmethod
+        def update(p, g, s):
+            return p - s.lr * g.add(1.0)
+
+    class Kept(optim.from_rule(Centered)):
+        pass
+
+    with pytest.warns(RuntimeWarning, match="steps one tensor after the other: AttributeError"):
+        found, _ = trained(Kept, foreach=True)
+    expected, _ = trained(Kept, fused=False)
+    assert all(map(torch.equal, found, expected))
+
+
+def test_a_failure_of_many_changes_none(monkeypatch):
+    """Nothing is written before all is computed, so what follows starts from the same numbers."""
+    expected, _ = trained(optim.Adam, fused=False)
+
+    def out_of_memory(*args):
+        raise torch.OutOfMemoryError("one tensor too many")
+
+    monkeypatch.setitem(foreach._FUNCTIONS, maths.np.sqrt, out_of_memory)
+    with pytest.warns(RuntimeWarning, match="OutOfMemoryError: one tensor too many"):
+        found, _ = trained(optim.Adam, foreach=True)
+    assert all(map(torch.equal, found, expected))
