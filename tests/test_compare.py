@@ -610,7 +610,7 @@ def test_a_problem_without_validation_or_test_data_is_refused():
         descend.compare(line(data=None, train=(X, Y), validation=(X, Y)), **SMALL)
 
 
-@pytest.mark.parametrize("name", descend.problems.BUILT_IN)
+@pytest.mark.parametrize("name", [name for name in descend.problems.BUILT_IN if name != "mnist"])
 def test_every_built_in_problem_can_be_compared(name):
     """A small comparison of each: a table whose best entry did not fail."""
     found = descend.compare(

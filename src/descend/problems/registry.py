@@ -17,9 +17,13 @@ __all__ = ["BUILT_IN", "FILE_MODULE", "describe", "load"]
 BUILT_IN = {
     "digits": "real:digits",
     "digits-softmax": "real:digits_softmax",
+    "mnist": "real:mnist",
+    "cnn": "real:cnn",
+    "characters": "real:characters",
     "breast-cancer": "real:breast_cancer",
     "diabetes": "real:diabetes",
     "quadratic": "functions:quadratic",
+    "deep-quadratic": "functions:deep_quadratic",
     "rosenbrock": "functions:rosenbrock",
     "beale": "functions:beale",
     "himmelblau": "functions:himmelblau",
