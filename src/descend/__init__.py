@@ -22,6 +22,8 @@ fit
     From a problem to trained parameters: batch gradient descent, SGD, mini-batches.
 compare
     Which rule and which learning rate, for this problem?
+find_lr
+    Where to look for a learning rate: the range test.
 
 >>> import descend
 >>> descend.minimize(lambda x: (x - 3) ** 2, 0.0, jac=lambda x: 2 * (x - 3), method=descend.GD(lr=0.1), max_steps=100).x
@@ -35,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 from descend import engines, errors, gradients, problems, rules, schedules
 from descend.errors import DescendError
+from descend.finding import RangeTest, find_lr
 from descend.fitting import fit
 from descend.history import Evaluation, History
 from descend.minimizing import minimize
@@ -100,6 +103,7 @@ __all__ = [
     "Problem",
     "RAdam",
     "RMSprop",
+    "RangeTest",
     "Reason",
     "Result",
     "Rprop",
@@ -109,6 +113,7 @@ __all__ = [
     "compare",
     "engines",
     "errors",
+    "find_lr",
     "fit",
     "gradients",
     "hyper",

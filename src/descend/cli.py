@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from descend import __version__
+from descend import __version__, finding
 from descend.errors import DescendError, OptionError, ProblemError, RuleError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def compare(
     from descend.comparison.workers import cores
 
     console = _console(as_json)
-    folder = out or Path(f"descend-{Path(problem).stem.partition(':')[0]}")
+    folder = out or _folder(problem)
     with _Live(console) as live, contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         try:
             found = descend.compare(
@@ -151,6 +151,53 @@ def compare(
     )
     if as_json:
         print(json.dumps({**found.to_dict(runs=False), "report": str(folder / REPORT), "table": str(folder / TABLE)}))
+
+
+@app.command("find-lr")
+def find_lr(
+    problem: Annotated[str, typer.Argument(help="A built-in name (see: descend problems) or a Python file.")],
+    rule: Annotated[str, typer.Option(help="The rule, by name.")] = "adam",
+    batch_size: Annotated[str | None, typer.Option(help='Examples a step: a number, or "full". Default: 32.')] = None,
+    low: Annotated[float, typer.Option(help="Where the sweep begins.")] = finding.LOW,
+    high: Annotated[float, typer.Option(help="Where the sweep ends at the latest.")] = finding.HIGH,
+    steps: Annotated[int, typer.Option(help="Steps of a sweep.")] = finding.STEPS,
+    trial_steps: Annotated[int, typer.Option(help="Steps for which a rate has to be stable.")] = finding.TRIAL_STEPS,
+    seeds: Annotated[int, typer.Option(help="How many seeds; below 6 there are no intervals.")] = finding.SEEDS,
+    out: Annotated[Path | None, typer.Option(help="Folder for picture and JSON. Default: descend-PROBLEM.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find where to look for a learning rate: the steepest of a range test, and the largest that is stable.
+
+    Writes a picture to open in a browser, and every figure as JSON.
+    """
+    import descend
+    from descend.comparison.experiment import writable
+    from descend.plots.look import text
+
+    console = _console(as_json)
+    folder = writable(out or _folder(problem))
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        found = descend.find_lr(
+            problem,
+            rule,
+            batch_size=None if batch_size is None else _batch_size(batch_size),
+            low=low,
+            high=high,
+            steps=steps,
+            trial_steps=trial_steps,
+            seeds=seeds,
+        )
+    picture, table = (folder / f"find-lr-{found.rule.lower()}.{ending}" for ending in ("html", "json"))
+    whole = found.to_dict()
+    table.write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    figure = descend.plots.range_test(found)
+    figure.update_layout(title={"text": text(found.answer, 80), "font_size": 15}, margin_t=80)
+    figure.write_html(picture, include_plotlyjs=True, config={"displaylogo": False})
+    for line in str(found).splitlines():
+        console.print(line, highlight=False, markup=False)
+    console.print(f"{found.seconds:.0f} s. Picture: {picture}", highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps({**whole, "picture": str(picture), "table": str(table)}))
 
 
 @app.command()
@@ -328,6 +375,11 @@ def _console(to_stderr: bool) -> Console:
     from rich.console import Console
 
     return Console(stderr=to_stderr)
+
+
+def _folder(problem: str) -> Path:
+    """Where what is found about a problem is written, unless a folder is named."""
+    return Path(f"descend-{Path(problem).stem.partition(':')[0]}")
 
 
 def _names(text: str) -> list[str]:

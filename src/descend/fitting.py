@@ -18,7 +18,7 @@ from descend.result import FitResult
 from descend.rules import Rule, resolve
 from descend.stopping import Criteria, Reason, count
 
-__all__ = ["fit"]
+__all__ = ["batches_of", "fit"]
 
 DEFAULT_EPOCHS = 20
 DEFAULT_STEPS = 1_000
@@ -108,7 +108,7 @@ def fit(
         raise OptionError(f"callback={callback!r} is not a function")
     if problem.validation is None and (patience is not None or (keep_best and problem.train is not None)):
         raise ProblemError(f"{problem.name} has no validation data, which patience and keep_best need")
-    batches = _batches(problem, batch_size, int(seed))
+    batches = batches_of(problem, batch_size, int(seed))
     total = _total(batches, epochs, steps, examples)
     run = _Fit(
         problem,
@@ -329,7 +329,8 @@ def _message(reason: Reason, detail: str, steps: int) -> str:
     return reason.message(detail)
 
 
-def _batches(problem: Problem, batch_size: BatchSize | None, seed: int) -> Batches | None:
+def batches_of(problem: Problem, batch_size: BatchSize | None, seed: int) -> Batches | None:
+    """The batches of a problem's training data, by default of 32 examples; None for a problem without data."""
     if problem.size is None:
         if batch_size not in (None, "full"):
             raise OptionError(f"batch_size={batch_size!r}: {problem.name} has no data to take batches of; leave it out")

@@ -8,6 +8,7 @@ from descend.comparison.experiment import compare
 from descend.comparison.outcome import Comparison
 from descend.comparison.plan import DEFAULT_ENTRIES, Entry, Plan
 from descend.comparison.runs import Run
-from descend.comparison.statistics import Interval, Row, Sensitivity
+from descend.comparison.statistics import Row, Sensitivity
+from descend.intervals import Interval
 
 __all__ = ["DEFAULT_ENTRIES", "Comparison", "Entry", "Interval", "Plan", "Row", "Run", "Sensitivity", "compare"]

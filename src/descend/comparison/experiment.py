@@ -27,7 +27,7 @@ from descend.engines import engine
 from descend.errors import ComparisonError, DescendError, OptionError, ProblemError
 from descend.problems import Problem, load
 
-__all__ = ["Progress", "compare"]
+__all__ = ["Progress", "compare", "writable"]
 
 STORE = "runs.sqlite"
 REPORT = "report.html"
@@ -121,7 +121,7 @@ def compare(
     plan = make_plan(problem, rules, learning_rates, batch_size, budget, tuning_seeds, final_seeds, source)
     if out is not None and not isinstance(out, (str, Path)):
         raise OptionError(f"out={out!r}: the path of a folder is needed, or None to write nothing")
-    folder = None if out is None else _folder(Path(out))
+    folder = None if out is None else writable(Path(out))
     _try_out(problem, plan)
     if announce is not None:
         announce(" ".join([f"{plan.describe()}, on {counted(min(jobs, cores()), 'core')}.", *_too_few(plan)]))
@@ -160,7 +160,8 @@ def compare(
     return comparison
 
 
-def _folder(out: Path) -> Path:
+def writable(out: Path) -> Path:
+    """The folder, made if it is not there; raises `OptionError` if nothing can be written to it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):

@@ -12,7 +12,8 @@ from typing import Any
 
 from descend.comparison.plan import Plan
 from descend.comparison.runs import Run
-from descend.comparison.statistics import Interval, Row, Sensitivity
+from descend.comparison.statistics import Row, Sensitivity
+from descend.intervals import Interval
 
 __all__ = ["Comparison", "listed", "number", "rate", "spread"]
 

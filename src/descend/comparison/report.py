@@ -29,8 +29,9 @@ from descend.comparison.plan import (
     counted,
     entries_for,
 )
-from descend.comparison.statistics import CONFIDENCE, Interval, Row, joint_confidence, pairs
+from descend.comparison.statistics import Row, joint_confidence, pairs
 from descend.errors import DescendError
+from descend.intervals import CONFIDENCE, Interval
 from descend.plots import look
 from descend.problems import Problem
 from descend.rules import Rule

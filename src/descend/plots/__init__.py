@@ -1,4 +1,4 @@
-"""Pictures: a loss falling, a path over its contours, the curves and the learning rates of a comparison.
+"""Pictures: a loss falling, a path over its contours, a range test, the curves and learning rates of a comparison.
 
 Every function returns a `plotly.graph_objects.Figure` and shows nothing: ``figure.show()`` opens it,
 ``figure.write_html`` keeps it.
@@ -11,7 +11,19 @@ Every function returns a `plotly.graph_objects.Figure` and shows nothing: ``figu
 """
 
 from descend.plots.comparisons import Band, What, above_minimum, bands, curves, sensitivity
-from descend.plots.descents import loss, path
+from descend.plots.descents import loss, path, range_test
 from descend.plots.look import Style, style
 
-__all__ = ["Band", "Style", "What", "above_minimum", "bands", "curves", "loss", "path", "sensitivity", "style"]
+__all__ = [
+    "Band",
+    "Style",
+    "What",
+    "above_minimum",
+    "bands",
+    "curves",
+    "loss",
+    "path",
+    "range_test",
+    "sensitivity",
+    "style",
+]

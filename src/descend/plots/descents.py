@@ -1,4 +1,4 @@
-"""Pictures of descents: a loss falling, a path over its contours."""
+"""Pictures of descents: a loss falling, a path over its contours, a learning rate that grows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import plotly.graph_objects as go
 
 from descend.containers import Array, Memory
 from descend.errors import OptionError
+from descend.finding import RangeTest
 from descend.gradients import as_loss
 from descend.history import History
-from descend.plots.look import PAPER, blank, line_in, logarithmic, make_logarithmic, style, text
+from descend.plots.look import MUTED, PAPER, blank, line_in, logarithmic, make_logarithmic, style, text
 from descend.problems import Problem
 from descend.result import Result
 
-__all__ = ["loss", "path"]
+__all__ = ["loss", "path", "range_test"]
 
 Box = tuple[tuple[float, float], tuple[float, float]]
 
@@ -137,6 +138,85 @@ def path(
     figure.update_yaxes(range=[low, high])
     figure.update_layout(height=520)
     return figure
+
+
+def range_test(found: RangeTest) -> Any:
+    """The sweeps of a range test, and the two learning rates that were found.
+
+    Parameters
+    ----------
+    found
+        What `descend.find_lr` returned.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        x the learning rate, y the smoothed loss: a thin line for each seed, the median of those that have come so far,
+        and a vertical line for `steepest` and for `largest_stable` with its interval shaded.
+
+    Examples
+    --------
+    >>> import descend
+    >>> found = descend.find_lr(descend.problems.load("booth"), descend.GD)
+    >>> [line.name for line in descend.plots.range_test(found).data if line.showlegend is not False]
+    ['one seed', 'median of seeds', 'steepest', 'largest stable']
+    """
+    if not isinstance(found, RangeTest):
+        raise OptionError(f"found={found!r}: give what descend.find_lr returned")
+    figure = blank("Learning rate", "Smoothed loss of the batches")
+    rates = max((sweep.learning_rates for sweep in found.sweeps), key=len)
+    losses = np.full((len(found.sweeps), len(rates)), math.nan)
+    for row, sweep in zip(losses, found.sweeps, strict=True):
+        row[: len(sweep.smoothed)] = sweep.smoothed
+    shown = losses[np.isfinite(losses)]
+    lowest, highest = (float(shown.min()), float(shown.max())) if shown.size else (0.0, 1.0)
+    x = rates.tolist()
+    for i, row in enumerate(losses):
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=_gaps(row),
+                mode="lines",
+                line={"color": MUTED, "width": 1},
+                opacity=0.45,
+                name="one seed",
+                legendgroup="seeds",
+                showlegend=i == 0,
+                hovertemplate=f"%{{y:.6g}} at %{{x:.3g}}, seed {found.sweeps[i].seed}<extra></extra>",
+            )
+        )
+    middle = [float(np.median(c[np.isfinite(c)])) if np.isfinite(c).any() else math.nan for c in losses.T]
+    figure.add_trace(
+        line_in(style(0), x=x, y=_gaps(np.array(middle)), name="median of seeds", hovertemplate="%{y:.6g} at %{x:.3g}")
+    )
+    for i, (name, limit) in enumerate(
+        (("steepest", found.steepest), ("largest stable", found.largest_stable)), start=1
+    ):
+        if not math.isfinite(limit.median):
+            continue
+        look = style(i)
+        ends = {"x": [limit.median] * 2, "y": [lowest, highest]}
+        figure.add_trace(line_in(look, **ends, name=name, hovertemplate=f"{name}: %{{x:.3g}}<extra></extra>"))
+        if limit.low is not None and limit.high is not None and limit.low < limit.high:
+            figure.add_shape(
+                type="rect",
+                x0=limit.low,
+                x1=limit.high,
+                y0=0,
+                y1=1,
+                yref="paper",
+                fillcolor=look.colour,
+                opacity=0.15,
+                line_width=0,
+                layer="below",
+            )
+    figure.update_xaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_layout(legend={"orientation": "h", "y": -0.2})
+    return figure
+
+
+def _gaps(values: Array) -> list[float | None]:
+    return [v if math.isfinite(v) else None for v in values.tolist()]
 
 
 def _labelled(results: Any) -> dict[str, Result | History]:
