@@ -331,6 +331,43 @@ def test_a_counter_that_was_changed_stops_the_step_before_anything_is_done():
     assert p.tolist() == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("rule", SHIPPED.values(), ids=lambda rule: rule.name)
+def test_wide_vectors_give_the_same_bits(rule):
+    """A kernel for large steps differs from one for small steps in speed alone, wherever the vectors end."""
+    one, rng = rule(), np.random.default_rng(4)
+    start, g = (rng.normal(size=1037).astype(np.float32) for _ in range(2))
+    layout = Layout("float32", "float32", ("float32",) * len(one.kept_state()))
+    ends = []
+    for wide in (False, True):
+        kernel = kernels.kernel(one, layout, wide=wide)
+        assert (kernel is not kernels.kernel(one, layout)) == (wide and native.has_wide_vectors())
+        p, state = start.copy(), [np.full(1037, one.initial(name), np.float32) for name in one.kept_state()]
+        launch = launching.Launch(kernel, [p.size], [0])
+        scalars = launching.Scalars(one, memoryview(launch.scalars[0]), kernel.numbers)
+        for k, array in enumerate((p, g, *state)):
+            launch.point(k, [array.ctypes.data])
+        carried = one.starting()
+        for t in range(1, 6):
+            carried = scalars.fill(t, carried)
+            assert launch()
+        ends.append([p, *state])
+    assert all(map(same_bits, *ends))
+
+
+def test_large_steps_have_wide_vectors():
+    """From where memory holds a step up, in NumPy and in PyTorch."""
+    layout = Layout("float32", "float32", ())
+    edge = -(-launching.WIDE // layout.bytes)
+    narrow, wide = (kernels.kernel(descend.GD(), layout, wide=w) for w in (False, True))
+    assert launching.best_kernel(descend.GD(), layout, edge - 1) is narrow
+    assert launching.best_kernel(descend.GD(), layout, edge) is wide
+    p = torch.nn.Parameter(torch.ones(edge))
+    p.grad = torch.ones(edge)
+    optimizer = descend.optim.from_rule(descend.GD)([p])
+    optimizer.step()
+    assert optimizer._plan.launches[0].kernel is wide
+
+
 # ---- threads and processes --------------------------------------------------------------------------------------
 
 

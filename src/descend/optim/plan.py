@@ -19,8 +19,8 @@ import torch
 
 from descend.engines.foreach import foreach_step
 from descend.engines.fused.formats import FORMATS, Layout
-from descend.engines.fused.kernels import Unavailable, kernel
-from descend.engines.fused.launching import Launch, Scalars
+from descend.engines.fused.kernels import Kernel, Unavailable, kernel
+from descend.engines.fused.launching import Launch, Scalars, best_kernel
 from descend.engines.tensors import LARGE, compiled_step, followed, tensor_step
 from descend.errors import ParameterError, RuleError
 from descend.optim.snapshot import snapshot
@@ -140,7 +140,6 @@ class Plan:
         self.rows: list[Row] = []
         self.idle: list[torch.Tensor] = []
         self.others: list[_Other] = []
-        self.kernels: dict[Any, str | None] = {}
         spans: dict[Any, list[_Span]] = {}
         for group in optimizer.param_groups:
             rows: dict[Any, Row] = {}
@@ -168,18 +167,19 @@ class Plan:
                     self.rows.append(row)
                 why = self._obstacle(p, group)
                 if why is None:
-                    key = self._key(p, row, state)
-                    why = self._no_kernel(key, row)
-                if why is None:
-                    spans.setdefault(key, []).append(_Span(p, row, state, None))
-                elif group["fused"]:
-                    raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
+                    spans.setdefault(self._key(p, row, state), []).append(_Span(p, row, state, None))
                 else:
-                    self.others.append(_Other(p, row, state))
+                    self._without_kernel(p, row, state, why)
+        self.launches: list[Launch] = []
+        for key, members in list(spans.items()):
+            machine = self._kernel(key, members)
+            if machine is None:
+                del spans[key]
+            else:
+                self.launches.append(self._launch(key, members, machine))
         self.batches: dict[Any, list[_Other]] = {}
         for other in self.others:
             self.batches.setdefault(other.way, []).append(other)
-        self.launches = [self._launch(key, members) for key, members in spans.items()]
         self.spans = [span for members in spans.values() for span in members]
         self.params = [span.param for span in self.spans]
         self._note(list(spans.values()))
@@ -211,31 +211,35 @@ class Plan:
         assert p.grad is not None
         return row.flags, p.dtype, p.grad.dtype, *(state[name].dtype for name in row.rule.kept_state())
 
-    def _no_kernel(self, key: Any, row: Row) -> str | None:
-        """Why there is no kernel; None if there is one."""
-        if key not in self.kernels:
-            self.kernels[key] = None
-            if any(dtype not in _FORMATS for dtype in key[1:]):
-                self.kernels[key] = f"state has dtype {', '.join(str(d) for d in key[3:] if d not in _FORMATS)}"
-            else:
-                try:
-                    kernel(row.rule, _layout(key))
-                except Unavailable as error:
-                    self.kernels[key] = str(error)
-                    if not row.group["fused"]:
-                        self.optimizer._say_once(f"steps without machine code: {error}")
-        return self.kernels[key]
+    def _without_kernel(self, p: torch.Tensor, row: Row, state: dict[str, Any], why: str) -> None:
+        """Step a tensor in another way, if that is allowed."""
+        if row.group["fused"]:
+            raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
+        self.others.append(_Other(p, row, state))
 
-    def _launch(self, key: Any, spans: list[_Span]) -> Launch:
+    def _kernel(self, key: Any, members: list[_Span]) -> Kernel | None:
+        """The kernel for the spans with this key; without one, they are stepped in another way."""
+        if any(dtype not in _FORMATS for dtype in key[1:]):
+            why = f"state has dtype {', '.join(str(d) for d in key[3:] if d not in _FORMATS)}"
+        else:
+            try:
+                return best_kernel(members[0].row.rule, _layout(key), sum(span.param.numel() for span in members))
+            except Unavailable as error:
+                why = str(error)
+                if not all(span.row.group["fused"] for span in members):
+                    self.optimizer._say_once(f"steps without machine code: {error}")
+        for span in members:
+            self._without_kernel(span.param, span.row, span.state, why)
+        return None
+
+    def _launch(self, key: Any, spans: list[_Span], machine: Kernel) -> Launch:
         rule = spans[0].row.rule
-        layout = _layout(key)
-        machine = kernel(rule, layout)
         rows = list(dict.fromkeys(span.row for span in spans))
         launch = Launch(
             machine,
             [span.param.numel() for span in spans],
             [rows.index(span.row) for span in spans],
-            counting=kernel(rule, layout, counting=True) if rule.cautious else None,
+            counting=kernel(rule, machine.layout, counting=True) if rule.cautious else None,
         )
         for i, row in enumerate(rows):
             row.scalars.append(Scalars(row.rule, memoryview(launch.scalars[i]), machine.numbers))

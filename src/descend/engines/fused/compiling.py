@@ -26,11 +26,14 @@ stretch (see `rules.step`), or the count of entries that a cautious step will mo
 and the length of a chunk."""
 
 
-def translate(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, *, counting: bool) -> tuple[str, str]:
+def translate(
+    rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, *, counting: bool, wide: bool = False
+) -> tuple[str, str]:
     """A kernel as LLVM's intermediate representation, and the name of its function.
 
     `row` is any row of the rule, whose flags the kernel is made for; `kept` are the names of the state that is kept.
-    With `counting` the kernel changes nothing and counts, for each span, the entries that a cautious step will move.
+    With `wide` its vectors are as wide as the processor's. With `counting` the kernel changes nothing and counts, for
+    each span, the entries that a cautious step will move.
     """
     from numba import njit
     from numba.core import types as nb
@@ -47,7 +50,7 @@ def translate(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, *, co
         "prepared": compiled(shared.prepared),
         "heeds": compiled(shared.heeds),
         "cautioned": compiled(shared.cautioned),
-        **memory(layout, number),
+        **memory(layout, number, wide),
     }
     exec(compile(source, f"<descend kernel of {type(rule).__name__}>", "exec"), scope)
     kernel = njit(

@@ -174,8 +174,11 @@ def _type_as() -> Any:
 # ---- memory -----------------------------------------------------------------------------------------------------
 
 
-def memory(layout: Layout, number: Any) -> dict[str, Any]:
-    """What a kernel reads and writes memory with: ``load_k``, ``store_k`` for array k of a span, words, scalars."""
+def memory(layout: Layout, number: Any, wide: bool) -> dict[str, Any]:
+    """What a kernel reads and writes memory with: ``load_k``, ``store_k`` for array k of a span, words, scalars.
+
+    With `wide` the kernel's vectors are as wide as the processor's.
+    """
     word, double = ir.IntType(64), ir.DoubleType()
     given: dict[str, Any] = {}
     for k, name in enumerate(layout.arrays):
@@ -209,6 +212,8 @@ def memory(layout: Layout, number: Any) -> dict[str, Any]:
     @intrinsic
     def claim(_context: Any, cursor: Any) -> Any:
         def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            if wide:  # LLVM's own name for it, which llvmlite does not know
+                set.add(builder.function.attributes, '"prefer-vector-width"="512"')
             place = builder.inttoptr(args[0], word.as_pointer())
             return builder.atomic_rmw("add", place, ir.Constant(word, 1), "monotonic")
 

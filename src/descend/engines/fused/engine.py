@@ -10,7 +10,7 @@ import numpy as np
 from descend.containers import Array
 from descend.engines.fused.formats import Layout
 from descend.engines.fused.kernels import kernel
-from descend.engines.fused.launching import Launch, Scalars
+from descend.engines.fused.launching import Launch, Scalars, best_kernel
 from descend.engines.reference import Reference
 from descend.rules import Rule
 
@@ -68,7 +68,8 @@ class _Part:
         name = self.params[0].dtype.name
         layout = Layout(name, name, (name,) * len(rule.kept_state()))
         counting = kernel(rule, layout, counting=True) if rule.cautious else None
-        self.launch = Launch(kernel(rule, layout), [p.size for p in self.params], [0] * len(which), counting=counting)
+        sizes = [p.size for p in self.params]
+        self.launch = Launch(best_kernel(rule, layout, sum(sizes)), sizes, [0] * len(which), counting=counting)
         self.scalars = Scalars(rule, memoryview(self.launch.scalars[0]), self.launch.kernel.numbers)
         self.apart = not all(a.flags.c_contiguous for p, s in zip(self.params, self.kept, strict=True) for a in (p, *s))
         self.grads: list[Array] = []

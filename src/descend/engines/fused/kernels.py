@@ -46,35 +46,41 @@ _KNOWN: dict[Any, Kernel] = {}
 _LOCK = threading.RLock()
 
 
-def kernel(rule: Rule, layout: Layout, *, counting: bool = False) -> Kernel:
-    """The kernel for `rule`, of which only the class and the flags matter; raises `Unavailable`."""
+def kernel(rule: Rule, layout: Layout, *, counting: bool = False, wide: bool = False) -> Kernel:
+    """The kernel for `rule`, of which only the class and the flags matter; raises `Unavailable`.
+
+    A `wide` one is for steps that memory holds up; it makes no difference where a processor has one width of vectors.
+    """
     kept = rule.kept_state()
-    key = (type(rule), rule.flags, kept, layout, counting)
+    wide = wide and native.has_wide_vectors()
+    key = (type(rule), rule.flags, kept, layout, counting, wide)
     found = _KNOWN.get(key)
     if found is None:
         with _LOCK:
             found = _KNOWN.get(key)
             if found is None:
                 row = rule.row(1)
-                address = _address(rule, row, kept, layout, counting)
+                address = _address(rule, row, kept, layout, counting, wide)
                 found = _KNOWN[key] = Kernel(address, compiling.numbers(rule, row), kept, layout)
     return found
 
 
-def _address(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting: bool) -> int:
+def _address(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting: bool, wide: bool) -> int:
     """The entry of a kernel, from the cache or made now."""
     reason = unavailable(layout)
     if reason is not None:
         raise Unavailable(reason)
     source = compiling.source_of(type(rule))
-    about = [type(rule).__name__, row._fields, rule.flags, kept, layout.arrays, counting, source, *_surroundings()]
-    code = keeping.kept(about if source else None, lambda: _made(rule, row, kept, layout, counting))
+    kind = (type(rule).__name__, row._fields, rule.flags, kept, layout.arrays, counting, wide)
+    code = keeping.kept(
+        [*kind, source, *_surroundings()] if source else None, lambda: _made(rule, row, kept, layout, counting, wide)
+    )
     symbol, _, code = code.partition(b"\n")
     (address,) = native.load(code, symbol.decode())
     return address
 
 
-def _made(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting: bool) -> bytes:
+def _made(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting: bool, wide: bool) -> bytes:
     """The name of a new kernel's function, a line's end, and its machine code."""
     kind = type(rule)
     _check_branches(rule, row, kept)
@@ -87,7 +93,7 @@ def _made(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting:
     except ImportError as error:
         raise Unavailable(f"Numba cannot be loaded ({error})") from error
     try:
-        code, symbol = compiling.translate(rule, row, kept, layout, counting=counting)
+        code, symbol = compiling.translate(rule, row, kept, layout, counting=counting, wide=wide)
     except NumbaError as error:
         why = next((line for line in str(error).splitlines() if line.strip() and "pipeline" not in line), "")
         raise Unavailable(f"Numba cannot compile {kind.__name__}.update: {why.strip()}") from error

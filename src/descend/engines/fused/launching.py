@@ -14,15 +14,23 @@ import numpy as np
 
 from descend.engines.fused import native
 from descend.engines.fused.compiling import HEADER
-from descend.engines.fused.kernels import Kernel
+from descend.engines.fused.formats import Layout
+from descend.engines.fused.kernels import Kernel, kernel
 from descend.rules import Rule, stretched
 
-__all__ = ["SHARE", "Launch", "Scalars", "threads"]
+__all__ = ["SHARE", "WIDE", "Launch", "Scalars", "best_kernel", "threads"]
 
 SHARE = 1 << 20
 """Bytes that a step must move before another thread's help pays, and before giving back the interpreter's lock does."""
+WIDE = 32 << 20
+"""Bytes from which on memory holds a step up, and wide vectors pay, which fill a line of the cache at once."""
 LEAST, MOST, PARTS = 8_192, 262_144, 16
 """Entries that a thread claims at a time: at least, at most, and how many parts of a step they are in between."""
+
+
+def best_kernel(rule: Rule, layout: Layout, numbers: int) -> Kernel:
+    """The kernel for spans of so many numbers in all; raises `Unavailable`."""
+    return kernel(rule, layout, wide=numbers * layout.bytes >= WIDE)
 
 
 class Launch:

@@ -44,7 +44,7 @@ from typing import Any
 
 from descend.engines.fused import keeping
 
-__all__ = ["BOX", "EXPECTATION", "JOB", "Runtime", "emit", "load", "processor", "runtime"]
+__all__ = ["BOX", "EXPECTATION", "JOB", "Runtime", "emit", "has_wide_vectors", "load", "processor", "runtime"]
 
 JOB = 8
 """Words of a job."""
@@ -480,6 +480,12 @@ def processor() -> tuple[str, str]:
     import llvmlite.binding as llvm
 
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@functools.cache
+def has_wide_vectors() -> bool:
+    """Whether this processor has vectors of 512 bits, which LLVM uses on request only: to wake them takes a while."""
+    return "+avx512f" in processor()[1].split(",")
 
 
 def _target() -> Any:
