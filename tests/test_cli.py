@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -93,20 +94,29 @@ def count(store: Path) -> int:
 
 @pytest.mark.slow
 def test_compare_survives_sigkill_at_random_instants(tmp_path):
-    """Killed again and again with SIGKILL, then left alone: the table of one that was never stopped."""
-    command = [sys.executable, "-m", "descend.cli", "compare", "rosenbrock", "--tuning-seeds", "2", "--out"]
-    whole = descend("compare", "rosenbrock", "--tuning-seeds", "2", "--out", "whole", "--json", cwd=tmp_path)
-    for wait in (1.5, 2.0, 2.5, 3.1, 3.7):
-        process = subprocess.Popen(
-            [*command, "killed"], cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        time.sleep(wait)
-        process.kill()
-        process.wait()
-    ended = descend("compare", "rosenbrock", "--tuning-seeds", "2", "--out", "killed", "--json", cwd=tmp_path)
-    a, b = json.loads(whole.stdout), json.loads(ended.stdout)
-    assert b["reused_runs"] > 0
-    assert json.dumps(a["rows"]) == json.dumps(b["rows"])
+    """Killed with SIGKILL at 20 random instants: each resumption ends with the table of one that was never stopped."""
+    (tmp_path / "slow.py").write_text(
+        "import descend, time\n"
+        "def loss(x):\n    time.sleep(0.004)\n    return x ** 2\n"
+        "problem = descend.Problem(lambda rng: rng.uniform(1, 2), loss, lambda x: 2 * x)\n"
+    )
+    command = [sys.executable, "-m", "descend.cli", "compare", "slow.py", *QUICK, "--json", "--out"]
+    began = time.perf_counter()
+    whole = subprocess.run([*command, "whole"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    long = time.perf_counter() - began
+    table = json.dumps(json.loads(whole.stdout)["rows"])
+    kept, chance = [], random.Random(0)
+    for i in range(20):
+        with subprocess.Popen(
+            [*command, str(i)], cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE
+        ) as one:
+            time.sleep(chance.random() * long)
+            one.kill()
+        ended = subprocess.run([*command, str(i)], cwd=tmp_path, capture_output=True, text=True, check=True)
+        found = json.loads(ended.stdout)
+        assert json.dumps(found["rows"]) == table
+        kept.append(found["reused_runs"])
+    assert len(set(kept)) > 3  # at different points of it
 
 
 @pytest.mark.slow

@@ -5,9 +5,12 @@ import dataclasses
 import itertools
 import json
 import math
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -288,23 +291,91 @@ def test_when_everything_fails_the_first_reason_is_told():
         descend.compare(problem, ["gd"], learning_rates=[0.1], budget=5, jobs=1)
 
 
-def test_a_worker_that_dies_ends_the_comparison_in_words(tmp_path):
-    """A process killed in mid-work: no hanging, a reason, and finished runs are kept."""
+def deadly(tmp_path, condition):
+    """A problem file whose loss kills its process, unless that is this one, where a condition holds."""
     path = tmp_path / "deadly.py"
     path.write_text(
-        "import os, descend, numpy as np\n"
-        "parent = os.environ['DESCEND_TEST_PARENT']\n"
+        "import os, pathlib, descend, numpy as np\n"
+        f"parent, flag = {os.getpid()}, pathlib.Path({str(tmp_path / 'flag')!r})\n"
         "def loss(w):\n"
-        "    if str(os.getpid()) != parent and w[0] > 1.5:\n"
+        f"    if os.getpid() != parent and {condition}:\n"
+        "        flag.touch()\n"
         "        os.kill(os.getpid(), 9)\n"
         "    return float(w[0] ** 2)\n"
         "problem = descend.Problem(lambda rng: rng.uniform(0, 2, size=1), loss, lambda w: 2 * w)\n"
     )
-    import os
+    return path
 
-    os.environ["DESCEND_TEST_PARENT"] = str(os.getpid())
+
+def test_a_run_whose_process_dies_is_a_miss(tmp_path):
+    """Killed in mid-work, and again when it is made alone: a counted miss with its reason; all others are made."""
+    options = {"learning_rates": [0.1], "budget": 50, "tuning_seeds": 5, "final_seeds": 6}
+    path = deadly(tmp_path, "w[0] > 1.5")
+    found = descend.compare(path, ["gd"], **options, jobs=2, out=tmp_path / "o")
+    dead = {run.seed for run in found.runs if run.reason == "killed"}
+    assert dead == {run.seed for run in found.runs if np.random.default_rng(run.seed).uniform(0, 2) > 1.5}
+    assert 0 < len(dead) < len(found.runs)
+    assert all(run.miss == (run.seed in dead) for run in found.runs)
+    assert found.rows[0].misses == sum(seed >= 1000 for seed in dead)
+    assert "ran out of memory, or was killed" in next(run.message for run in found.runs if run.miss)
+    again = descend.compare(path, ["gd"], **options, jobs=2, out=tmp_path / "o")
+    assert again.reused == len(found.runs)
+    assert again.rows == found.rows
+
+
+def test_a_process_that_dies_once_costs_nothing_but_time(tmp_path):
+    """What died with others beside it is made again alone, and is no miss if that succeeds."""
+    path = deadly(tmp_path, "w[0] > 1.5 and not flag.exists()")
+    found = descend.compare(path, ["gd"], learning_rates=[0.1], budget=20, tuning_seeds=10, final_seeds=6, jobs=2)
+    assert (tmp_path / "flag").exists()
+    assert not any(run.miss for run in found.runs)
+
+
+class Unwelcome:
+    """A loss that kills the process it arrives in."""
+
+    def __call__(self, w):
+        return float(w @ w)
+
+    def __setstate__(self, state):
+        os._exit(3)
+
+    def __getstate__(self):
+        return {"here": True}
+
+
+def test_when_no_process_can_work_it_ends_in_words():
+    """Each worker dies before it begins anything: no hanging, and a reason."""
+    problem = Problem(start=lambda rng: rng.normal(size=2), loss=Unwelcome(), jac=lambda w: 2 * w, name="unwelcome")
     with pytest.raises(ComparisonError, match="a worker process died"):
-        descend.compare(str(path), ["gd"], learning_rates=[0.1], budget=50, tuning_seeds=20, jobs=2, out=tmp_path / "o")
+        descend.compare(problem, ["gd"], **{**SMALL, "jobs": 2})
+
+
+def test_what_an_executor_gives_up_is_a_miss():
+    """A cluster's own error for one run is that run's miss; a pool that is broken ends the comparison."""
+
+    class Cluster(concurrent.futures.ThreadPoolExecutor):
+        def submit(self, function, task, parcel):
+            if task.seed == 1001:
+                future = concurrent.futures.Future()
+                future.set_exception(RuntimeError("gave up after 3 workers died"))
+                return future
+            return super().submit(function, task, parcel)
+
+    with Cluster(1) as pool:
+        found = descend.compare(line(), ["gd"], **SMALL, executor=pool)
+    assert found.rows[0].misses == 1
+    assert found.jobs is None
+    lost = next(run for run in found.runs if run.miss)
+    assert (lost.seed, lost.reason) == (1001, "killed")
+    assert "RuntimeError: gave up after 3 workers died" in lost.message
+
+    class Broken(concurrent.futures.ThreadPoolExecutor):
+        def submit(self, function, task, parcel):
+            raise concurrent.futures.BrokenExecutor("no worker")
+
+    with Broken(1) as pool, pytest.raises(ComparisonError, match="a worker process died"):
+        descend.compare(line(), ["gd"], **SMALL, executor=pool)
 
 
 # ---- statistics -------------------------------------------------------------------------------------------------
@@ -527,6 +598,70 @@ def test_a_users_rule_and_problem_travel_to_other_processes(tmp_path):
     assert max(finals) <= 2 * 0.1**2  # sign steps of the better rate end within one step of the minimum
 
 
+def test_two_processes_in_one_folder_make_no_run_twice(tmp_path):
+    """The second says that it waits, takes all runs of the first, and writes the same table; also after a SIGKILL."""
+    path = tmp_path / "slow.py"
+    path.write_text(
+        "import descend, time\n"
+        "def loss(w):\n    time.sleep(0.004)\n    open('made', 'a').write('.')\n    return float(w @ w)\n"
+        "problem = descend.Problem(lambda rng: rng.normal(size=2), loss, lambda w: 2 * w)\n"
+    )
+    command = "compare slow.py --rules gd --lr 0.01,0.1 --budget 20 --tuning-seeds 2 --final-seeds 6 --jobs 1 --json"
+    start = lambda: subprocess.Popen(  # noqa: E731
+        [sys.executable, "-m", "descend.cli", *command.split()],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    first = start()
+    while not (tmp_path / "made").exists() and first.poll() is None:
+        time.sleep(0.01)
+    second = start()
+    (one, _), (two, said) = first.communicate(timeout=60), second.communicate(timeout=60)
+    assert json.loads(two)["reused_runs"] == 10
+    assert json.loads(two)["rows"] == json.loads(one)["rows"]
+    assert "Another process works in descend-slow; waiting for it to end." in said
+    made = len((tmp_path / "made").read_text())
+    third = start()
+    third.kill()
+    third.communicate()
+    assert json.loads(start().communicate(timeout=60)[0])["reused_runs"] == 10
+    assert len((tmp_path / "made").read_text()) - made < 20  # what is tried before the first run, and no run
+
+
+def test_frames_and_files(tmp_path):
+    """Every run, every look and the table as frames; the same from files."""
+    pandas = pytest.importorskip("pandas")
+    found = descend.compare(line(), ["gd", "adam"], **SMALL)
+    runs = found.frame()
+    assert len(runs) == len(found.runs)
+    assert runs.groupby("label")["test"].median().to_dict() == pytest.approx(
+        {r.label: r.test.median for r in found.rows}
+    )
+    curves = found.frame("curves")
+    assert len(curves) == sum(len(run.curve) for run in found.runs)
+    assert set(curves.columns) >= {"label", "seed", "examples", "loss", "metric"}
+    assert found.frame("rows")["test_median"].tolist() == [row.test.median for row in found.rows]
+    readers = {".csv": pandas.read_csv, ".json": pandas.read_json}
+    for suffix, read in readers.items():
+        back = read(found.export(tmp_path / f"runs{suffix}"))
+        assert back["validation"].tolist() == pytest.approx(runs["validation"].tolist())
+    with pytest.raises(OptionError, match=r"must end in \.csv, \.json, \.parquet"):
+        found.export(tmp_path / "runs.xls")
+    with pytest.raises(OptionError, match="what='nothing'"):
+        found.frame("nothing")
+    with pytest.raises(ComparisonError, match="cannot be written"):
+        found.export(tmp_path / "nowhere" / "runs.csv")
+
+
+@pytest.mark.slow
+def test_parquet(tmp_path):
+    """The frame from a Parquet file is the frame."""
+    pytest.importorskip("pyarrow")
+    import pandas
+
+    found = descend.compare(line(), ["gd", "adam"], **SMALL)
+    pandas.testing.assert_frame_equal(pandas.read_parquet(found.export(tmp_path / "runs.parquet")), found.frame())
+
+
 def test_any_executor_will_do():
     """Threads instead of processes, as a stand-in for a cluster: the same table, and the executor is left running."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -536,16 +671,40 @@ def test_any_executor_will_do():
 
 
 @pytest.mark.slow
-def test_a_dask_cluster_gives_the_same_table():
-    """Two worker processes of a real cluster on this machine."""
+def test_a_dask_cluster_gives_the_same_table(tmp_path):
+    """Two worker processes of a real cluster, one of them killed in mid-work; the same command with --dask."""
     distributed = pytest.importorskip("distributed")
+    path = tmp_path / "slow.py"
+    path.write_text(
+        "import descend, time\n"
+        "def loss(w):\n    time.sleep(0.005)\n    return float(w @ w)\n"
+        "problem = descend.Problem(lambda rng: rng.normal(size=2), loss, lambda w: 2 * w)\n"
+    )
+    options = {"learning_rates": [0.01, 0.1], "budget": 60, "tuning_seeds": 2, "final_seeds": 6}
     with (
         warnings.catch_warnings(action="ignore"),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        found = descend.compare(line(), ["gd", "adam"], **SMALL, executor=client.get_executor())
-    assert found.rows == descend.compare(line(), ["gd", "adam"], **SMALL).rows
+        workers = [w.pid for w in cluster.workers.values()]
+        done = []
+
+        def kill_one(phase, finished, total):
+            if finished == 2 and not done:
+                done.append(os.kill(workers[0], signal.SIGKILL))
+
+        found = descend.compare(path, ["gd", "adam"], **options, executor=client.get_executor(), progress=kill_one)
+        assert done
+        command = "compare slow.py --rules gd,adam --lr 0.01,0.1 --budget 60 --tuning-seeds 2 --final-seeds 6 --json"
+        told = subprocess.run(
+            [sys.executable, "-m", "descend.cli", *command.split(), "--dask", cluster.scheduler_address],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    here = descend.compare(path, ["gd", "adam"], **options, jobs=1)
+    assert found.rows == here.rows
+    assert json.loads(told.stdout)["rows"] == here.to_dict()["rows"]
+    assert json.loads(told.stdout)["jobs"] is None
+    assert "through an executor" in told.stderr
 
 
 def test_a_problem_file_travels_with_its_neighbours(tmp_path):

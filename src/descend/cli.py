@@ -101,10 +101,16 @@ def compare(
     tuning_seeds: Annotated[int, typer.Option(help="Seeds that each learning rate is tried from.")] = 3,
     final_seeds: Annotated[int, typer.Option(help="Fresh seeds that judge the best learning rate.")] = 10,
     jobs: Annotated[int | None, typer.Option(help="Processes. Default: one a core.")] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Make the runs on the Dask cluster of this scheduler instead.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the report and the runs. Default: descend-PROBLEM.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run everything again, even what is finished.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every run to a file, too: .csv, .json or .parquet.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare optimizers on PROBLEM: equal tuning, equal cost, fresh seeds, intervals.
@@ -114,12 +120,20 @@ def compare(
     """
     import descend
     from descend.comparison.experiment import REPORT, TABLE
-    from descend.comparison.plan import counted
-    from descend.comparison.workers import cores
+    from descend.comparison.outcome import EXPORTS
+    from descend.comparison.workers import on_dask
 
     console = _console(as_json)
     folder = out or _folder(problem)
-    with _Live(console) as live, contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+    if export is not None and export.suffix not in EXPORTS:
+        raise OptionError(f"--export {export}: the name of the file must end in {', '.join(EXPORTS)}")
+    if dask is not None and jobs is not None:
+        raise OptionError(f"--jobs {jobs} and --dask {dask}: a cluster has its own workers; leave one of them out")
+    with (
+        _Live(console) as live,
+        contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout),
+        contextlib.nullcontext() if dask is None else on_dask(dask) as executor,
+    ):
         try:
             found = descend.compare(
                 problem,
@@ -130,6 +144,7 @@ def compare(
                 tuning_seeds=tuning_seeds,
                 final_seeds=final_seeds,
                 jobs=jobs,
+                executor=executor,
                 out=folder,
                 fresh=fresh,
                 announce=live.announce,
@@ -141,10 +156,12 @@ def compare(
                 f"interrupted; {live.done} finished runs are kept in {folder}: the same command goes on from there",
                 INTERRUPTED,
             )
+    if export is not None:
+        found.export(export)
     found.show(console)
     console.print()
     console.print(
-        f"{found.seconds:.0f} s on {counted(min(found.jobs, cores()), 'core')}. Report: {folder / REPORT}",
+        f"{found.took}. Report: {folder / REPORT}",
         highlight=False,
         markup=False,
         soft_wrap=True,

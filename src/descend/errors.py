@@ -86,7 +86,7 @@ class ObjectiveError(DescendError):
 
 
 class ComparisonError(DescendError):
-    """A comparison cannot go on: every run failed, a worker process died, or its files cannot be written."""
+    """A comparison cannot go on: every run failed, no worker process can work, or its files cannot be written."""
 
 
 class MissingExtra(DescendError, ImportError):

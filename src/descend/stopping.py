@@ -56,6 +56,12 @@ class Reason(enum.Enum):
         "Stopped: the function failed.",
         "Mend the function; the history up to there is kept.",
     )
+    KILLED = (
+        "killed",
+        "failed",
+        "Stopped: the process died.",
+        "It ran out of memory, or was killed; use fewer jobs if memory is short.",
+    )
 
     def __init__(self, code: str, kind: str, sentence: str, advice: str) -> None:
         self.code = code

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from descend.batches import BatchSize
-from descend.comparison.outcome import Comparison, listed
+from descend.comparison.outcome import Comparison, listed, where
 from descend.comparison.plan import Plan, Task, counted, make_plan, versions
 from descend.comparison.runs import Run
 from descend.comparison.statistics import Row, choose, joint_confidence, rows, seeds_needed, sensitivity
@@ -100,7 +100,7 @@ def compare(
     OptionError, ProblemError, RuleError
         Something is wrong with what was asked for, before anything is run.
     ComparisonError
-        Every run failed, a worker process died, or `out` cannot be written; finished runs are kept there.
+        Every run failed, no worker process can work, or `out` cannot be written; finished runs are kept there.
 
     Examples
     --------
@@ -124,8 +124,8 @@ def compare(
     folder = None if out is None else writable(Path(out))
     _try_out(problem, plan)
     if announce is not None:
-        announce(" ".join([f"{plan.describe()}, on {counted(min(jobs, cores()), 'core')}.", *_too_few(plan)]))
-    with Store(None if folder is None else folder / STORE, plan) as store:
+        announce(" ".join([f"{plan.describe()}, {where(None if executor is not None else jobs)}.", *_too_few(plan)]))
+    with Store(None if folder is None else folder / STORE, plan, announce) as store:
         if fresh:
             store.clear()
         reused = len(store)
@@ -137,26 +137,26 @@ def compare(
                 "learning_rates downwards"
             )
         runs += _make(problem, plan, list(plan.finals(chosen)), jobs, executor, store, "final", progress)
-    table = rows(plan, runs, chosen)
-    comparison = Comparison(
-        plan=plan,
-        source=None if source is None else str(source),
-        rows=tuple(table),
-        sensitivity=tuple(sensitivity(plan, runs)),
-        runs=tuple(runs),
-        notes=tuple(_notes(plan, table)),
-        summary=problem.summary,
-        shape=problem.examples,
-        optimum=problem.optimum,
-        seconds=time.perf_counter() - began,
-        jobs=min(jobs, plan.runs),
-        reused=reused,
-        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        versions=versions(),
-        machine=f"{platform.system()} {platform.machine()}, {cores()} cores",
-    )
-    if folder is not None:
-        _write(comparison, folder)
+        table = rows(plan, runs, chosen)
+        comparison = Comparison(
+            plan=plan,
+            source=None if source is None else str(source),
+            rows=tuple(table),
+            sensitivity=tuple(sensitivity(plan, runs)),
+            runs=tuple(runs),
+            notes=tuple(_notes(plan, table)),
+            summary=problem.summary,
+            shape=problem.examples,
+            optimum=problem.optimum,
+            seconds=time.perf_counter() - began,
+            jobs=None if executor is not None else min(jobs, plan.runs),
+            reused=reused,
+            finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            versions=versions(),
+            machine=f"{platform.system()} {platform.machine()}, {cores()} cores",
+        )
+        if folder is not None:
+            _write(comparison, folder)
     return comparison
 
 

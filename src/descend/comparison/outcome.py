@@ -6,16 +6,18 @@ import dataclasses
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from descend.comparison.plan import Plan
+from descend.comparison.plan import Plan, counted
 from descend.comparison.runs import Run
 from descend.comparison.statistics import Row, Sensitivity
+from descend.comparison.workers import cores
+from descend.errors import ComparisonError, MissingExtra, OptionError
 from descend.intervals import Interval
 
-__all__ = ["Comparison", "listed", "number", "rate", "spread"]
+__all__ = ["EXPORTS", "Comparison", "listed", "number", "rate", "spread", "where"]
 
 SCHEMA = 1
 NAME_WIDTH = 14
@@ -41,7 +43,7 @@ class Comparison:
     shape: dict[str, int]
     optimum: float | None
     seconds: float
-    jobs: int
+    jobs: int | None
     reused: int
     finished: str
     versions: dict[str, str]
@@ -52,9 +54,59 @@ class Comparison:
         """The outcome in one sentence, with the cost at which it holds."""
         return _answer(self)
 
+    @property
+    def took(self) -> str:
+        """How long it took, and where."""
+        return f"{self.seconds:.0f} s {where(self.jobs)}"
+
     def to_dict(self, *, runs: bool = True) -> dict[str, Any]:
         """Everything as JSON holds it; a miss is null."""
         return _as_json(self, runs=runs)
+
+    def frame(self, what: str = "runs") -> Any:
+        """The figures as a `pandas.DataFrame`.
+
+        Parameters
+        ----------
+        what
+            ``"runs"``: a row for each run, with its entry's label and batch size, and without its curve. ``"curves"``:
+            a row for each look of each run. ``"rows"``: the table.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            if error.name != "pandas":
+                raise
+            raise MissingExtra("pandas", "frames", "Comparison.frame") from None
+        if what == "rows":
+            return pd.json_normalize([dataclasses.asdict(row) for row in self.rows], sep="_")
+        if what not in ("runs", "curves"):
+            raise OptionError(f"what={what!r}: 'runs', 'curves' or 'rows' is needed")
+        runs = [_run_in_a_row(self.plan, run) for run in self.runs]
+        if what == "runs":
+            return pd.DataFrame(runs)
+        names = ("label", "batch_size", "learning_rate", "seed", "phase")
+        return pd.DataFrame(
+            [
+                {n: row[n] for n in names} | dict(zip(("examples", "loss", "metric"), look, strict=True))
+                for row, run in zip(runs, self.runs, strict=True)
+                for look in run.curve
+            ]
+        )
+
+    def export(self, path: str | Path, what: str = "runs") -> Path:
+        """Write `frame` to a file whose name ends in ``.csv``, ``.json`` or ``.parquet``; returns its path."""
+        path = Path(path)
+        if path.suffix not in EXPORTS:
+            raise OptionError(f"{str(path)!r}: the name of the file must end in {', '.join(EXPORTS)}")
+        frame = self.frame(what)
+        try:
+            EXPORTS[path.suffix](frame, path)
+        except ImportError:
+            raise MissingExtra("pyarrow", "frames", f"A {path.suffix} file") from None
+        except OSError as error:
+            raise ComparisonError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+        return path
 
     def save_report(self, path: str | Path) -> Path:
         """Write a report as one HTML file that needs nothing else; returns its path."""
@@ -87,6 +139,26 @@ class Comparison:
         for note in self.notes:
             console.print()
             console.print(f"Note: {note}", highlight=False, markup=False)
+
+
+EXPORTS: dict[str, Callable[[Any, Path], Any]] = {
+    ".csv": lambda frame, path: frame.to_csv(path, index=False),
+    ".json": lambda frame, path: frame.to_json(path, orient="records", indent=1),
+    ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
+}
+"""How a file is written, by the end of its name."""
+
+
+def _run_in_a_row(plan: Plan, run: Run) -> dict[str, Any]:
+    entry = plan.entries[run.entry]
+    figures = {name: value for name, value in dataclasses.asdict(run).items() if name != "curve"}
+    # A column of batch sizes has one type, also in formats that insist on it.
+    return {"label": entry.label, "batch_size": str(entry.batch_size), **figures}
+
+
+def where(jobs: int | None) -> str:
+    """Where runs are made, by so many processes; None for somebody's executor."""
+    return "through an executor" if jobs is None else f"on {counted(min(jobs, cores()), 'core')}"
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend import plots
-from descend.comparison.outcome import number
+from descend.comparison.outcome import number, where
 from descend.comparison.plan import (
     EPOCHS,
     FINAL_SEEDS,
@@ -353,7 +353,7 @@ def _settings(comparison: Comparison) -> list[tuple[str, str]]:
         ("Final seeds", _seeds(plan.final_seeds)),
         ("Runs", f"{len(comparison.runs):,}{before}"),
         ("Plan", plan.hash),
-        ("Duration", f"{_duration(comparison.seconds)} on {counted(comparison.jobs, 'core')}"),
+        ("Duration", f"{_duration(comparison.seconds)} {where(comparison.jobs)}"),
         ("Machine", comparison.machine),
         ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
     ]

@@ -13,7 +13,7 @@ from descend.problems import Problem
 from descend.result import FitResult
 from descend.stopping import Reason
 
-__all__ = ["Run", "run_task"]
+__all__ = ["Run", "nothing", "run_task"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
     except Exception as error:  # the problem's functions and the rule are the user's: anything may happen in them
         so_far = getattr(error, "result", None)
         if not isinstance(so_far, FitResult):
-            return _nothing(task, f"{type(error).__name__}: {error}")
+            return nothing(task, Reason.FUNCTION_RAISED, f"{type(error).__name__}: {error}")
         result = so_far
     if result.reason is Reason.INTERRUPTED:  # half a run is no run: it is the comparison that was interrupted
         raise KeyboardInterrupt
@@ -94,11 +94,11 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
     )
 
 
-def _nothing(task: Task, message: str) -> Run:
-    """The record of a run that broke before anything was measured."""
+def nothing(task: Task, reason: Reason, message: str) -> Run:
+    """The record of a run of which nothing is left to be measured."""
     return Run(
         **dataclasses.asdict(task),
-        reason=str(Reason.FUNCTION_RAISED),
+        reason=str(reason),
         message=message,
         miss=True,
         examples=0,

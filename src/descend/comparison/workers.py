@@ -7,20 +7,23 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor
+from pathlib import Path
 from typing import Any
 
 from descend.comparison.plan import Plan, Task
-from descend.comparison.runs import Run, run_task
+from descend.comparison.runs import Run, nothing, run_task
 from descend.engines.fused.launching import threads
-from descend.errors import ComparisonError, OptionError, ProblemError
+from descend.errors import ComparisonError, MissingExtra, OptionError, ProblemError
 from descend.problems import FILE_MODULE, Problem
 from descend.rules.base import unpickling
+from descend.stopping import Reason
 
-__all__ = ["checked_jobs", "cores", "execute"]
+__all__ = ["checked_jobs", "cores", "execute", "on_dask"]
 
 Done = Callable[[Task, Run], Any]
 
@@ -44,19 +47,90 @@ def execute(
 ) -> None:
     """Make all `tasks` and hand each outcome to `done` as it ends: at most `jobs` at a time, or by `executor`.
 
-    BLAS runs on one thread in each run, wherever it is made, so that the figures do not depend on it. Raises
-    `ComparisonError` when a worker process dies, and lets KeyboardInterrupt through; what was done is kept by `done`.
+    BLAS runs on one thread in each run, wherever it is made, so that the figures do not depend on it. A run whose
+    process dies is made again, alone; if that dies, too, it is a miss. Raises `ComparisonError` when no process can
+    work, and lets KeyboardInterrupt through; what was done is kept by `done`.
     """
     pending = sorted(tasks, key=lambda t: -_steps(problem, plan, t))  # the longest first: no core idles at the end
     if executor is not None:
-        _through(executor, pending, done, _pack(problem, plan))
+        try:
+            _through(executor, pending, done, _pack(problem, plan))
+        except (BrokenExecutor, CancelledError) as error:
+            raise _broken(error) from error
     elif jobs == 1 or len(pending) <= 1:
         with _one_thread():
             for task in pending:
                 done(task, run_task(problem, plan, task))
     else:
-        with _pool(_pack(problem, plan), min(jobs, len(pending))) as pool:
-            _through(pool, pending, done, None)
+        _in_pools(_pack(problem, plan), pending, done, jobs)
+
+
+def _in_pools(parcel: bytes, pending: list[Task], done: Done, jobs: int) -> None:
+    """Make the tasks in pools of processes: a new one whenever a process of the last one has died.
+
+    Which run it died of is not known, only which had begun. Each of these is then made in a process of its own.
+    """
+    with tempfile.TemporaryDirectory(prefix="descend-") as begun:
+        while pending:
+            finished: set[Task] = set()
+
+            def note(task: Task, run: Run, finished: set[Task] = finished) -> None:
+                finished.add(task)
+                done(task, run)
+
+            try:
+                with _pool(parcel, begun, min(jobs, len(pending))) as pool:
+                    _through(pool, pending, note, None)
+                return
+            except BrokenExecutor as error:
+                left = [task for task in pending if task not in finished]
+                suspects = [task for task in left if _mark(begun, task).exists()]
+                if not suspects:
+                    raise _broken(error) from error
+            for task in suspects:
+                _alone(parcel, begun, task, done)
+            pending = [task for task in left if task not in suspects]
+
+
+def _alone(parcel: bytes, begun: str, task: Task, done: Done) -> None:
+    """Make one task in a process of its own; a miss if that dies."""
+    try:
+        with _pool(parcel, begun, 1) as pool:
+            _through(pool, [task], done, None)
+    except BrokenExecutor:
+        done(task, nothing(task, Reason.KILLED, Reason.KILLED.message()))
+
+
+def _broken(error: Exception) -> ComparisonError:
+    return ComparisonError(
+        "a worker process died (out of memory, or killed); finished runs are kept: run the same command to go on, "
+        f"with fewer jobs if memory is short ({type(error).__name__})"
+    )
+
+
+def _mark(begun: str, task: Task) -> Path:
+    """The file that is there if a worker has begun a task."""
+    return Path(begun, task.key.replace("/", "_"))
+
+
+@contextlib.contextmanager
+def on_dask(address: str) -> Iterator[Executor]:
+    """The executor of the Dask cluster whose scheduler is at `address`; raises `OptionError` if none answers."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        if error.name is not None and error.name.partition(".")[0] not in ("dask", "distributed"):
+            raise
+        raise MissingExtra("distributed", "dask", "--dask") from None
+    try:
+        client = Client(address, timeout=10, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise OptionError(
+            f"--dask {address}: no scheduler answers there ({type(error).__name__}); give the address that `dask "
+            "scheduler` prints, such as tcp://127.0.0.1:8786"
+        ) from None
+    with client:
+        yield client.get_executor(pure=False)
 
 
 def _through(executor: Executor, tasks: list[Task], done: Done, parcel: bytes | None) -> None:
@@ -67,12 +141,14 @@ def _through(executor: Executor, tasks: list[Task], done: Done, parcel: bytes | 
             for task in tasks:
                 futures[executor.submit(_work, task, parcel)] = task
         for future in concurrent.futures.as_completed(futures):
-            done(futures[future], future.result())
-    except BrokenExecutor as error:
-        raise ComparisonError(
-            "a worker process died (out of memory, or killed); finished runs are kept: run the same command to go on, "
-            f"with fewer jobs if memory is short ({type(error).__name__})"
-        ) from error
+            task = futures[future]
+            try:
+                run = future.result()
+            except (BrokenExecutor, CancelledError):
+                raise
+            except Exception as error:  # a cluster gives up a task whose workers die
+                run = nothing(task, Reason.KILLED, f"{Reason.KILLED.message()} {type(error).__name__}: {error}")
+            done(task, run)
     finally:
         if parcel is not None:  # somebody else's executor goes on; our own pool ends with its block
             for future in futures:
@@ -114,11 +190,11 @@ def _ctrl_c_held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _pool(parcel: bytes, jobs: int) -> Iterator[Executor]:
+def _pool(parcel: bytes, begun: str, jobs: int) -> Iterator[Executor]:
     """A pool of processes that have received the parcel. They are ended with the block, at once if it fails."""
     import loky
 
-    pool: Executor = loky.ProcessPoolExecutor(max_workers=jobs, initializer=_start, initargs=(parcel,))
+    pool: Executor = loky.ProcessPoolExecutor(max_workers=jobs, initializer=_start, initargs=(parcel, begun))
     try:
         yield pool
     except BaseException:
@@ -134,8 +210,13 @@ _RECEIVED: dict[bytes, tuple[Problem, Plan]] = {}
 _RECEIVING = threading.Lock()
 
 
-def _start(parcel: bytes) -> None:
+_BEGUN: list[str] = []
+"""Where a worker of our own pool says what it has begun."""
+
+
+def _start(parcel: bytes, begun: str) -> None:
     """Prepare a process of our own pool."""
+    _BEGUN[:] = [begun]
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _receive(parcel)
 
@@ -162,6 +243,8 @@ def _receive(parcel: bytes) -> tuple[Problem, Plan]:
 
 
 def _work(task: Task, parcel: bytes | None) -> Run:
+    if parcel is None:
+        _mark(_BEGUN[0], task).touch()
     problem, plan = next(iter(_RECEIVED.values())) if parcel is None else _receive(parcel)
     with _one_thread():
         return run_task(problem, plan, task)
