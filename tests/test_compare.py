@@ -6,8 +6,10 @@ import itertools
 import json
 import math
 import os
+import random
 import signal
 import sqlite3
+import statistics
 import subprocess
 import sys
 import time
@@ -21,8 +23,9 @@ import descend
 from descend import Entry, Problem
 from descend.comparison.plan import Plan
 from descend.comparison.runs import Run
-from descend.comparison.statistics import choose, interval, rows, sensitivity
+from descend.comparison.statistics import best_shares, choose, rows, sensitivity
 from descend.errors import ComparisonError, OptionError, ProblemError
+from descend.intervals import interval
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(100, 4))
@@ -41,7 +44,7 @@ def line(**options):
     return Problem(**{**settings, **options})
 
 
-SMALL = {"learning_rates": [0.01, 0.1], "budget": 240, "tuning_seeds": 2, "final_seeds": 6, "jobs": 1}
+SMALL = {"learning_rates": [0.01, 0.1], "budget": 240, "tuning_seeds": 2, "final_seeds": 6, "untuned": False, "jobs": 1}
 
 
 # ---- fairness ---------------------------------------------------------------------------------------------------
@@ -117,6 +120,7 @@ def test_learning_rates_are_chosen_on_validation_data():
         batch_size="full",
         budget=20,
         tuning_seeds=1,
+        untuned=False,
         final_seeds=6,
         jobs=1,
     )
@@ -259,7 +263,7 @@ def test_a_changed_base_class_makes_new_runs(tmp_path):
     )
     command = [
         sys.executable, "-m", "descend.cli", "compare", "with_base.py", "--rules", "mine", "--lr", "0.1",
-        "--budget", "5", "--tuning-seeds", "1", "--final-seeds", "6", "--out", "o", "--json",
+        "--budget", "5", "--tuning-seeds", "1", "--final-seeds", "6", "--no-untuned", "--out", "o", "--json",
     ]  # fmt: skip
     for text, reused in (("0.5", 0), ("0.5", 7), ("0.25", 0)):
         base = tmp_path / "base_of_mine.py"
@@ -407,7 +411,8 @@ def plan_of(entries=2, rates=(0.1, 1.0), higher=True, finals=12):
     return Plan(
         problem="p", metric="accuracy", higher_is_better=higher,
         entries=tuple(Entry(f"e{i}", descend.GD()) for i in range(entries)), learning_rates=rates, budget=10,
-        evaluate_every=1, tuning_seeds=(0, 1, 2), final_seeds=tuple(range(1000, 1000 + finals)), fingerprint="f",
+        evaluate_every=1, tuning_seeds=(0, 1, 2), final_seeds=tuple(range(1000, 1000 + finals)), untuned=False,
+        fingerprint="f",
     )  # fmt: skip
 
 
@@ -499,6 +504,54 @@ def test_a_real_difference_is_found():
     assert found >= 70
 
 
+def test_each_entry_runs_untuned_beside_it_tuned():
+    """With its own learning rate, on the seeds of the final runs; where that was chosen, its final runs are these."""
+    options = {**SMALL, "untuned": True, "learning_rates": [0.01, 0.1]}
+    entries = [Entry("own", descend.Adam(lr=0.002), 10), Entry("chosen", descend.GD(lr=0.1), 10)]
+    found = descend.compare(line(), entries, **options)
+    own, chosen = sorted(found.rows, key=lambda row: row.entry)
+    runs = [run for run in found.runs if run.phase == "untuned"]
+    assert {(run.entry, run.learning_rate) for run in runs} == {(0, 0.002)}
+    assert [run.seed for run in runs] == list(found.plan.final_seeds)
+    for run in runs:
+        alone = descend.fit(
+            line(), descend.Adam(lr=0.002), examples=240, batch_size=10, seed=run.seed, keep_best=True, progress=False
+        )
+        assert run.test == pytest.approx(alone.test_metric, rel=1e-12)
+    assert own.untuned.median == pytest.approx(statistics.median(run.test for run in runs))
+    assert (own.own_learning_rate, own.untuned_misses) == (0.002, 0)
+    assert (chosen.learning_rate, chosen.untuned) == (0.1, chosen.test)
+    assert "own 0" not in str(found).partition("Untuned")[0]
+    assert f"own {own.untuned.median:.4f} at 0.002" in " ".join(str(found).split())
+    plain = descend.compare(line(), entries, **{**options, "untuned": False})
+    assert [row.test for row in plain.rows] == [row.test for row in found.rows]
+    assert [row.verdict for row in plain.rows] == [row.verdict for row in found.rows]
+    assert plain.rows[0].untuned is None
+    assert plain.plan.hash != found.plan.hash
+    with pytest.raises(OptionError, match="untuned=1: True or False"):
+        descend.compare(line(), entries, **{**options, "untuned": 1})
+
+
+def test_how_often_each_is_best():
+    """Shares of resamples: against a plain loop, where it is certain, where it is a tie, and with misses."""
+    rng = np.random.default_rng(8)
+    costs = [list(rng.normal(loc=m, size=9)) for m in (0.0, 0.2, 3.0)] + [[math.inf] * 9]
+    costs[0][4] = math.inf
+    shares = best_shares(costs)
+    assert sum(shares) == pytest.approx(1.0)
+    assert shares[2] < 0.01
+    assert shares[3] == 0.0
+    loop, wins = random.Random(1), [0, 0, 0, 0]
+    for _ in range(4000):
+        seeds = [loop.randrange(9) for _ in range(9)]
+        wins[min(range(4), key=lambda e: statistics.median(costs[e][s] for s in seeds))] += 1
+    assert shares == pytest.approx([w / 4000 for w in wins], abs=0.03)
+    assert best_shares([[1.0, 2.0, 3.0]] * 2) == pytest.approx([0.5, 0.5])
+    assert best_shares([[1.0] * 6, [2.0] * 6]) == [1.0, 0.0]
+    assert best_shares([[math.inf] * 6, []]) == [0.0, 0.0]
+    assert best_shares([[-1.0] * 6, [1.0] * 6, []]) == [1.0, 0.0, 0.0]
+
+
 def test_notes_protect_the_reader():
     """A best rate at the edge, too few seeds, batch GD's few steps."""
     found = descend.compare(line(), ["gd"], **{**SMALL, "learning_rates": [1e-5, 1e-4], "final_seeds": 3})
@@ -546,8 +599,9 @@ def test_a_changed_problem_file_makes_new_runs(tmp_path):
     for factor, reused in (("", 0), ("", 7), ("3 * ", 0)):
         path.write_text(text.format(factor, factor))
         found = descend.compare(
-            str(path), ["gd"], learning_rates=[0.1], budget=5, tuning_seeds=1, final_seeds=6, jobs=1, out=tmp_path / "o"
-        )
+            path, ["gd"], learning_rates=[0.1], budget=5, tuning_seeds=1, final_seeds=6, untuned=False, jobs=1,
+            out=tmp_path / "o",
+        )  # fmt: skip
         assert found.reused == reused
 
 
@@ -606,7 +660,8 @@ def test_two_processes_in_one_folder_make_no_run_twice(tmp_path):
         "def loss(w):\n    time.sleep(0.004)\n    open('made', 'a').write('.')\n    return float(w @ w)\n"
         "problem = descend.Problem(lambda rng: rng.normal(size=2), loss, lambda w: 2 * w)\n"
     )
-    command = "compare slow.py --rules gd --lr 0.01,0.1 --budget 20 --tuning-seeds 2 --final-seeds 6 --jobs 1 --json"
+    command = "compare slow.py --rules gd --lr 0.01,0.1 --budget 20 --tuning-seeds 2 --final-seeds 6 --jobs 1"
+    command += " --no-untuned --json"
     start = lambda: subprocess.Popen(  # noqa: E731
         [sys.executable, "-m", "descend.cli", *command.split()],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -72,7 +72,14 @@ def words(text):
     return " ".join(text.split())
 
 
-OPTIONS = {"learning_rates": [0.01, 0.1], "budget": 100, "tuning_seeds": 1, "final_seeds": 6, "jobs": 1}
+OPTIONS = {
+    "learning_rates": [0.01, 0.1],
+    "budget": 100,
+    "tuning_seeds": 1,
+    "final_seeds": 6,
+    "untuned": False,
+    "jobs": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +278,19 @@ def test_every_technique_failed(booth, tmp_path):
     assert "nan" not in page.text.lower()
 
 
+def test_untuned(tmp_path):
+    """Each technique's figure with its own learning rate stands with its tuned one, and how to ask for it again."""
+    found = descend.compare("booth", ["gd", descend.Adam(lr=0.003)], **{**OPTIONS, "untuned": True})
+    page = read(found, tmp_path)
+    for row in found.rows:
+        cells = next([words(c) for c in cells] for cells in page.rows if words(cells[0]) == row.label)
+        assert cells[2].endswith(f"untuned, at {row.own_learning_rate:g}: {number(row.untuned.median)}")
+        assert f"best in {100 * row.best_probability:.0f}" in cells[-2].replace("\N{NO-BREAK SPACE}", " ")
+    assert "--no-untuned" not in page.text
+    assert "descend.Adam(lr=0.003)" in page.text
+    assert "--no-untuned" in read(descend.compare("booth", ["gd", "adam"], **OPTIONS), tmp_path).text
+
+
 def test_too_few_seeds(tmp_path):
     """With too few seeds there is no interval and no verdict, and the report says so instead of leaving a hole."""
     found = descend.compare("booth", ["gd", "adam"], **{**OPTIONS, "final_seeds": 3})
@@ -364,7 +384,8 @@ def test_the_command_repeats_it(booth, tmp_path):
 
     command, _ = report._repeat(booth)
     assert (
-        command == "descend compare booth --rules gd,adam --lr 0.01,0.1 --budget 100 --tuning-seeds 1 --final-seeds 6"
+        command == "descend compare booth --rules gd,adam --lr 0.01,0.1 --budget 100 --tuning-seeds 1 --final-seeds 6 "
+        "--no-untuned"
     )
     assert command in read(booth, tmp_path).text
     arguments = [*command.split()[1:], "--out", str(tmp_path / "again"), "--jobs", "1"]

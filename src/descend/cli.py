@@ -100,6 +100,9 @@ def compare(
     ] = None,
     tuning_seeds: Annotated[int, typer.Option(help="Seeds that each learning rate is tried from.")] = 3,
     final_seeds: Annotated[int, typer.Option(help="Fresh seeds that judge the best learning rate.")] = 10,
+    no_untuned: Annotated[
+        bool, typer.Option("--no-untuned", help="Do not run each rule with its own learning rate besides.")
+    ] = False,
     jobs: Annotated[int | None, typer.Option(help="Processes. Default: one a core.")] = None,
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Make the runs on the Dask cluster of this scheduler instead.")
@@ -143,6 +146,7 @@ def compare(
                 budget=budget,
                 tuning_seeds=tuning_seeds,
                 final_seeds=final_seeds,
+                untuned=not no_untuned,
                 jobs=jobs,
                 executor=executor,
                 out=folder,

@@ -46,6 +46,7 @@ def compare(
     budget: int | None = None,
     tuning_seeds: int = 3,
     final_seeds: int = 10,
+    untuned: bool = True,
     jobs: int | None = None,
     executor: Executor | None = None,
     out: str | Path | None = None,
@@ -76,6 +77,9 @@ def compare(
         problem without data.
     tuning_seeds, final_seeds
         How many seeds each learning rate is tried from (3), and how many fresh ones judge the winner (10).
+    untuned
+        Also run each entry with its own learning rate, the published default unless it was set, on the seeds of the
+        final runs. It says what tuning is worth, and takes no part in the verdicts.
     jobs
         Processes to use. Default: as many as there are cores.
     executor
@@ -118,7 +122,7 @@ def compare(
     if not isinstance(problem, Problem):
         raise ProblemError(f"{problem!r} is not a Problem, a name, or the path of a Python file")
     jobs = checked_jobs(jobs)
-    plan = make_plan(problem, rules, learning_rates, batch_size, budget, tuning_seeds, final_seeds, source)
+    plan = make_plan(problem, rules, learning_rates, batch_size, budget, tuning_seeds, final_seeds, untuned, source)
     if out is not None and not isinstance(out, (str, Path)):
         raise OptionError(f"out={out!r}: the path of a folder is needed, or None to write nothing")
     folder = None if out is None else writable(Path(out))
@@ -136,7 +140,8 @@ def compare(
                 f"every run failed on {problem.name}; the first one: {runs[0].message} Mend the problem, or widen "
                 "learning_rates downwards"
             )
-        runs += _make(problem, plan, list(plan.finals(chosen)), jobs, executor, store, "final", progress)
+        last = [*plan.finals(chosen), *plan.defaults(chosen)]
+        runs += _make(problem, plan, last, jobs, executor, store, "final", progress)
         table = rows(plan, runs, chosen)
         comparison = Comparison(
             plan=plan,

@@ -136,6 +136,11 @@ class Comparison:
                 console.print(line, highlight=False, markup=False)
         if any(row.at_edge for row in self.rows):
             console.print("* at the edge of the range", highlight=False)
+        untuned = [(row, row.untuned) for row in self.rows if row.untuned is not None]
+        if untuned:
+            console.print()
+            found = [f"{row.label} {number(own.median)} at {row.own_learning_rate:g}" for row, own in untuned]
+            console.print(f"Untuned, with its own learning rate: {', '.join(found)}.", highlight=False, markup=False)
         for note in self.notes:
             console.print()
             console.print(f"Note: {note}", highlight=False, markup=False)

@@ -84,7 +84,7 @@ class Task:
     learning_rate: float
     seed: int
     phase: str
-    """``tuning`` or ``final``."""
+    """``tuning``, ``final``, or ``untuned``: with the entry's own learning rate, on the seeds of the final runs."""
 
     @property
     def key(self) -> str:
@@ -105,6 +105,7 @@ class Plan:
     evaluate_every: int
     tuning_seeds: tuple[int, ...]
     final_seeds: tuple[int, ...]
+    untuned: bool
     fingerprint: str
     """What the problem's and the rules' code hash to, with the versions of what runs them."""
 
@@ -122,17 +123,29 @@ class Plan:
                 for seed in self.final_seeds:
                     yield Task(i, rate, seed, "final")
 
+    def defaults(self, chosen: Sequence[float | None]) -> Iterator[Task]:
+        """The runs of each entry's own learning rate, which nobody tuned, on the same fresh seeds.
+
+        There is none for an entry whose own learning rate was chosen: its final runs are these runs.
+        """
+        for i, rate in enumerate(chosen):
+            own = self.entries[i].rule.lr
+            if self.untuned and own != rate:
+                for seed in self.final_seeds:
+                    yield Task(i, own, seed, "untuned")
+
     @property
     def runs(self) -> int:
-        """How many runs there are in all."""
-        each = len(self.learning_rates) * len(self.tuning_seeds) + len(self.final_seeds)
+        """How many runs there are in all, at most."""
+        each = len(self.learning_rates) * len(self.tuning_seeds) + len(self.final_seeds) * (1 + self.untuned)
         return len(self.entries) * each
 
     def settings(self) -> dict[str, Any]:
         """The plan as JSON holds it."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["entries"] = [
-            {"label": e.label, "rule": _without_lr(e.rule), "batch_size": e.batch_size} for e in self.entries
+            {"label": e.label, "rule": _without_lr(e.rule), "learning_rate": e.rule.lr, "batch_size": e.batch_size}
+            for e in self.entries
         ]
         return values
 
@@ -149,9 +162,9 @@ class Plan:
         """The plan in one sentence."""
         return (
             f"{counted(len(self.entries), 'technique')} × {counted(len(self.learning_rates), 'learning rate')} × "
-            f"{counted(len(self.tuning_seeds), 'seed')}, then each at its best on "
+            f"{counted(len(self.tuning_seeds), 'seed')}, then each at its best{', and untuned,' * self.untuned} on "
             f"{counted(len(self.final_seeds), 'fresh seed')}: "
-            f"{self.runs} runs of {self.budget:,} gradient evaluations"
+            f"{self.runs} runs{' at most' * self.untuned} of {self.budget:,} gradient evaluations"
         )
 
 
@@ -168,6 +181,7 @@ def make_plan(
     budget: int | None,
     tuning_seeds: int,
     final_seeds: int,
+    untuned: bool,
     source: Path | str | None,
 ) -> Plan:
     """Check what was asked for and settle the plan; raises `OptionError` or `ProblemError`."""
@@ -194,6 +208,8 @@ def make_plan(
         if value is None:
             raise OptionError(f"{name}=None: a whole number ≥ 1 is needed")
         count(name, value)
+    if not isinstance(untuned, bool):
+        raise OptionError(f"untuned={untuned!r}: True or False is needed")
     rates = _rates(learning_rates)
     for entry in entries:
         for rate in rates:  # a rule may allow less than all of them: say so before the first run
@@ -213,6 +229,7 @@ def make_plan(
         evaluate_every=every,
         tuning_seeds=tuple(range(tuning_seeds)),
         final_seeds=tuple(range(FIRST_FINAL_SEED, FIRST_FINAL_SEED + final_seeds)),
+        untuned=untuned,
         fingerprint=_fingerprint(source, entries),
     )
 

@@ -135,10 +135,14 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
             {
                 "row": row,
                 "key": _key(plots.style(row.entry)),
+                "untuned": _untuned(row),
                 "rate": "–" if row.learning_rate is None else f"{row.learning_rate:g}",
                 "median": _figure(row.test.median),
                 "interval": _interval(row.test, _figure) if runs else "",
                 "difference": _difference(row),
+                "share": ""
+                if row.verdict == "failed"
+                else f"best in {_percent(round(row.best_probability, 2))} of resamples",
                 "dots": [place(r.test) for r in runs if r.test is not None],
                 "line": _ends(row, place, comparison.plan.higher_is_better),
                 "missed": (0 if comparison.plan.higher_is_better else 100) if row.misses else None,
@@ -146,6 +150,11 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
             }
         )
     return shown
+
+
+def _untuned(row: Row) -> str:
+    """What the entry reached with its own learning rate."""
+    return "" if row.untuned is None else f"untuned, at {row.own_learning_rate:g}: {_figure(row.untuned.median)}"
 
 
 def _figure(value: float | None) -> str:
@@ -391,6 +400,7 @@ def _repeat(comparison: Comparison) -> tuple[str | None, str]:
         "final_seeds": (len(plan.final_seeds), FINAL_SEEDS),
     }
     changed = {name: value for name, (value, default) in numbers.items() if value != default}
+    tuned = [] if plan.untuned else ["untuned=False"]
     words, command = _entry_options(comparison), None
     if source is not None and words is not None:
         parts = ["descend", "compare", source, *words]
@@ -398,10 +408,11 @@ def _repeat(comparison: Comparison) -> tuple[str | None, str]:
             parts += ["--lr", ",".join(f"{r:g}" if float(f"{r:g}") == r else repr(r) for r in rates)]
         for name, value in changed.items():
             parts += [f"--{name.replace('_', '-')}", str(value)]
+        parts += [] if plan.untuned else ["--no-untuned"]
         command = shlex.join(parts)
     call = [repr(source) if source is not None else "problem", f"[\n{_entries(comparison)}    ]"]
     call += [] if rates is None else [f"learning_rates={rates}"]
-    call += [f"{name}={value}" for name, value in changed.items()]
+    call += [*(f"{name}={value}" for name, value in changed.items()), *tuned]
     python = "import descend\n\ndescend.compare(\n" + "".join(f"    {part},\n" for part in call) + ")"
     return command, python
 
@@ -435,6 +446,6 @@ def _entries(comparison: Comparison) -> str:
 
 
 def _spelled(rule: Rule) -> str:
-    """A rule with the hyperparameters that are not at their default; the learning rate is what was tuned."""
-    fields = [f for f in dataclasses.fields(rule) if f.name != "lr" and getattr(rule, f.name) != f.default]
+    """A rule with the hyperparameters that are not at their default; its own learning rate is the untuned one."""
+    fields = [f for f in dataclasses.fields(rule) if getattr(rule, f.name) != f.default]
     return f"{type(rule).__name__}({', '.join(f'{f.name}={getattr(rule, f.name)!r}' for f in fields)})"

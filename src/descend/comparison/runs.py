@@ -21,7 +21,7 @@ class Run:
     """The outcome of one task. `curve` has ``[examples, validation loss, validation metric]`` at each look.
 
     A run that failed (diverged, not finite, an error) is a miss: it has no `validation` and no `test`, whatever it
-    reached before. Test data are read in final runs alone; `test` is None in tuning runs.
+    reached before. Test data are read in runs on final seeds alone; `test` is None in tuning runs.
     """
 
     entry: int
@@ -42,7 +42,7 @@ class Run:
 def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
     """Make one run. Whatever the problem's functions do, there is a record of it."""
     entry = plan.entries[task.entry]
-    final = task.phase == "final"
+    final = task.phase != "tuning"
     if not final:
         problem = problem.without_test()
     try:

@@ -19,6 +19,7 @@ from descend.intervals import CONFIDENCE, Interval, interval
 __all__ = [
     "Row",
     "Sensitivity",
+    "best_shares",
     "choose",
     "joint_confidence",
     "pairs",
@@ -27,6 +28,8 @@ __all__ = [
     "sensitivity",
 ]
 
+RESAMPLES = 10_000
+"""How often the seeds are drawn anew to see how sure it is which entry is best."""
 RESOLUTION = 1e-12
 """Figures closer than this, relative to the larger and at least 1, are the same: both have converged."""
 
@@ -35,6 +38,8 @@ RESOLUTION = 1e-12
 class Row:
     """One entry of the table. `difference` is to the best entry, paired by seed; None for the best itself.
 
+    `untuned` has the figures with the entry's own learning rate, `own_learning_rate`; None if nobody asked for them.
+    `best_probability` is the share of bootstrap resamples of the seeds in which the entry has the best median.
     `verdict` is ``best``, ``clearly worse``, ``no clear difference``, ``too few seeds`` or ``failed``.
     """
 
@@ -49,6 +54,10 @@ class Row:
     runs: int
     examples: int
     difference: Interval | None
+    own_learning_rate: float
+    untuned: Interval | None
+    untuned_misses: int | None
+    best_probability: float
     verdict: str
 
 
@@ -132,7 +141,35 @@ def rows(plan: Plan, runs: Sequence[Run], chosen: Sequence[float | None]) -> lis
     order = sorted(range(len(costs)), key=lambda i: (medians[i], float(np.mean(np.isinf(costs[i] or [math.inf])))))
     best = order[0]
     confidence = joint_confidence(len(costs))
-    return [_row(plan, i, best, finals, costs, chosen[i], confidence) for i in order]
+    shares = best_shares(costs)
+    untuned = [[r for r in runs if r.phase == "untuned" and r.entry == i] for i in range(len(plan.entries))]
+    for i, rate in enumerate(chosen):
+        if plan.untuned and rate == plan.entries[i].rule.lr:
+            untuned[i] = finals[i]
+    return [_row(plan, i, best, finals, untuned[i], costs, chosen[i], confidence, shares[i]) for i in order]
+
+
+def best_shares(costs: Sequence[Sequence[float]]) -> list[float]:
+    """How often each entry has the lowest median, as the seeds are drawn with replacement (Efron 1979).
+
+    The same seeds are drawn for all entries, which keeps them paired; a draw that ends in a tie is shared. An entry
+    without runs, or all of whose runs failed, is never best.
+    """
+    seeds = max(map(len, costs), default=0)
+    whole = np.full((len(costs), seeds), math.inf)
+    for row, found in zip(whole, costs, strict=True):
+        row[: len(found)] = found
+    alive = np.isfinite(whole).any(axis=1)
+    if not alive.any():
+        return [0.0] * len(costs)
+    drawn = np.random.default_rng(0).integers(seeds, size=(RESAMPLES, seeds))
+    with np.errstate(invalid="ignore"):  # costs of the best kind may be −∞, of the worst ∞
+        medians = np.array([np.median(row[drawn], axis=1) for row in whole[alive]])
+    medians = np.where(np.isnan(medians), math.inf, medians)
+    best = medians <= medians.min(axis=0)
+    shares = np.zeros(len(costs))
+    shares[alive] = (best / best.sum(axis=0)).mean(axis=1)
+    return [float(share) for share in shares]
 
 
 def _row(
@@ -140,9 +177,11 @@ def _row(
     i: int,
     best: int,
     finals: list[list[Run]],
+    untuned: list[Run],
     costs: list[list[float]],
     rate: float | None,
     confidence: float,
+    share: float,
 ) -> Row:
     entry, group = plan.entries[i], finals[i]
     edges = (plan.learning_rates[0], plan.learning_rates[-1])
@@ -164,6 +203,10 @@ def _row(
         runs=len(plan.final_seeds),
         examples=int(np.median([r.examples for r in group])) if group else 0,
         difference=None if difference is None else _oriented(plan, difference),
+        own_learning_rate=entry.rule.lr,
+        untuned=_oriented(plan, interval([_cost(plan, r.test) for r in untuned])) if untuned else None,
+        untuned_misses=sum(r.miss for r in untuned) if untuned else None,
+        best_probability=share,
         verdict=_verdict(i, best, group, difference, misses),
     )
 
