@@ -42,6 +42,19 @@ def test_compare_prints_a_table_and_writes_a_report(tmp_path):
     assert "choosing learning rates" in done.stderr
 
 
+def test_a_quick_comparison_exports_its_runs(tmp_path):
+    """--quick, and --export: a line for each run, which the table can be made from."""
+    done = descend(
+        "compare", "booth", "--rules", "gd,adam", "--budget", "30", "--quick", "--export", "runs.csv", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("label,batch_size,entry,learning_rate,seed,phase")
+    assert sum(",tuning," in line for line in lines) == 2 * 6
+    assert sum(",final," in line for line in lines) == 2 * 10
+    assert "Untuned, with its own learning rate:" in done.stdout
+
+
 def test_compare_json_is_all_that_stands_on_standard_output(tmp_path):
     """--json: one document for machines on stdout, everything for people on stderr."""
     done = descend("compare", "booth", *QUICK, "--json", "--out", "there", cwd=tmp_path)
@@ -200,6 +213,9 @@ problem = descend.Problem(lambda rng: 0.0, lambda x, X, y: 0.0, data=data)
         (["compare", "booth", "--budget", "0"], 2, "budget=0"),
         (["compare", "booth", "--budget", "many"], 2, "--budget"),
         (["compare", "booth", "--jobs", "0"], 2, "jobs=0"),
+        (["compare", "booth", "--jobs", "2", "--dask", "tcp://x:1"], 2, "a cluster has its own workers"),
+        (["compare", "booth", "--quick", "--thorough"], 2, "--quick and --thorough"),
+        (["compare", "booth", "--export", "runs.xls"], 2, "must end in .csv, .json, .parquet"),
         (["compare", "booth", "--colour"], 2, "--colour"),
         (["compare", "digits", "--batch-size", "9999"], 2, "larger than the training data"),
         (["compare", "digits", "--batch-size", "some"], 2, "--batch-size some"),

@@ -532,6 +532,21 @@ def test_each_entry_runs_untuned_beside_it_tuned():
         descend.compare(line(), entries, **{**options, "untuned": 1})
 
 
+@pytest.mark.parametrize(
+    ("effort", "rates", "tuning", "final"), [("quick", 6, 1, 10), ("default", 11, 3, 10), ("thorough", 21, 5, 20)]
+)
+def test_effort(effort, rates, tuning, final):
+    """How much is done where nothing else is asked for: the same range of rates, more or fewer of them and of seeds."""
+    options = {"budget": 4, "jobs": 1, "untuned": False}
+    plan = descend.compare("booth", ["gd"], effort=effort, **options).plan
+    assert (len(plan.learning_rates), len(plan.tuning_seeds), len(plan.final_seeds)) == (rates, tuning, final)
+    assert (plan.learning_rates[0], plan.learning_rates[-1]) == (1e-4, 10.0)
+    steps = np.diff(np.log10(plan.learning_rates))
+    assert steps.max() < 1.2 * 5 / (rates - 1)
+    own = descend.compare("booth", ["gd"], effort=effort, learning_rates=[0.01], final_seeds=7, **options).plan
+    assert (len(own.learning_rates), len(own.tuning_seeds), len(own.final_seeds)) == (1, tuning, 7)
+
+
 def test_how_often_each_is_best():
     """Shares of resamples: against a plain loop, where it is certain, where it is a tie, and with misses."""
     rng = np.random.default_rng(8)
@@ -804,6 +819,7 @@ def test_a_torch_problem_can_be_compared():
         ({"tuning_seeds": 0}, "tuning_seeds=0"),
         ({"final_seeds": 1.5}, r"final_seeds=1\.5"),
         ({"jobs": 0}, "jobs=0"),
+        ({"effort": "much"}, "effort='much': one of 'quick', 'default', 'thorough'"),
         ({"rules": []}, "names nothing to compare"),
         ({"rules": ["adam", "adam"]}, "two entries are called 'Adam'"),
         ({"rules": [descend.GD(lr=descend.schedules.Constant(0.1))]}, "is a schedule, but lr is what is tuned"),

@@ -98,8 +98,16 @@ def compare(
     budget: Annotated[
         int | None, typer.Option(help="Gradient evaluations a run. Default: 20 passes over the data.")
     ] = None,
-    tuning_seeds: Annotated[int, typer.Option(help="Seeds that each learning rate is tried from.")] = 3,
-    final_seeds: Annotated[int, typer.Option(help="Fresh seeds that judge the best learning rate.")] = 10,
+    tuning_seeds: Annotated[
+        int | None, typer.Option(help="Seeds that each learning rate is tried from. Default: 3.")
+    ] = None,
+    final_seeds: Annotated[
+        int | None, typer.Option(help="Fresh seeds that judge the best learning rate. Default: 10.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A first idea: 6 learning rates from one seed.")] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="21 learning rates from 5 seeds, judged on 20 fresh ones.")
+    ] = False,
     no_untuned: Annotated[
         bool, typer.Option("--no-untuned", help="Do not run each rule with its own learning rate besides.")
     ] = False,
@@ -130,6 +138,8 @@ def compare(
     folder = out or _folder(problem)
     if export is not None and export.suffix not in EXPORTS:
         raise OptionError(f"--export {export}: the name of the file must end in {', '.join(EXPORTS)}")
+    if quick and thorough:
+        raise OptionError("--quick and --thorough: leave one of them out")
     if dask is not None and jobs is not None:
         raise OptionError(f"--jobs {jobs} and --dask {dask}: a cluster has its own workers; leave one of them out")
     with (
@@ -146,6 +156,7 @@ def compare(
                 budget=budget,
                 tuning_seeds=tuning_seeds,
                 final_seeds=final_seeds,
+                effort="quick" if quick else "thorough" if thorough else "default",
                 untuned=not no_untuned,
                 jobs=jobs,
                 executor=executor,

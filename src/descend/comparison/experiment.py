@@ -44,8 +44,9 @@ def compare(
     learning_rates: Sequence[float] | None = None,
     batch_size: BatchSize | None = None,
     budget: int | None = None,
-    tuning_seeds: int = 3,
-    final_seeds: int = 10,
+    tuning_seeds: int | None = None,
+    final_seeds: int | None = None,
+    effort: str = "default",
     untuned: bool = True,
     jobs: int | None = None,
     executor: Executor | None = None,
@@ -77,6 +78,9 @@ def compare(
         problem without data.
     tuning_seeds, final_seeds
         How many seeds each learning rate is tried from (3), and how many fresh ones judge the winner (10).
+    effort
+        What these three are where they are not given: ``"default"`` as above; ``"quick"``, 6 learning rates from one
+        seed, for a first idea; ``"thorough"``, 21 from 5 seeds, and 20 fresh ones.
     untuned
         Also run each entry with its own learning rate, the published default unless it was set, on the seeds of the
         final runs. It says what tuning is worth, and takes no part in the verdicts.
@@ -122,7 +126,9 @@ def compare(
     if not isinstance(problem, Problem):
         raise ProblemError(f"{problem!r} is not a Problem, a name, or the path of a Python file")
     jobs = checked_jobs(jobs)
-    plan = make_plan(problem, rules, learning_rates, batch_size, budget, tuning_seeds, final_seeds, untuned, source)
+    plan = make_plan(
+        problem, rules, learning_rates, batch_size, budget, tuning_seeds, final_seeds, effort, untuned, source
+    )
     if out is not None and not isinstance(out, (str, Path)):
         raise OptionError(f"out={out!r}: the path of a folder is needed, or None to write nothing")
     folder = None if out is None else writable(Path(out))

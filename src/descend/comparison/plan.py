@@ -21,18 +21,33 @@ from descend.problems import Problem
 from descend.rules import GD, Adagrad, Adam, Momentum, RMSprop, Rule, resolve
 from descend.stopping import count
 
-__all__ = ["DEFAULT_ENTRIES", "Entry", "Plan", "Task", "counted", "entries_for", "make_plan", "versions"]
+__all__ = ["DEFAULT_ENTRIES", "EFFORTS", "Entry", "Plan", "Task", "counted", "entries_for", "make_plan", "versions"]
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)
 """The learning rates tried for every rule: two a decade, wide enough for all of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How much a comparison does where it is not told otherwise."""
+
+    learning_rates: tuple[float, ...]
+    tuning_seeds: int
+    final_seeds: int
+
+
+EFFORTS = {
+    "quick": Effort(LEARNING_RATES[::2], 1, 10),
+    "default": Effort(LEARNING_RATES, 3, 10),
+    "thorough": Effort(tuple(float(f"{10 ** (i / 4 - 4):.2g}") for i in range(21)), 5, 20),
+}
+"""Quick has one learning rate a decade, thorough has four."""
 BATCH_SIZE = 32
 EPOCHS = 20
 STEPS = 500
 """Gradient evaluations on a problem without data."""
 LOOKS = 50
 """How often a run on a problem without data is looked at; on data it is once an epoch."""
-TUNING_SEEDS = 3
-FINAL_SEEDS = 10
 FIRST_FINAL_SEED = 1000
 """Final runs start from seeds that no tuning run has seen."""
 
@@ -179,8 +194,9 @@ def make_plan(
     learning_rates: Sequence[float] | None,
     batch_size: BatchSize | None,
     budget: int | None,
-    tuning_seeds: int,
-    final_seeds: int,
+    tuning_seeds: int | None,
+    final_seeds: int | None,
+    effort: str,
     untuned: bool,
     source: Path | str | None,
 ) -> Plan:
@@ -204,13 +220,16 @@ def make_plan(
                     f"budget={budget} does not pay for one step of {entry.label}, which sees "
                     f"{problem.size if entry.batch_size == 'full' else entry.batch_size} examples; raise it"
                 )
+    if effort not in EFFORTS:
+        raise OptionError(f"effort={effort!r}: one of {', '.join(map(repr, EFFORTS))} is needed")
+    usual = EFFORTS[effort]
+    tuning_seeds = usual.tuning_seeds if tuning_seeds is None else tuning_seeds
+    final_seeds = usual.final_seeds if final_seeds is None else final_seeds
     for name, value in (("tuning_seeds", tuning_seeds), ("final_seeds", final_seeds)):
-        if value is None:
-            raise OptionError(f"{name}=None: a whole number ≥ 1 is needed")
         count(name, value)
     if not isinstance(untuned, bool):
         raise OptionError(f"untuned={untuned!r}: True or False is needed")
-    rates = _rates(learning_rates)
+    rates = usual.learning_rates if learning_rates is None else _rates(learning_rates)
     for entry in entries:
         for rate in rates:  # a rule may allow less than all of them: say so before the first run
             try:
@@ -296,9 +315,7 @@ def _spelled(value: Any) -> str:
     return f"<{value.__qualname__} {source}>"
 
 
-def _rates(rates: Sequence[float] | None) -> tuple[float, ...]:
-    if rates is None:
-        return LEARNING_RATES
+def _rates(rates: Sequence[float]) -> tuple[float, ...]:
     if isinstance(rates, numbers.Real):
         rates = [float(rates)]
     if isinstance(rates, str) or not isinstance(rates, Iterable):

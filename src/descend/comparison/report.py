@@ -21,11 +21,9 @@ import numpy as np
 from descend import plots
 from descend.comparison.outcome import number, where
 from descend.comparison.plan import (
+    EFFORTS,
     EPOCHS,
-    FINAL_SEEDS,
-    LEARNING_RATES,
     STEPS,
-    TUNING_SEEDS,
     counted,
     entries_for,
 )
@@ -393,11 +391,12 @@ def _when(stamp: str) -> str:
 def _repeat(comparison: Comparison) -> tuple[str | None, str]:
     """The command that makes the same comparison, None where the command line cannot say it; and the call in Python."""
     plan, size, source = comparison.plan, comparison.shape["train"], comparison.source
-    rates = None if plan.learning_rates == LEARNING_RATES else list(plan.learning_rates)
+    usual = EFFORTS["default"]
+    rates = None if plan.learning_rates == usual.learning_rates else list(plan.learning_rates)
     numbers = {
         "budget": (plan.budget, EPOCHS * size or STEPS),
-        "tuning_seeds": (len(plan.tuning_seeds), TUNING_SEEDS),
-        "final_seeds": (len(plan.final_seeds), FINAL_SEEDS),
+        "tuning_seeds": (len(plan.tuning_seeds), usual.tuning_seeds),
+        "final_seeds": (len(plan.final_seeds), usual.final_seeds),
     }
     changed = {name: value for name, (value, default) in numbers.items() if value != default}
     tuned = [] if plan.untuned else ["untuned=False"]
