@@ -144,6 +144,17 @@ def test_another_device(monkeypatch, eager, options):
     assert [int(s["step"]) for s in optimizer.state.values()] == [4] * 4
 
 
+def compiled_is_plain(rule, dtype, size):
+    """Three compiled steps lead where three plain ones do, to rounding."""
+    params, grads, states = made(rule, dtype, [(size,)])
+    alone, own = copies(params, states)
+    for row, (g,) in zip(rows(rule), grads, strict=True):
+        compiled_step(rule, row, params[0], g, states[0])
+        tensor_step(rule, row, alone[0], g, own[0])
+    torch.testing.assert_close(params, alone, equal_nan=True)
+    torch.testing.assert_close(states, own, equal_nan=True)
+
+
 @pytest.mark.parametrize("rule", naive.shipped().values(), ids=lambda rule: rule.name)
 def test_a_compiled_step_is_the_rule(eager, rule):
     """Every rule, with its last settings but caution, in three dtypes; not compiled anew for numbers and sizes."""
@@ -152,13 +163,7 @@ def test_a_compiled_step_is_the_rule(eager, rule):
         counts = []
         for size, lr in ((300, None), (501, 0.25), (1000, 0.125)):
             one = rule(**(chosen if lr is None else {**chosen, "lr": lr}))
-            params, grads, states = made(one, dtype, [(size,)])
-            alone, own = copies(params, states)
-            for row, (g,) in zip(rows(one), grads, strict=True):
-                compiled_step(one, row, params[0], g, states[0])
-                tensor_step(one, row, alone[0], g, own[0])
-            torch.testing.assert_close(params, alone, equal_nan=True)
-            torch.testing.assert_close(states, own, equal_nan=True)
+            compiled_is_plain(one, dtype, size)
             counts.append(eager.frame_count)
         assert counts == [counts[0]] * 3
 
@@ -167,14 +172,7 @@ def test_a_compiled_step_is_the_rule(eager, rule):
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_a_step_compiled_for_the_cpu():
     """The whole of `torch.compile`, on tensors of the CPU."""
-    rule = descend.AdamW(lr=0.01)
-    params, grads, states = made(rule, torch.float32, [(1000,)])
-    alone, own = copies(params, states)
-    for row, (g,) in zip(rows(rule), grads, strict=True):
-        compiled_step(rule, row, params[0], g, states[0])
-        tensor_step(rule, row, alone[0], g, own[0])
-    torch.testing.assert_close(params, alone, equal_nan=True)
-    torch.testing.assert_close(states, own, equal_nan=True)
+    compiled_is_plain(descend.AdamW(lr=0.01), torch.float32, 1000)
 
 
 def test_without_a_compiler(monkeypatch):

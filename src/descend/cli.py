@@ -131,13 +131,13 @@ def compare(
     """
     import descend
     from descend.comparison.experiment import REPORT, TABLE
-    from descend.comparison.outcome import EXPORTS
+    from descend.comparison.outcome import exportable
     from descend.comparison.workers import on_dask
 
     console = _console(as_json)
     folder = out or _folder(problem)
-    if export is not None and export.suffix not in EXPORTS:
-        raise OptionError(f"--export {export}: the name of the file must end in {', '.join(EXPORTS)}")
+    if export is not None:
+        exportable(export)
     if quick and thorough:
         raise OptionError("--quick and --thorough: leave one of them out")
     if dask is not None and jobs is not None:

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from descend.batches import Batches, BatchSize
+from descend.batches import BatchSize
 from descend.containers import Array, Memory
 from descend.descent import Descent
-from descend.errors import DescendError, ObjectiveError, OptionError, ProblemError
-from descend.fitting import batches_of
+from descend.errors import ObjectiveError, OptionError
+from descend.fitting import batch, batches_of, measured
 from descend.intervals import Interval, interval
-from descend.problems import Problem, load
-from descend.problems.problem import described
+from descend.plain import plain
+from descend.problems import Problem
+from descend.problems.registry import named
 from descend.progress import Bar
 from descend.rules import Rule, resolve
 from descend.stopping import Criteria, Reason, count
@@ -97,8 +98,8 @@ class RangeTest:
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON holds it; what is not a finite number is null."""
         whole = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain: dict[str, Any] = _plain({"schema": 1, "answer": self.answer, **whole})
-        return plain
+        found: dict[str, Any] = plain({"schema": 1, "answer": self.answer, **whole})
+        return found
 
     def __str__(self) -> str:
         return "\n".join([self.answer, *(f"Note: {note}" for note in self.notes)])
@@ -168,10 +169,7 @@ def find_lr(
     >>> 0.19 < found.largest_stable.median < 0.22  # in theory 2 / 10, from where the steepest direction grows
     True
     """
-    if isinstance(problem, (str, Path)):
-        problem = load(str(problem))
-    if not isinstance(problem, Problem):
-        raise ProblemError(f"{problem!r} is not a Problem, a name, or the path of a Python file")
+    problem = named(problem)
     rule = resolve(rule)
     if rule.maximize:
         raise OptionError(f"{type(rule).__name__}(maximize=True): find_lr looks for where a loss falls; leave it out")
@@ -276,8 +274,8 @@ class _Test:
     ) -> float:
         """A descent from the start of `seed`; the loss there.
 
-        `losses` gets the loss of each batch. `ends` gets the loss at the end, if the descent comes there; without it
-        the descent goes on until the loss explodes.
+        `losses` gets the loss of each batch, until they explode. `ends` gets the loss at the end, if the descent comes
+        there.
         """
         start = self.problem.begin(seed)
         before = start.snapshot()
@@ -285,28 +283,21 @@ class _Test:
         objective = start.objective(memory)
         batches = batches_of(self.problem, self.batch_size, seed)
 
-        def mean() -> float:
-            try:
-                return float(objective.look(start.measure, *self.sample)[0])
-            except DescendError:
-                raise
-            except Exception as error:
-                raise ObjectiveError(f"{self.problem.name}: its loss or metric raised {described(error)}") from error
+        def mean(step: int) -> float:
+            return measured(self.problem, start, objective, self.sample, step)[0]
 
         def evaluate(grad: list[Array]) -> float:
-            losses.append(objective(grad, self._batch(batches, descent.steps)))
+            losses.append(objective(grad, batch(self.problem, batches, descent.steps)))
             return losses[-1]
 
         def look(_: Descent) -> Reason | None:
             recent = losses[-MEDIAN_OF:]
-            exploded = len(recent) == MEDIAN_OF and float(np.median(recent)) > first + EXPLODED**2 * max(
-                1.0, abs(first)
-            )
+            exploded = len(recent) == MEDIAN_OF and _middle(recent) > first + EXPLODED**2 * max(1.0, abs(first))
             return Reason.DIVERGED if exploded else None
 
         try:
             with np.errstate(all="ignore"):
-                first = mean()
+                first = mean(0)
                 descent = Descent(
                     memory,
                     dataclasses.replace(self.rule, lr=lr),  # type: ignore[arg-type]
@@ -321,17 +312,16 @@ class _Test:
                 if reason is Reason.INTERRUPTED:
                     raise KeyboardInterrupt
                 if ends is not None and reason.kind != "failed":
-                    last = mean()
+                    last = mean(descent.steps)
                     ends += [last] if math.isfinite(last) else []
         finally:
             start.restore(before)
         return first
 
-    def _batch(self, batches: Batches | None, step: int) -> tuple[Any, ...]:
-        if batches is None or self.problem.train is None:
-            return ()
-        rows = batches.rows(step)
-        return tuple(part[rows] for part in self.problem.train)
+
+def _middle(losses: Sequence[float]) -> float:
+    """The median of an odd number of losses, none of which is NaN."""
+    return sorted(losses)[len(losses) // 2]
 
 
 def _until_exploded(losses: Sequence[float], bound: float) -> int:
@@ -339,7 +329,7 @@ def _until_exploded(losses: Sequence[float], bound: float) -> int:
     for i, loss in enumerate(losses):
         if not math.isfinite(loss):
             return i
-        if i + 1 >= MEDIAN_OF and float(np.median(losses[i + 1 - MEDIAN_OF : i + 1])) > bound:
+        if i + 1 >= MEDIAN_OF and _middle(losses[i + 1 - MEDIAN_OF : i + 1]) > bound:
             return i + 1 - MEDIAN_OF // 2
     return len(losses)
 
@@ -393,13 +383,3 @@ def _spelled(found: Interval) -> str:
     if found.low is None or found.high is None or not (math.isfinite(found.low) and math.isfinite(found.high)):
         return f"{found.median:.2g}"
     return f"{found.median:.2g} [{found.low:.2g}, {found.high:.2g}]"
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(v) for v in (value.tolist() if isinstance(value, np.ndarray) else value)]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,6 +11,7 @@ from descend.batches import Batches, BatchSize
 from descend.containers import Array, Memory
 from descend.descent import Descent
 from descend.errors import ObjectiveError, OptionError, ProblemError
+from descend.gradients import Objective
 from descend.history import Evaluation, History
 from descend.problems.problem import Problem, Start
 from descend.progress import Bar
@@ -18,7 +19,7 @@ from descend.result import FitResult
 from descend.rules import Rule, resolve
 from descend.stopping import Criteria, Reason, count
 
-__all__ = ["batches_of", "fit"]
+__all__ = ["batch", "batches_of", "fit", "measured"]
 
 DEFAULT_EPOCHS = 20
 DEFAULT_STEPS = 1_000
@@ -202,11 +203,7 @@ class _Fit:
 
     def _evaluate(self, grad: list[Array]) -> float:
         """Loss and gradient over the batch of the step at hand."""
-        batch: tuple[Any, ...] = ()
-        if self.batches is not None and self.problem.train is not None:
-            rows = self.batches.rows(self.descent.steps)
-            batch = tuple([part[rows] for part in self.problem.train])
-        loss = self.objective(grad, batch)
+        loss = self.objective(grad, batch(self.problem, self.batches, self.descent.steps))
         self._losses += loss
         self._losses_count += 1
         return loss
@@ -277,16 +274,7 @@ class _Fit:
         """Loss and metric over some data at the memory's point; NaN where there are none."""
         if data is None:
             return math.nan, math.nan
-        try:
-            found: tuple[float, float] = self.objective.look(self.start.measure, *data)
-            return found
-        except ObjectiveError:
-            raise
-        except Exception as error:
-            raise ObjectiveError(
-                f"{self.problem.name}: its loss or metric raised {type(error).__name__}: {error} "
-                f"(at step {self.descent.steps})"
-            ) from error
+        return measured(self.problem, self.start, self.objective, data, self.descent.steps)
 
     def _result(self, reason: Reason) -> FitResult:
         descent, memory, problem = self.descent, self.memory, self.problem
@@ -321,6 +309,27 @@ class _Fit:
             best=self.best,
             buffers=self.start.snapshot(),
         )
+
+
+def batch(problem: Problem, batches: Batches | None, step: int) -> tuple[Any, ...]:
+    """The examples of a step; none for a problem without data."""
+    if batches is None or problem.train is None:
+        return ()
+    rows = batches.rows(step)
+    return tuple([part[rows] for part in problem.train])
+
+
+def measured(problem: Problem, start: Start, objective: Objective, data: Any, step: int) -> tuple[float, float]:
+    """Loss and metric over some data at the objective's point; raises `ObjectiveError`, whatever they raise."""
+    try:
+        found: tuple[float, float] = objective.look(start.measure, *data)
+        return found
+    except ObjectiveError:
+        raise
+    except Exception as error:
+        raise ObjectiveError(
+            f"{problem.name}: its loss or metric raised {type(error).__name__}: {error} (at step {step})"
+        ) from error
 
 
 def _message(reason: Reason, detail: str, steps: int) -> str:

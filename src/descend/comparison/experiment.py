@@ -25,7 +25,8 @@ from descend.comparison.workers import checked_jobs, cores, execute
 from descend.containers import Memory
 from descend.engines import engine
 from descend.errors import ComparisonError, DescendError, OptionError, ProblemError
-from descend.problems import Problem, load
+from descend.problems import Problem
+from descend.problems.registry import named
 
 __all__ = ["Progress", "compare", "writable"]
 
@@ -79,8 +80,8 @@ def compare(
     tuning_seeds, final_seeds
         How many seeds each learning rate is tried from (3), and how many fresh ones judge the winner (10).
     effort
-        What these three are where they are not given: ``"default"`` as above; ``"quick"``, 6 learning rates from one
-        seed, for a first idea; ``"thorough"``, 21 from 5 seeds, and 20 fresh ones.
+        What learning rates and seeds are where they are not given: ``"default"`` as above; ``"quick"``, 6 learning
+        rates from one seed, for a first idea; ``"thorough"``, 21 from 5 seeds, and 20 fresh ones.
     untuned
         Also run each entry with its own learning rate, the published default unless it was set, on the seeds of the
         final runs. It says what tuning is worth, and takes no part in the verdicts.
@@ -122,9 +123,7 @@ def compare(
     source: Path | str | None = None
     if isinstance(problem, (str, Path)):
         source = Path(problem).expanduser() if str(problem).endswith(".py") else str(problem)
-        problem = load(str(problem))
-    if not isinstance(problem, Problem):
-        raise ProblemError(f"{problem!r} is not a Problem, a name, or the path of a Python file")
+    problem = named(problem)
     jobs = checked_jobs(jobs)
     plan = make_plan(
         problem, rules, learning_rates, batch_size, budget, tuning_seeds, final_seeds, effort, untuned, source

@@ -16,8 +16,9 @@ from descend.comparison.statistics import Row, Sensitivity
 from descend.comparison.workers import cores
 from descend.errors import ComparisonError, MissingExtra, OptionError
 from descend.intervals import Interval
+from descend.plain import plain
 
-__all__ = ["EXPORTS", "Comparison", "listed", "number", "rate", "spread", "where"]
+__all__ = ["Comparison", "exportable", "listed", "number", "rate", "spread", "where"]
 
 SCHEMA = 1
 NAME_WIDTH = 14
@@ -96,12 +97,10 @@ class Comparison:
 
     def export(self, path: str | Path, what: str = "runs") -> Path:
         """Write `frame` to a file whose name ends in ``.csv``, ``.json`` or ``.parquet``; returns its path."""
-        path = Path(path)
-        if path.suffix not in EXPORTS:
-            raise OptionError(f"{str(path)!r}: the name of the file must end in {', '.join(EXPORTS)}")
+        path = exportable(path)
         frame = self.frame(what)
         try:
-            EXPORTS[path.suffix](frame, path)
+            _EXPORTS[path.suffix](frame, path)
         except ImportError:
             raise MissingExtra("pyarrow", "frames", f"A {path.suffix} file") from None
         except OSError as error:
@@ -146,12 +145,20 @@ class Comparison:
             console.print(f"Note: {note}", highlight=False, markup=False)
 
 
-EXPORTS: dict[str, Callable[[Any, Path], Any]] = {
+_EXPORTS: dict[str, Callable[[Any, Path], Any]] = {
     ".csv": lambda frame, path: frame.to_csv(path, index=False),
     ".json": lambda frame, path: frame.to_json(path, orient="records", indent=1),
     ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
 }
 """How a file is written, by the end of its name."""
+
+
+def exportable(path: str | Path) -> Path:
+    """The path, if `Comparison.export` knows how to write such a file; raises `OptionError`."""
+    path = Path(path)
+    if path.suffix not in _EXPORTS:
+        raise OptionError(f"{str(path)!r}: the name of the file must end in {', '.join(_EXPORTS)}")
+    return path
 
 
 def _run_in_a_row(plan: Plan, run: Run) -> dict[str, Any]:
@@ -266,8 +273,8 @@ def _as_json(comparison: Comparison, *, runs: bool = True) -> dict[str, Any]:
             "examples": comparison.shape,
         },
         "plan": {"hash": plan.hash, **plan.settings()},
-        "rows": [_plain(dataclasses.asdict(row)) for row in comparison.rows],
-        "sensitivity": [_plain(dataclasses.asdict(s)) for s in comparison.sensitivity],
+        "rows": plain(comparison.rows),
+        "sensitivity": plain(comparison.sensitivity),
         "notes": list(comparison.notes),
         "seconds": comparison.seconds,
         "jobs": comparison.jobs,
@@ -279,12 +286,3 @@ def _as_json(comparison: Comparison, *, runs: bool = True) -> dict[str, Any]:
     if runs:
         whole["runs"] = [dataclasses.asdict(run) for run in comparison.runs]
     return whole
-
-
-def _plain(value: Any) -> Any:
-    """Infinite figures as null, throughout."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

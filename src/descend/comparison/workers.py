@@ -243,9 +243,11 @@ def _receive(parcel: bytes) -> tuple[Problem, Plan]:
 
 
 def _work(task: Task, parcel: bytes | None) -> Run:
-    if parcel is None:
+    if parcel is None:  # a worker of our own pool
         _mark(_BEGUN[0], task).touch()
-    problem, plan = next(iter(_RECEIVED.values())) if parcel is None else _receive(parcel)
+        problem, plan = next(iter(_RECEIVED.values()))
+    else:
+        problem, plan = _receive(parcel)
     with _one_thread():
         return run_task(problem, plan, task)
 

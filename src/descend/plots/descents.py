@@ -16,7 +16,7 @@ from descend.errors import OptionError
 from descend.finding import RangeTest
 from descend.gradients import as_loss
 from descend.history import History
-from descend.plots.look import MUTED, PAPER, blank, line_in, logarithmic, make_logarithmic, style, text
+from descend.plots.look import MUTED, PAPER, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
 from descend.problems import Problem
 from descend.result import Result
 
@@ -175,7 +175,7 @@ def range_test(found: RangeTest) -> Any:
         figure.add_trace(
             go.Scatter(
                 x=x,
-                y=_gaps(row),
+                y=drawn(row, log=False),
                 mode="lines",
                 line={"color": MUTED, "width": 1},
                 opacity=0.45,
@@ -185,10 +185,9 @@ def range_test(found: RangeTest) -> Any:
                 hovertemplate=f"%{{y:.6g}} at %{{x:.3g}}, seed {found.sweeps[i].seed}<extra></extra>",
             )
         )
-    middle = [float(np.median(c[np.isfinite(c)])) if np.isfinite(c).any() else math.nan for c in losses.T]
-    figure.add_trace(
-        line_in(style(0), x=x, y=_gaps(np.array(middle)), name="median of seeds", hovertemplate="%{y:.6g} at %{x:.3g}")
-    )
+    middle = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else math.nan for c in losses.T])
+    median = drawn(middle, log=False)
+    figure.add_trace(line_in(style(0), x=x, y=median, name="median of seeds", hovertemplate="%{y:.6g} at %{x:.3g}"))
     for i, (name, limit) in enumerate(
         (("steepest", found.steepest), ("largest stable", found.largest_stable)), start=1
     ):
@@ -213,10 +212,6 @@ def range_test(found: RangeTest) -> Any:
     figure.update_xaxes(type="log", exponentformat="power", dtick=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.2})
     return figure
-
-
-def _gaps(values: Array) -> list[float | None]:
-    return [v if math.isfinite(v) else None for v in values.tolist()]
 
 
 def _labelled(results: Any) -> dict[str, Result | History]:

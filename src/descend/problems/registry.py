@@ -12,7 +12,7 @@ from typing import Any
 from descend.errors import ProblemError, did_you_mean
 from descend.problems.problem import Problem
 
-__all__ = ["BUILT_IN", "FILE_MODULE", "describe", "load"]
+__all__ = ["BUILT_IN", "FILE_MODULE", "describe", "load", "named"]
 
 BUILT_IN = {
     "digits": "real:digits",
@@ -48,6 +48,15 @@ def load(spec: str) -> Problem:
     name, _, settings = spec.partition(":")
     make = _maker(name)
     return make(**_settings(spec, settings, make))  # type: ignore[no-any-return]
+
+
+def named(problem: Any) -> Problem:
+    """A `Problem` as it is, or what `load` makes of a name or a path; raises `ProblemError`."""
+    if isinstance(problem, (str, Path)):
+        return load(str(problem))
+    if not isinstance(problem, Problem):
+        raise ProblemError(f"{problem!r} is not a Problem, a name, or the path of a Python file")
+    return problem
 
 
 def describe(name: str) -> tuple[str, dict[str, Any]]:

@@ -201,16 +201,14 @@ entry:
   %found.at = getelementptr i64, ptr %box, i64 4
   br label %sleep
 sleep:
-  %slept.since = phi i64 [ 0, %entry ], [ %slept.since, %again ], [ %began, %leave ],
-    [ %since, %tired ], [ %ended, %done ]
+  %slept.since = phi i64 [ 0, %entry ], [ %slept.since, %woken ], [ %began, %missed ],
+    [ %since, %tire ], [ %ended, %work ]
   %got = call i64 @read(i32 %pipe, ptr %byte, i64 1)
   %closed = icmp eq i64 %got, 0
   br i1 %closed, label %end, label %woken
 woken:
   %said = icmp eq i64 %got, 1
-  br i1 %said, label %take, label %again
-again:
-  br label %sleep
+  br i1 %said, label %take, label %sleep
 take:
   store atomic i64 0, ptr %found.at seq_cst, align 8
   %began = call i64 @now(ptr %time)
@@ -218,46 +216,36 @@ take:
   %soon = icmp slt i64 %paused, {patience}
   %pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
   %mine = extractvalue {{ i64, i1 }} %pair, 1
-  br i1 %mine, label %taken, label %missed
-taken:
-  br label %work
+  br i1 %mine, label %work, label %missed
 missed:
-  br i1 %soon, label %stay, label %leave
+  br i1 %soon, label %stay, label %sleep
 stay:
   store atomic i64 1, ptr %found.at seq_cst, align 8
   br label %wait
-leave:
-  br label %sleep
 work:
-  %awake = phi i1 [ %soon, %taken ], [ true, %next ], [ true, %last ]
+  %awake = phi i1 [ %soon, %take ], [ true, %try ], [ true, %tire ]
   %job = load ptr, ptr %job.at
   call void @work(ptr %job)
   %found = zext i1 %awake to i64
   store atomic i64 %found, ptr %found.at seq_cst, align 8
   store atomic i64 0, ptr %box seq_cst, align 8
   %ended = call i64 @now(ptr %time)
-  br i1 %awake, label %wait, label %done
-done:
-  br label %sleep
+  br i1 %awake, label %wait, label %sleep
 wait:
-  %since = phi i64 [ %began, %stay ], [ %ended, %work ], [ %since, %on ], [ %since, %clock ]
-  %looks = phi i64 [ 0, %stay ], [ 0, %work ], [ %looks.next, %on ], [ 0, %clock ]
+  %since = phi i64 [ %began, %stay ], [ %ended, %work ], [ %since, %pause ], [ %since, %clock ]
+  %looks = phi i64 [ 0, %stay ], [ 0, %work ], [ %looks.next, %pause ], [ 0, %clock ]
   %state = load atomic i64, ptr %box seq_cst, align 8
   %offered = icmp eq i64 %state, 1
   br i1 %offered, label %try, label %pause
 try:
   %try.pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
   %try.mine = extractvalue {{ i64, i1 }} %try.pair, 1
-  br i1 %try.mine, label %next, label %pause
-next:
-  br label %work
+  br i1 %try.mine, label %work, label %pause
 pause:
   {pause}
   %looks.next = add i64 %looks, 1
   %many = icmp ugt i64 %looks.next, 64
-  br i1 %many, label %look, label %on
-on:
-  br label %wait
+  br i1 %many, label %look, label %wait
 look:
   %here = call i64 @now(ptr %time)
   %waited = sub i64 %here, %since
@@ -270,11 +258,7 @@ tire:
   store atomic i64 0, ptr %found.at seq_cst, align 8
   %last.pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
   %last.mine = extractvalue {{ i64, i1 }} %last.pair, 1
-  br i1 %last.mine, label %last, label %tired
-last:
-  br label %work
-tired:
-  br label %sleep
+  br i1 %last.mine, label %work, label %sleep
 end:
   ret void
 }}
