@@ -18,7 +18,7 @@ import optree
 
 from descend.errors import ObjectiveError, ParameterError
 
-__all__ = ["Array", "Memory"]
+__all__ = ["Array", "Memory", "Rows"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["numpy", "torch", "jax"]
@@ -65,6 +65,12 @@ class Memory:
             vectors[which][start:stop].reshape(shape)
             for (which, start, stop), shape in zip(self._places, self.shapes, strict=True)
         ]
+
+    def move(self, vectors: Sequence[Array]) -> None:
+        """Go on in other vectors, which are laid out as these and hold the same numbers."""
+        self.vectors = list(vectors)
+        self._gathered = None
+        self.leaves = self.views(self.vectors)
 
     def like(self) -> list[Array]:
         """Fresh vectors of zeros, laid out as this memory's own."""
@@ -144,6 +150,49 @@ class Memory:
             if bad.size:
                 return self.locate(which, int(bad[0])), float(vector[bad[0]])
         return None
+
+
+class Rows(Memory):
+    """Many memories of one layout as the rows of one matrix per dtype; their own vectors become its rows.
+
+    Its container has the leaves of theirs with a leading axis of as many. Raises `ParameterError` if their layouts
+    differ.
+    """
+
+    def __init__(self, memories: Sequence[Memory]) -> None:
+        first = memories[0]
+        for memory in memories[1:]:
+            if (memory.spec, memory.shapes, memory._places) != (first.spec, first.shapes, first._places):
+                raise ParameterError(
+                    f"the starts differ: {_layout(first)} and {_layout(memory)}; runs that are stacked must begin with "
+                    "the same container of the same shapes and types"
+                )
+        self.memories = list(memories)
+        self.spec, self.names, self.kind = first.spec, first.names, first.kind
+        self.shapes, self._places, self._kinds, self._types = first.shapes, first._places, first._kinds, first._types
+        self.keep(range(len(memories)))
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone; the others' memories are on their own again."""
+        for memory in self.memories:
+            memory.move(memory.snapshot())
+        self.memories = [self.memories[row] for row in rows]
+        self.move([np.stack(vectors) for vectors in zip(*(m.vectors for m in self.memories), strict=True)])
+        for memory, *vectors in zip(self.memories, *self.vectors, strict=True):
+            memory.move(vectors)
+
+    def views(self, vectors: Sequence[Array]) -> list[Array]:
+        """The leaves, in order, as views into `vectors`, which are laid out as this memory's own."""
+        return [
+            vectors[which][:, start:stop].reshape(-1, *shape)
+            for (which, start, stop), shape in zip(self._places, self.shapes, strict=True)
+        ]
+
+
+def _layout(memory: Memory) -> str:
+    return ", ".join(
+        f"{leaf.dtype}{list(leaf.shape)} at {name}" for leaf, name in zip(memory.leaves, memory.names, strict=True)
+    )
 
 
 def _kind(leaf: Any) -> Kind:

@@ -21,9 +21,9 @@ from descend.engines import engine
 from descend.errors import ObjectiveError
 from descend.history import History
 from descend.rules import Rule
-from descend.stopping import DIVERGENCE, Criteria, Reason
+from descend.stopping import Criteria, Reason, bound
 
-__all__ = ["Descent"]
+__all__ = ["Descent", "Judge", "cannot_step", "interrupts"]
 
 
 class Descent:
@@ -74,12 +74,10 @@ class Descent:
         # A cautious step counts over each of the user's arrays; any other sees one long vector of them all.
         arrays, self._grads = (memory.leaves, memory.views(self.grad)) if rule.cautious else (memory.vectors, self.grad)
         self.engine = engine(rule, arrays, criteria.max_steps)
-        self.norm = math.nan
-        self.detail = ""
+        self.judge = Judge(memory, rule)
         self.best_loss = math.nan
         self.best: list[Array] | None = None
         self.best_grad: list[Array] | None = None
-        self._first_loss: float | None = None
         self._before: list[Array] | None = memory.snapshot() if criteria.xtol is not None else None
         self._began = time.perf_counter()
 
@@ -88,10 +86,24 @@ class Descent:
         """Seconds since the descent was made."""
         return time.perf_counter() - self._began
 
+    @property
+    def norm(self) -> float:
+        """Euclidean norm of the gradient at the point that was last evaluated."""
+        return self.judge.norm
+
+    @property
+    def detail(self) -> str:
+        """What was seen of the reason to stop, for its message."""
+        return self.judge.detail
+
+    @detail.setter
+    def detail(self, text: str) -> None:
+        self.judge.detail = text
+
     def run(self) -> Reason:
         """Descend until there is a reason to stop. Lets `ObjectiveError` through; all that was seen is kept."""
         try:
-            with _interrupts() as interrupted:
+            with interrupts() as interrupted:
                 while True:
                     reason = self._step()
                     if reason is None and interrupted():
@@ -129,8 +141,7 @@ class Descent:
             try:
                 self.engine.step(self._grads)
             except Exception as error:  # a schedule, or the user's own rule
-                what = f"{type(self.rule).__name__} cannot make step {self.steps + 1}"
-                raise ObjectiveError(f"{what}: {type(error).__name__}: {error}") from error
+                raise cannot_step(self.rule, self.steps + 1, error) from error
         self.steps += 1
         return None if self.whole or self.each is None else self.each(self)
 
@@ -146,38 +157,17 @@ class Descent:
 
     def _judge(self, loss_before: float) -> Reason | None:
         """Look at the point that was just evaluated."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.norm = math.sqrt(sum([float(np.dot(g, g)) for g in self.grad]))
-        if not (math.isfinite(self.loss) and math.isfinite(self.norm)):
-            if self._not_finite():
-                return Reason.NON_FINITE
-            # Every entry is finite and only their squares overflow.
-            largest = max(float(np.max(np.abs(g))) for g in self.grad)
-            self.norm = largest * math.sqrt(sum(float(np.sum((g / largest) ** 2)) for g in self.grad))
-        sign = -1.0 if self.rule.maximize else 1.0
-        if self._first_loss is None:
-            self._first_loss = self.loss
-        if self.whole and not sign * self.loss > sign * self.best_loss:
+        judge = self.judge
+        reason = judge.finite(self.loss, self.grad, self.steps)
+        if reason is not None:
+            return reason
+        if self.whole and not judge.sign * self.loss > judge.sign * self.best_loss:
             self.best_loss, self.best = self.loss, self.memory.snapshot()
             self.best_grad = [g.copy() for g in self.grad]
-        if sign * (self.loss - self._first_loss) > DIVERGENCE * max(1.0, abs(self._first_loss)):
-            self.detail = f"It was {self._first_loss:.6g} at first and is {self.loss:.6g} at step {self.steps}."
-            return Reason.DIVERGED
-        return self._converged(sign, loss_before) if self.criteria.has_tolerance and self.whole else None
-
-    def _not_finite(self) -> bool:
-        """Whether the loss or an entry of the gradient is not finite; says which in `detail`."""
-        if not math.isfinite(self.loss):
-            lost = self.memory.first_non_finite(self.memory.vectors)
-            if lost is not None:
-                self.detail = f"{lost[0]} is {lost[1]} after step {self.steps}."
-            else:
-                self.detail = f"The loss is {self.loss} at step {self.steps}."
-            return True
-        worst = self.memory.first_non_finite(self.grad)
-        if worst is not None:
-            self.detail = f"The gradient's entry for {worst[0]} is {worst[1]} at step {self.steps}."
-        return worst is not None
+        reason = judge.grown(self.loss, self.steps)
+        if reason is not None:
+            return reason
+        return self._converged(judge.sign, loss_before) if self.criteria.has_tolerance and self.whole else None
 
     def _converged(self, sign: float, loss_before: float) -> Reason | None:
         limits = self.criteria
@@ -205,8 +195,64 @@ class Descent:
         return None
 
 
+class Judge:
+    """Whether one descent has failed at a point: something is not finite, or the loss has grown beyond all bounds.
+
+    `norm` is that of the gradient that was last looked at, `detail` says what was seen, `first` is the first loss and
+    `bound` by how much it may grow, `sign` −1 for a rule that climbs.
+    """
+
+    def __init__(self, memory: Memory, rule: Rule) -> None:
+        self.memory = memory
+        self.sign = -1.0 if rule.maximize else 1.0
+        self.norm = math.nan
+        self.detail = ""
+        self.first = math.nan
+        self.bound = math.nan
+
+    def finite(self, loss: float, grad: list[Array], steps: int) -> Reason | None:
+        """A reason to stop if the loss, or an entry of the gradient after so many steps, is not finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.norm = math.sqrt(sum([float(np.dot(g, g)) for g in grad]))
+        if not (math.isfinite(loss) and math.isfinite(self.norm)):
+            if self._not_finite(loss, grad, steps):
+                return Reason.NON_FINITE
+            # Every entry is finite and only their squares overflow.
+            largest = max(float(np.max(np.abs(g))) for g in grad)
+            self.norm = largest * math.sqrt(sum(float(np.sum((g / largest) ** 2)) for g in grad))
+        return None
+
+    def grown(self, loss: float, steps: int) -> Reason | None:
+        """A reason to stop if the loss has grown beyond all bounds since it was first asked about."""
+        if math.isnan(self.first):
+            self.first, self.bound = loss, bound(loss)
+        if self.sign * (loss - self.first) > self.bound:
+            self.detail = f"It was {self.first:.6g} at first and is {loss:.6g} at step {steps}."
+            return Reason.DIVERGED
+        return None
+
+    def _not_finite(self, loss: float, grad: list[Array], steps: int) -> bool:
+        """Whether the loss or an entry of the gradient is not finite; says which in `detail`."""
+        if not math.isfinite(loss):
+            lost = self.memory.first_non_finite(self.memory.vectors)
+            if lost is not None:
+                self.detail = f"{lost[0]} is {lost[1]} after step {steps}."
+            else:
+                self.detail = f"The loss is {loss} at step {steps}."
+            return True
+        worst = self.memory.first_non_finite(grad)
+        if worst is not None:
+            self.detail = f"The gradient's entry for {worst[0]} is {worst[1]} at step {steps}."
+        return worst is not None
+
+
+def cannot_step(rule: Rule, step: int, error: Exception) -> ObjectiveError:
+    """What to raise when a rule has raised."""
+    return ObjectiveError(f"{type(rule).__name__} cannot make step {step}: {type(error).__name__}: {error}")
+
+
 @contextlib.contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
+def interrupts() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a question to be asked between steps; the second one interrupts at once.
 
     Only in the main thread, and only where nobody else handles SIGINT; elsewhere Ctrl-C does what it always does.

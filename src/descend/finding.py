@@ -16,7 +16,6 @@ from descend.batches import BatchSize
 from descend.containers import Array, Memory
 from descend.descent import Descent
 from descend.errors import ObjectiveError, OptionError
-from descend.fitting import batch, batches_of, measured
 from descend.intervals import Interval, interval
 from descend.plain import plain
 from descend.problems import Problem
@@ -24,6 +23,7 @@ from descend.problems.registry import named
 from descend.progress import Bar
 from descend.rules import Rule, resolve
 from descend.stopping import Criteria, Reason, count
+from descend.training import batch, batches_of, measured
 
 __all__ = ["RangeTest", "find_lr"]
 

@@ -10,10 +10,15 @@ from typing import Any
 
 from descend.errors import OptionError
 
-__all__ = ["Criteria", "Reason", "count", "seconds", "tolerance"]
+__all__ = ["Criteria", "Reason", "bound", "count", "seconds", "tolerance"]
 
 DIVERGENCE = 1e8
 """A descent has diverged when its loss exceeds this many times max(1, |first loss|)."""
+
+
+def bound(first: float) -> float:
+    """How much a loss may grow from the first one before its descent has diverged."""
+    return DIVERGENCE * max(1.0, abs(first))
 
 
 class Reason(enum.Enum):
