@@ -1,4 +1,4 @@
-"""Functions with known minima, to see a rule at work."""
+"""Functions with known minima, to see a rule at work. Points may have a leading axis of runs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def quadratic(condition: float = 100.0, dimension: int = 10) -> Problem:
     axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))
     hessian = (axes * eigenvalues) @ axes.T
 
-    def loss_and_grad(x: Array) -> tuple[float, Array]:
-        slope = hessian @ x
-        return 0.5 * float(x @ slope), slope
+    def loss_and_grad(x: Array) -> tuple[Any, Array]:
+        slope = (hessian @ x[..., None])[..., 0]
+        return 0.5 * np.vecdot(x, slope), slope
 
     return Problem(
         name="quadratic",
@@ -31,6 +31,7 @@ def quadratic(condition: float = 100.0, dimension: int = 10) -> Problem:
         start=lambda rng: rng.normal(size=n),
         loss_and_grad=loss_and_grad,
         optimum=0.0,
+        stacks=True,
     )
 
 
@@ -42,17 +43,17 @@ def deep_quadratic(condition: float = 100.0, dimension: int = 8, depth: int = 3)
     weights = np.geomspace(1.0, condition, n) / condition if n > 1 else np.ones(1)
     target, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))
 
-    def loss_and_grad(matrices: list[Array]) -> tuple[float, list[Array]]:
+    def loss_and_grad(matrices: list[Array]) -> tuple[Any, list[Array]]:
         before = [np.eye(n)]  # what is right of each matrix
         for matrix in matrices:
             before.append(matrix @ before[-1])
         residual = before[-1] - target
         back = residual * weights
-        loss = 0.5 * float(np.sum(back * residual))
+        loss = 0.5 * (back * residual).reshape(*residual.shape[:-2], -1).sum(axis=-1)
         slopes = []
         for matrix, right in zip(reversed(matrices), reversed(before[:-1]), strict=True):
-            slopes.append(back @ right.T)
-            back = matrix.T @ back
+            slopes.append(back @ right.mT)
+            back = matrix.mT @ back
         return loss, slopes[::-1]
 
     return Problem(
@@ -61,16 +62,17 @@ def deep_quadratic(condition: float = 100.0, dimension: int = 8, depth: int = 3)
         start=lambda rng: [rng.normal(size=(n, n)) / np.sqrt(n) for _ in range(layers)],
         loss_and_grad=loss_and_grad,
         optimum=0.0,
+        stacks=True,
     )
 
 
 def rosenbrock() -> Problem:
     """(1 − x)² + 100 (y − x²)²: a curved, flat valley; minimum 0 at (1, 1)."""
 
-    def loss_and_grad(p: Array) -> tuple[float, Array]:
-        x, y = p
+    def loss_and_grad(p: Array) -> tuple[Any, Array]:
+        x, y = p.T
         a, b = 1.0 - x, y - x * x
-        return a * a + 100.0 * b * b, np.array([-2.0 * a - 400.0 * x * b, 200.0 * b])
+        return a * a + 100.0 * b * b, np.array([-2.0 * a - 400.0 * x * b, 200.0 * b]).T
 
     return _function("rosenbrock", rosenbrock, loss_and_grad, ((-2.0, 2.0), (-1.0, 3.0)))
 
@@ -78,12 +80,12 @@ def rosenbrock() -> Problem:
 def beale() -> Problem:
     """(1.5 − x + xy)² + (2.25 − x + xy²)² + (2.625 − x + xy³)²: plateaus and steep walls; minimum 0 at (3, 0.5)."""
 
-    def loss_and_grad(p: Array) -> tuple[float, Array]:
-        x, y = p
+    def loss_and_grad(p: Array) -> tuple[Any, Array]:
+        x, y = p.T
         a, b, c = 1.5 - x + x * y, 2.25 - x + x * y**2, 2.625 - x + x * y**3
         dx = 2.0 * (a * (y - 1.0) + b * (y**2 - 1.0) + c * (y**3 - 1.0))
         dy = 2.0 * x * (a + 2.0 * b * y + 3.0 * c * y**2)
-        return a * a + b * b + c * c, np.array([dx, dy])
+        return a * a + b * b + c * c, np.array([dx, dy]).T
 
     return _function("beale", beale, loss_and_grad, ((0.0, 4.0), (-1.0, 1.5)))
 
@@ -91,10 +93,10 @@ def beale() -> Problem:
 def himmelblau() -> Problem:
     """(x² + y − 11)² + (x + y² − 7)²: four minima of value 0, one of them at (3, 2)."""
 
-    def loss_and_grad(p: Array) -> tuple[float, Array]:
-        x, y = p
+    def loss_and_grad(p: Array) -> tuple[Any, Array]:
+        x, y = p.T
         a, b = x * x + y - 11.0, x + y * y - 7.0
-        return a * a + b * b, np.array([4.0 * x * a + 2.0 * b, 2.0 * a + 4.0 * y * b])
+        return a * a + b * b, np.array([4.0 * x * a + 2.0 * b, 2.0 * a + 4.0 * y * b]).T
 
     return _function("himmelblau", himmelblau, loss_and_grad, ((-5.0, 5.0), (-5.0, 5.0)))
 
@@ -102,10 +104,10 @@ def himmelblau() -> Problem:
 def booth() -> Problem:
     """(x + 2y − 7)² + (2x + y − 5)²: a gentle bowl; minimum 0 at (1, 3)."""
 
-    def loss_and_grad(p: Array) -> tuple[float, Array]:
-        x, y = p
+    def loss_and_grad(p: Array) -> tuple[Any, Array]:
+        x, y = p.T
         a, b = x + 2.0 * y - 7.0, 2.0 * x + y - 5.0
-        return a * a + b * b, np.array([2.0 * a + 4.0 * b, 4.0 * a + 2.0 * b])
+        return a * a + b * b, np.array([2.0 * a + 4.0 * b, 4.0 * a + 2.0 * b]).T
 
     return _function("booth", booth, loss_and_grad, ((-5.0, 5.0), (-5.0, 5.0)))
 
@@ -113,9 +115,9 @@ def booth() -> Problem:
 def saddle() -> Problem:
     """½ x² + ¼ y⁴ − ½ y²: a saddle at (0, 0), minima −¼ at (0, ±1); starts close to the saddle's ridge."""
 
-    def loss_and_grad(p: Array) -> tuple[float, Array]:
-        x, y = p
-        return 0.5 * x * x + 0.25 * y**4 - 0.5 * y * y, np.array([x, y**3 - y])
+    def loss_and_grad(p: Array) -> tuple[Any, Array]:
+        x, y = p.T
+        return 0.5 * x * x + 0.25 * y**4 - 0.5 * y * y, np.array([x, y**3 - y]).T
 
     return _function("saddle", saddle, loss_and_grad, ((-2.0, 2.0), (-0.01, 0.01)), optimum=-0.25)
 
@@ -123,7 +125,7 @@ def saddle() -> Problem:
 def _function(
     name: str,
     described_by: Callable[[], Problem],
-    loss_and_grad: Callable[[Array], tuple[float, Array]],
+    loss_and_grad: Callable[[Array], tuple[Any, Array]],
     box: tuple[tuple[float, float], tuple[float, float]],
     optimum: float = 0.0,
 ) -> Problem:
@@ -134,4 +136,4 @@ def _function(
         return rng.uniform(low, high)
 
     summary = (described_by.__doc__ or "").splitlines()[0].rstrip(".")
-    return Problem(name=name, summary=summary, start=start, loss_and_grad=loss_and_grad, optimum=optimum)
+    return Problem(name=name, summary=summary, start=start, loss_and_grad=loss_and_grad, optimum=optimum, stacks=True)

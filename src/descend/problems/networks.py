@@ -1,11 +1,14 @@
-"""Models with hand-written, vectorised NumPy gradients. Each is a pair of functions over parameters and a batch.
+"""Models with hand-written, vectorised NumPy gradients. Each is a few functions over parameters and a batch.
 
-Every loss is a mean over the batch. Rows of `X` are examples; `y` holds class numbers or targets.
+Every loss is a mean over the batch. Rows of `X` are examples; `y` holds class numbers or targets. Parameters may have a
+leading axis of runs: then every figure has it too, and the data are shared, as ``(B, n)``, or each run's own, as
+``(R, B, n)``. What a run gets does not depend on how many others there are, to the bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +17,8 @@ from descend.containers import Array
 __all__ = ["Linear", "Logistic", "Softmax", "TwoLayer"]
 
 Params = Mapping[str, Array]
+Figure = Any
+"""A number or, of many runs, an array of one for each."""
 
 
 class Linear:
@@ -26,21 +31,22 @@ class Linear:
         return {"w": 0.1 * rng.normal(size=self.inputs), "b": np.zeros(())}
 
     def predict(self, params: Params, X: Array) -> Array:
-        return np.asarray(X @ params["w"] + params["b"])
+        return _affine(params, X)
 
-    def loss(self, params: Params, X: Array, y: Array) -> float:
+    def loss(self, params: Params, X: Array, y: Array) -> Figure:
         residual = self.predict(params, X) - y
-        return 0.5 * float(residual @ residual) / len(y)
+        return 0.5 * np.vecdot(residual, residual) / y.shape[-1]
 
-    def loss_and_grad(self, params: Params, X: Array, y: Array) -> tuple[float, dict[str, Array]]:
+    def loss_and_grad(self, params: Params, X: Array, y: Array) -> tuple[Figure, dict[str, Array]]:
         residual = self.predict(params, X) - y
-        n = len(y)
-        return 0.5 * float(residual @ residual) / n, {"w": residual @ X / n, "b": residual.sum() / n}
+        n = y.shape[-1]
+        loss = 0.5 * np.vecdot(residual, residual) / n
+        return loss, {"w": _weighted(residual, X) / n, "b": residual.sum(axis=-1) / n}
 
-    def r2(self, params: Params, X: Array, y: Array) -> float:
+    def r2(self, params: Params, X: Array, y: Array) -> Figure:
         """Share of the variance of `y` that is explained; 1 is perfect."""
         residual = self.predict(params, X) - y
-        return 1.0 - float(residual @ residual) / float(np.sum((y - y.mean()) ** 2))
+        return 1.0 - np.vecdot(residual, residual) / np.sum((y - y.mean(axis=-1, keepdims=True)) ** 2, axis=-1)
 
 
 class Logistic:
@@ -55,24 +61,24 @@ class Logistic:
 
     def _margin(self, params: Params, X: Array, y: Array) -> tuple[Array, Array]:
         sign = 2.0 * y - 1.0
-        return sign, sign * (X @ params["w"] + params["b"])
+        return sign, sign * _affine(params, X)
 
-    def loss(self, params: Params, X: Array, y: Array) -> float:
+    def loss(self, params: Params, X: Array, y: Array) -> Figure:
         _, margin = self._margin(params, X, y)
         w = params["w"]
-        return float(np.logaddexp(0.0, -margin).mean()) + 0.5 * self.l2 * float(w @ w)
+        return np.logaddexp(0.0, -margin).mean(axis=-1) + 0.5 * self.l2 * np.vecdot(w, w)
 
-    def loss_and_grad(self, params: Params, X: Array, y: Array) -> tuple[float, dict[str, Array]]:
+    def loss_and_grad(self, params: Params, X: Array, y: Array) -> tuple[Figure, dict[str, Array]]:
         sign, margin = self._margin(params, X, y)
         w = params["w"]
         softplus = np.logaddexp(0.0, -margin)
-        slope = -sign * np.exp(-margin - softplus) / len(y)  # −s σ(−sz), without overflow
-        loss = float(softplus.mean()) + 0.5 * self.l2 * float(w @ w)
-        return loss, {"w": slope @ X + self.l2 * w, "b": slope.sum()}
+        slope = -sign * np.exp(-margin - softplus) / y.shape[-1]  # −s σ(−sz), without overflow
+        loss = softplus.mean(axis=-1) + 0.5 * self.l2 * np.vecdot(w, w)
+        return loss, {"w": _weighted(slope, X) + self.l2 * w, "b": slope.sum(axis=-1)}
 
-    def accuracy(self, params: Params, X: Array, y: Array) -> float:
+    def accuracy(self, params: Params, X: Array, y: Array) -> Figure:
         """Share of examples on the right side."""
-        return float(np.mean((X @ params["w"] + params["b"] > 0) == (y > 0.5)))
+        return np.mean((_affine(params, X) > 0) == (y > 0.5), axis=-1)
 
 
 class Softmax:
@@ -85,18 +91,18 @@ class Softmax:
         return {"W": 0.1 * rng.normal(size=(self.inputs, self.classes)), "b": np.zeros(self.classes)}
 
     def scores(self, params: Params, X: Array) -> Array:
-        return np.asarray(X @ params["W"] + params["b"])
+        return _layer(X, params["W"], params["b"])
 
-    def loss(self, params: Params, X: Array, y: Array) -> float:
+    def loss(self, params: Params, X: Array, y: Array) -> Figure:
         return _cross_entropy(self.scores(params, X), y)
 
-    def loss_and_grad(self, params: Params, X: Array, y: Array) -> tuple[float, dict[str, Array]]:
+    def loss_and_grad(self, params: Params, X: Array, y: Array) -> tuple[Figure, dict[str, Array]]:
         loss, slope = _cross_entropy_and_slope(self.scores(params, X), y)
-        return loss, {"W": X.T @ slope, "b": slope.sum(axis=0)}
+        return loss, {"W": X.mT @ slope, "b": slope.sum(axis=-2)}
 
-    def accuracy(self, params: Params, X: Array, y: Array) -> float:
+    def accuracy(self, params: Params, X: Array, y: Array) -> Figure:
         """Share of examples whose highest score is their class's."""
-        return float(np.mean(self.scores(params, X).argmax(axis=1) == y))
+        return np.mean(self.scores(params, X).argmax(axis=-1) == y, axis=-1)
 
 
 class TwoLayer:
@@ -114,41 +120,70 @@ class TwoLayer:
             "b2": np.zeros(self.classes),
         }
 
-    def scores(self, params: Params, X: Array) -> Array:
-        return np.asarray(np.maximum(X @ params["W1"] + params["b1"], 0.0) @ params["W2"] + params["b2"])
+    def _hidden(self, params: Params, X: Array) -> Array:
+        hidden = _layer(X, params["W1"], params["b1"])
+        return np.maximum(hidden, 0.0, out=hidden)
 
-    def loss(self, params: Params, X: Array, y: Array) -> float:
+    def scores(self, params: Params, X: Array) -> Array:
+        return _layer(self._hidden(params, X), params["W2"], params["b2"])
+
+    def loss(self, params: Params, X: Array, y: Array) -> Figure:
         return _cross_entropy(self.scores(params, X), y)
 
-    def loss_and_grad(self, params: Params, X: Array, y: Array) -> tuple[float, dict[str, Array]]:
-        hidden = np.maximum(X @ params["W1"] + params["b1"], 0.0)
-        loss, slope = _cross_entropy_and_slope(hidden @ params["W2"] + params["b2"], y)
-        back = (slope @ params["W2"].T) * (hidden > 0.0)
+    def loss_and_grad(self, params: Params, X: Array, y: Array) -> tuple[Figure, dict[str, Array]]:
+        hidden = self._hidden(params, X)
+        loss, slope = _cross_entropy_and_slope(_layer(hidden, params["W2"], params["b2"]), y)
+        back = slope @ params["W2"].mT
+        back *= hidden > 0.0
         return loss, {
-            "W1": X.T @ back,
-            "b1": back.sum(axis=0),
-            "W2": hidden.T @ slope,
-            "b2": slope.sum(axis=0),
+            "W1": X.mT @ back,
+            "b1": back.sum(axis=-2),
+            "W2": hidden.mT @ slope,
+            "b2": slope.sum(axis=-2),
         }
 
     accuracy = Softmax.accuracy
 
 
-def _cross_entropy(scores: Array, y: Array) -> float:
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    own = shifted[np.arange(len(y)), y]
-    return float(np.log(np.exp(shifted).sum(axis=1)).sum() - own.sum()) / len(y)
+def _affine(params: Params, X: Array) -> Array:
+    """Xw + b for every example."""
+    return np.asarray((X @ params["w"][..., None])[..., 0] + params["b"][..., None])
 
 
-def _cross_entropy_and_slope(scores: Array, y: Array) -> tuple[float, Array]:
-    """Mean cross-entropy, and its gradient with respect to the scores."""
-    n = len(y)
-    rows = np.arange(n)
-    scores -= scores.max(axis=1, keepdims=True)
-    own = scores[rows, y]
+def _weighted(by: Array, X: Array) -> Array:
+    """The sum of all examples, each times its own number."""
+    return np.asarray((by[..., None, :] @ X)[..., 0, :])
+
+
+def _layer(X: Array, W: Array, b: Array) -> Array:
+    """XW + b, in memory of its own."""
+    out = X @ W
+    out += b[..., None, :]
+    return np.asarray(out)
+
+
+def _places(scores: Array, y: Array) -> tuple[Array, Array]:
+    """Where in ``scores.reshape(-1, classes)`` the scores of the examples' own classes are."""
+    if y.ndim < scores.ndim - 1:  # one batch for all runs
+        y = np.broadcast_to(y, scores.shape[:-1])
+    return np.arange(y.size), y.reshape(-1)
+
+
+def _cross_entropy(scores: Array, y: Array) -> Figure:
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    own = shifted.reshape(-1, scores.shape[-1])[_places(scores, y)].reshape(scores.shape[:-1])
+    return (np.log(np.exp(shifted).sum(axis=-1)).sum(axis=-1) - own.sum(axis=-1)) / y.shape[-1]
+
+
+def _cross_entropy_and_slope(scores: Array, y: Array) -> tuple[Figure, Array]:
+    """Mean cross-entropy, and its gradient with respect to the scores, in their memory."""
+    n, places = y.shape[-1], _places(scores, y)
+    scores -= scores.max(axis=-1, keepdims=True)
+    flat = scores.reshape(-1, scores.shape[-1])
+    own = flat[places].reshape(scores.shape[:-1])
     slope = np.exp(scores, out=scores)
-    total = slope.sum(axis=1)
-    loss = float(np.log(total).sum() - own.sum()) / n
-    slope /= (total * n)[:, None]
-    slope[rows, y] -= 1.0 / n
+    total = slope.sum(axis=-1)
+    loss = (np.log(total).sum(axis=-1) - own.sum(axis=-1)) / n
+    slope /= (total * n)[..., None]
+    flat[places] -= 1.0 / n
     return loss, slope

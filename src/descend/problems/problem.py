@@ -54,6 +54,10 @@ class Problem:
         What to call it (by default as its function is called, or ``"metric"``), and its direction.
     optimum
         The lowest possible loss (on the training data), if it is known.
+    stacks
+        The functions take parameters of many runs at once, for `descend.fit_many`: each leaf with a leading axis of R
+        runs, data shared as one batch or with the same leading axis; `loss` and `loss_and_grad` then return R losses,
+        and gradients shaped like the parameters. No run may depend on another.
     name, summary
         For tables and lists.
 
@@ -93,6 +97,7 @@ class Problem:
         metric_name: str | None = None,
         higher_is_better: bool = False,
         optimum: float | None = None,
+        stacks: bool = False,
         name: str = "problem",
         summary: str = "",
     ) -> None:
@@ -111,8 +116,11 @@ class Problem:
             raise ProblemError(f"{name}: metric_name={metric_name!r} must be a text that is not empty; or leave it out")
         if not isinstance(higher_is_better, (bool, np.bool_)):
             raise ProblemError(f"{name}: higher_is_better={higher_is_better!r} must be True or False")
+        if not isinstance(stacks, (bool, np.bool_)):
+            raise ProblemError(f"{name}: stacks={stacks!r} must be True or False")
         self.name = name
         self.summary = summary
+        self.stacks = bool(stacks)
         self.start = start
         self._loss = loss
         self._loss_and_grad = loss_and_grad

@@ -103,6 +103,7 @@ def diabetes() -> Problem:
         metric=model.r2,
         metric_name="R²",
         higher_is_better=True,
+        stacks=True,
         optimum=model.loss({"w": best[:-1], "b": best[-1]}, *train),
     )
 
@@ -146,6 +147,7 @@ def _classifier(name: str, described_by: Any, model: Any, parts: list[Split]) ->
         metric=model.accuracy,
         metric_name="accuracy",
         higher_is_better=True,
+        stacks=True,
     )
 
 
