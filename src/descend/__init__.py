@@ -20,6 +20,8 @@ minimize
     From a function and a start to a result, with SciPy's field names.
 fit
     From a problem to trained parameters: batch gradient descent, SGD, mini-batches.
+fit_many
+    The same for many learning rates and seeds, as one program.
 compare
     Which rule and which learning rate, for this problem?
 find_lr
@@ -67,6 +69,7 @@ from descend.rules import (
     Yogi,
     hyper,
 )
+from descend.stacking import fit_many, stackable
 from descend.stopping import Reason
 
 if TYPE_CHECKING:
@@ -115,6 +118,7 @@ __all__ = [
     "errors",
     "find_lr",
     "fit",
+    "fit_many",
     "gradients",
     "hyper",
     "minimize",
@@ -123,6 +127,7 @@ __all__ = [
     "problems",
     "rules",
     "schedules",
+    "stackable",
     "to_optax",
 ]
 

@@ -23,7 +23,7 @@ from descend.history import History
 from descend.rules import Rule
 from descend.stopping import Criteria, Reason, bound
 
-__all__ = ["Descent", "Judge", "cannot_step", "interrupts"]
+__all__ = ["Descent", "Judge", "at_step", "cannot_step", "interrupts"]
 
 
 class Descent:
@@ -121,7 +121,7 @@ class Descent:
         try:
             self.loss = self.evaluate(self.grad)
         except ObjectiveError as error:
-            raise ObjectiveError(f"{error} (at step {self.steps})", error.result) from error.__cause__
+            raise at_step(error, self.steps) from error.__cause__
         reason = self._judge(loss_before)
         if reason is not None:
             return reason
@@ -244,6 +244,11 @@ class Judge:
         if worst is not None:
             self.detail = f"The gradient's entry for {worst[0]} is {worst[1]} at step {steps}."
         return worst is not None
+
+
+def at_step(error: ObjectiveError, steps: int) -> ObjectiveError:
+    """The error that a loss or a gradient raised after so many steps."""
+    return ObjectiveError(f"{error} (at step {steps})", error.result)
 
 
 def cannot_step(rule: Rule, step: int, error: Exception) -> ObjectiveError:

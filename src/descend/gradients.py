@@ -83,6 +83,20 @@ class Objective:
         """
         return as_loss(self._evaluate(args, grad), self.fun_name)
 
+    def many(self, grad: list[Array], args: tuple[Any, ...] = ()) -> Array:
+        """The losses at each of the memory's `Rows`; their gradients go into the rows of `grad`.
+
+        Raises `ObjectiveError` when the function raises or does not return one number for each.
+        """
+        losses, name = self._evaluate(args, grad), self.fun_name
+        losses = np.asarray(losses.detach() if hasattr(losses, "detach") else losses)
+        if losses.dtype.kind not in "fiu" or losses.shape != self.memory.vectors[0].shape[:1]:
+            raise ObjectiveError(
+                f"{name} returned an array of type {losses.dtype} and shape {losses.shape} for "
+                f"{len(self.memory.vectors[0])} runs: one real number for each is needed"
+            )
+        return losses.astype(float)
+
     def look(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call another function of the parameters at the memory's point, as the loss is called for its gradient.
 

@@ -111,7 +111,8 @@ class Training:
         if reason is not Reason.FUNCTION_RAISED:  # what has raised once is not asked again
             whole: Any = problem.train if problem.train is not None else ()
             figures["train"] = _looked(problem, self.objective, self.start.value, whole, steps)
-            figures["validation"] = self._measure(problem.validation, steps)[1]
+            seen = self.best if self._best_vectors is not None and problem.train is not None else None
+            figures["validation"] = seen.validation_metric if seen else self._measure(problem.validation, steps)[1]
             figures["test"] = self._measure(problem.test, steps)[1]
         return FitResult(
             x=memory.result(),

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from descend.engines.choice import engine
+from descend.engines.choice import engine, stack
 from descend.engines.fused import Fused, Unavailable, threads
 from descend.engines.reference import Reference, run
+from descend.engines.stacked import FusedStack, Stack
 
 if TYPE_CHECKING:
     from descend.engines.jax import Jax
 
-__all__ = ["Fused", "Jax", "Reference", "Unavailable", "engine", "run", "threads"]
+__all__ = ["Fused", "FusedStack", "Jax", "Reference", "Stack", "Unavailable", "engine", "run", "stack", "threads"]
 
 
 def __getattr__(name: str) -> Any:

@@ -102,7 +102,12 @@ class Softmax:
 
     def accuracy(self, params: Params, X: Array, y: Array) -> Figure:
         """Share of examples whose highest score is their class's."""
-        return np.mean(self.scores(params, X).argmax(axis=-1) == y, axis=-1)
+        return _accuracy(self.scores(params, X), y)
+
+    def loss_and_accuracy(self, params: Params, X: Array, y: Array) -> tuple[Figure, Figure]:
+        """Both, from one pass."""
+        scores = self.scores(params, X)
+        return _cross_entropy(scores, y), _accuracy(scores, y)
 
 
 class TwoLayer:
@@ -143,6 +148,7 @@ class TwoLayer:
         }
 
     accuracy = Softmax.accuracy
+    loss_and_accuracy = Softmax.loss_and_accuracy
 
 
 def _affine(params: Params, X: Array) -> Array:
@@ -167,6 +173,10 @@ def _places(scores: Array, y: Array) -> tuple[Array, Array]:
     if y.ndim < scores.ndim - 1:  # one batch for all runs
         y = np.broadcast_to(y, scores.shape[:-1])
     return np.arange(y.size), y.reshape(-1)
+
+
+def _accuracy(scores: Array, y: Array) -> Figure:
+    return np.mean(scores.argmax(axis=-1) == y, axis=-1)
 
 
 def _cross_entropy(scores: Array, y: Array) -> Figure:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.containers import Memory
+from descend.containers import Memory, Rows
 from descend.errors import DescendError, ProblemError
 from descend.gradients import GradientCheck, Jac, Objective, as_loss, check_at
 
@@ -50,6 +50,9 @@ class Problem:
         Shares of train, validation and test; they sum to 1.
     metric
         ``metric(params, *data)`` returns the figure that counts, such as accuracy; the loss itself by default.
+    loss_and_metric
+        ``loss_and_metric(params, *data)`` returns both at once, for speed: a look at the data then costs one pass and
+        not two. `loss` (or `loss_and_grad`) and `metric` are needed all the same, and must agree with it.
     metric_name, higher_is_better
         What to call it (by default as its function is called, or ``"metric"``), and its direction.
     optimum
@@ -94,6 +97,7 @@ class Problem:
         test: Sequence[Any] | None = None,
         split: Sequence[float] = (0.6, 0.2, 0.2),
         metric: Callable[..., Any] | None = None,
+        loss_and_metric: Callable[..., Any] | None = None,
         metric_name: str | None = None,
         higher_is_better: bool = False,
         optimum: float | None = None,
@@ -105,9 +109,12 @@ class Problem:
             raise ProblemError(f"{name}: start={start!r} must be a function of a random generator")
         if loss is None and loss_and_grad is None:
             raise ProblemError(f"{name}: give loss=, loss_and_grad=, or both")
-        for role, function in (("loss", loss), ("loss_and_grad", loss_and_grad), ("metric", metric)):
+        given = {"loss": loss, "loss_and_grad": loss_and_grad, "metric": metric, "loss_and_metric": loss_and_metric}
+        for role, function in given.items():
             if function is not None and not callable(function):
                 raise ProblemError(f"{name}: {role}={function!r} is not a function")
+        if loss_and_metric is not None and metric is None:
+            raise ProblemError(f"{name}: loss_and_metric= is given but no metric; give metric= too")
         if data is not None and any(part is not None for part in (train, validation, test)):
             raise ProblemError(f"{name}: give data= to be split, or train=, validation= and test=; not both")
         if train is None and (validation is not None or test is not None):
@@ -126,6 +133,7 @@ class Problem:
         self._loss_and_grad = loss_and_grad
         self._jac = jac
         self._metric = metric
+        self._loss_and_metric = loss_and_metric
         self.metric_name = "loss" if metric is None else metric_name or _called(metric, "metric")
         self.higher_is_better = bool(higher_is_better) and metric is not None
         self.optimum = _optimum(optimum, name)
@@ -160,6 +168,21 @@ class Problem:
                 f"{self.name}: start raised {described(error)} (seed {seed}); start(rng) must return the parameters"
             ) from error
         return Start(self, params)
+
+    def unstackable(self, batch: Split) -> str | None:
+        """Why runs of this problem cannot be one program, as far as can be told without trying; None if they can."""
+        if not self.stacks:
+            return "the problem has no stacked gradient (stacks=True declares one)"
+        if self._loss_and_grad is None and self._jac is not True and not callable(self._jac):
+            return f"the problem has no stacked gradient: jac={self._jac!r} is for one run; give loss_and_grad, or jac"
+        return None
+
+    def stacked(self, starts: Sequence[Start], memory: Rows, shared: bool) -> Objective:
+        """Losses and gradients of many starts, whose parameters are the rows of `memory`.
+
+        They are over one batch if it is `shared`, else over a batch for each.
+        """
+        return starts[0].objective(memory)
 
     def without_test(self) -> Problem:
         """The same problem without its test data, for whatever must not see them."""
@@ -208,6 +231,9 @@ class Start:
 
     def measure(self, params: Any, *data: Any) -> tuple[float, float]:
         """The loss and the problem's metric over all of `data`."""
+        if self.problem._loss_and_metric is not None:
+            loss, metric = self.problem._loss_and_metric(params, *data)
+            return as_loss(loss, "loss_and_metric"), as_loss(metric, "loss_and_metric")
         loss = self.value(params, *data)
         metric = self.problem._metric
         return loss, loss if metric is None else as_loss(metric(params, *data), "metric")

@@ -145,6 +145,7 @@ def _classifier(name: str, described_by: Any, model: Any, parts: list[Split]) ->
         validation=parts[1],
         test=parts[2],
         metric=model.accuracy,
+        loss_and_metric=getattr(model, "loss_and_accuracy", None),
         metric_name="accuracy",
         higher_is_better=True,
         stacks=True,

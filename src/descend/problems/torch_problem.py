@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.func import functional_call
+from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from descend.containers import Memory
+from descend.containers import Memory, Rows
 from descend.errors import DescendError, ProblemError
 from descend.gradients import Objective, as_loss
-from descend.problems.problem import Problem, Start, described
+from descend.problems.problem import Problem, Split, Start, described
 from descend.result import FitResult
 
 __all__ = ["TorchProblem"]
@@ -96,6 +96,40 @@ class TorchProblem(Problem):
         torch_seed = int(seed) if seed < 2**63 else _derived(seed, 0)  # torch knows 64 bits
         with _seeded(torch_seed):
             return TorchStart(self, self._made(f" (seed {seed})"), torch.random.get_rng_state(), _derived(seed, 1))
+
+    def unstackable(self, batch: Split) -> str | None:
+        """Why descents of this problem cannot be one program, as far as one step tells; None if they can."""
+        start = self.begin(0)
+        memory = Memory(start.params, "params")
+        before, random = start.snapshot(), start._rng_state.clone()
+        start.objective(memory)(memory.like(), batch)
+        if any(not torch.equal(t, before[name]) for name, t in start.snapshot().items()):
+            return "the module's buffers change in training, as batch normalisation's running statistics do"
+        if not torch.equal(random, start._rng_state):
+            return "the module draws random numbers in training, as dropout does"
+        return None
+
+    def stacked(self, starts: Sequence[Start], memory: Rows, shared: bool) -> Objective:
+        """Losses and gradients of many starts, whose parameters are the rows of `memory`, by `torch.func.vmap`."""
+        owners = [start for start in starts if isinstance(start, TorchStart)]
+        module, lossfn = owners[0].module_, self._loss
+        assert lossfn is not None
+        assert self.train is not None
+        own = [_untrained(owner.module_) for owner in owners]
+        fixed = {name: torch.stack([tensors[name].detach() for tensors in own]) for name in own[0]}
+
+        def loss(params: Any, fixed: Any, *batch: torch.Tensor) -> torch.Tensor:
+            return lossfn(functional_call(module, {**params, **fixed}, (batch[0],)), *batch[1:])
+
+        over_batch = [None if shared else 0] * len(self.train)
+        slopes_and_losses = vmap(grad_and_value(loss), in_dims=(0, 0, *over_batch))
+
+        def loss_and_grad(params: Any, *batch: torch.Tensor) -> tuple[Any, Any]:
+            module.train()
+            slopes, losses = slopes_and_losses(params, fixed, *batch)
+            return losses, slopes
+
+        return Objective(loss_and_grad, True, memory, live=True)
 
     def module(self, result: FitResult) -> torch.nn.Module:
         """A new module in ``eval()`` mode with the parameters and buffers of a result of `descend.fit`."""
