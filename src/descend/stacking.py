@@ -24,10 +24,10 @@ from descend.training import Training, batches_of, check, steps_between, steps_o
 
 __all__ = ["fit_many", "stackable"]
 
-BYTES = 320_000
-"""Parameters in a stack, at about which it leaves the cache; more runs wait for their turn in another one."""
-MOST = 64
-"""Runs in a stack, from which on more make no step cheaper."""
+BYTES = 1_280_000
+"""Bytes of parameters in a stack, beyond which it leaves the cache; more runs wait for their turn in another one."""
+LEAST, MOST = 4, 64
+"""Runs in a stack: so many are cheaper than one at a time in any case, and more than so many make no step cheaper."""
 AGREE = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 """How far a stacked gradient may be from the single one, relative to its largest entry."""
 
@@ -306,4 +306,4 @@ def _batches(problem: Problem, batches: Sequence[Batches | None], step: int, *, 
 
 def _width(memory: Memory) -> int:
     """How many runs a stack holds."""
-    return max(1, min(MOST, BYTES // sum(vector.nbytes for vector in memory.vectors)))
+    return max(LEAST, min(MOST, BYTES // sum(vector.nbytes for vector in memory.vectors)))
