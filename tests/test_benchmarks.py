@@ -94,3 +94,16 @@ def test_train(tmp_path):
     assert all(0 < share < 1 for share in found["share_of_step"].values())
     assert found["difference"]["descend"]["all"] < 1e-4
     assert run("train", "--from", "a.json", folder=tmp_path) == printed
+
+
+@pytest.mark.slow
+def test_sweep(tmp_path):
+    """Every contender makes its trials, and their networks have learnt."""
+    pytest.importorskip("optuna")
+    few = ["--trials", "4", "--rounds", "1", "--epochs", "2", "--sizes", "32/16"]
+    printed = run("sweep", *few, "--json", "a.json", "--markdown", "a.md", folder=tmp_path)
+    assert printed.strip() == (tmp_path / "a.md").read_text(encoding="utf-8").strip()
+    (result,) = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["results"]
+    assert len(result["runs_per_second"]) == 4
+    assert all(rate["median"] > 0 for rate in result["runs_per_second"].values())
+    assert all(0.3 < accuracy <= 1 for accuracy in result["median_test_accuracy"].values())

@@ -221,6 +221,18 @@ def test_what_is_not_finite_at_the_end_is_a_failure():
     assert [r.message for r in stacked] == [r.message for r in single]
 
 
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_a_loss_that_is_not_finite_is_a_failure(bad):
+    def loss_and_grad(x):
+        return np.where(x[..., 0] < -1, bad, np.vecdot(x, x)), x
+
+    problem = descend.Problem(start=lambda rng: np.ones(2), loss_and_grad=loss_and_grad, stacks=True)
+    rules = [descend.GD(lr=0.1), descend.GD(lr=2.5)]
+    stacked, single = descend.fit_many(problem, rules, [0, 0], steps=9), alone(problem, rules, [0, 0], steps=9)
+    assert [(str(r.reason), r.nit) for r in stacked] == [("max_steps", 9), ("non_finite", 1)]
+    assert [r.message for r in stacked] == [r.message for r in single]
+
+
 def test_a_run_that_has_ended_is_not_computed_any_more():
     widths = []
 

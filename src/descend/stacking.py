@@ -79,7 +79,7 @@ def fit_many(
     >>> rules = [descend.Adam(lr=lr) for lr in (0.001, 0.01, 0.1)]
     >>> results = descend.fit_many(problem, rules, seeds=[0, 0, 0], epochs=3, batch_size=16)
     >>> [round(result.validation_metric, 1) for result in results]
-    [0.9, 1.0, 0.9]
+    [0.8, 1.0, 0.9]
     """
     resolved, seeds = [resolve(rule) for rule in rules], list(seeds)
     if not resolved or len(resolved) != len(seeds):
@@ -194,9 +194,8 @@ class _Stacked:
                 self._end(dict.fromkeys(self.live, Reason.INTERRUPTED))
         return [self.results[run] for run in range(len(self.trainings))]
 
-    @property
-    def seconds(self) -> float:
-        """Each live run's share of the time."""
+    def _share(self) -> float:
+        """Seconds so far: each live run's share of the time."""
         now = time.perf_counter()
         self._seconds += (now - self._since) / max(1, len(self.live))
         self._since = now
@@ -233,7 +232,7 @@ class _Stacked:
             return range(len(losses))
         with np.errstate(over="ignore", invalid="ignore"):
             squares = sum(np.vecdot(g, g) for g in self.grad)
-            well = np.isfinite(squares) & (self.sign * (losses - self.first) <= self.bounds)
+            well = np.isfinite(squares) & np.isfinite(losses) & (self.sign * (losses - self.first) <= self.bounds)
         return () if well.all() else np.flatnonzero(~well)
 
     def _step(self) -> None:
@@ -249,7 +248,7 @@ class _Stacked:
 
     def _look(self) -> None:
         since, self.looked = self.steps - self.looked, self.steps
-        seconds = self.seconds
+        seconds = self._share()
         for row, run in enumerate(self.live):
             training = self.trainings[run]
             training.losses, training.losses_count = float(self.losses[row]), since
@@ -258,7 +257,7 @@ class _Stacked:
 
     def _end(self, reasons: dict[int, Reason]) -> None:
         """End some runs, and go on with the others."""
-        since, seconds = self.steps - self.looked, self.seconds
+        since, seconds = self.steps - self.looked, self._share()
         for row, run in enumerate(self.live):
             if run in reasons:
                 training = self.trainings[run]

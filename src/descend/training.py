@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
 from typing import Any
 
 from descend.batches import Batches, BatchSize
@@ -110,9 +109,8 @@ class Training:
         figures = {"train": math.nan, "validation": math.nan, "test": math.nan}
         if reason is not Reason.FUNCTION_RAISED:  # what has raised once is not asked again
             whole: Any = problem.train if problem.train is not None else ()
-            figures["train"] = _looked(problem, self.objective, self.start.value, whole, steps)
-            seen = self.best if self._best_vectors is not None and problem.train is not None else None
-            figures["validation"] = seen.validation_metric if seen else self._measure(problem.validation, steps)[1]
+            figures["train"] = self._measure(whole, steps)[0]
+            figures["validation"] = self._measure(problem.validation, steps)[1]
             figures["test"] = self._measure(problem.test, steps)[1]
         return FitResult(
             x=memory.result(),
@@ -179,13 +177,9 @@ def batch(problem: Problem, batches: Batches | None, step: int) -> tuple[Any, ..
 
 def measured(problem: Problem, start: Start, objective: Objective, data: Any, step: int) -> tuple[float, float]:
     """Loss and metric over some data at the objective's point; raises `ObjectiveError`, whatever they raise."""
-    found: tuple[float, float] = _looked(problem, objective, start.measure, data, step)
-    return found
-
-
-def _looked(problem: Problem, objective: Objective, function: Callable[..., Any], data: Any, step: int) -> Any:
     try:
-        return objective.look(function, *data)
+        found: tuple[float, float] = objective.look(start.measure, *data)
+        return found
     except ObjectiveError:
         raise
     except Exception as error:
