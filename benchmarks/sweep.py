@@ -3,7 +3,7 @@
 Each trial trains a network with one hidden layer on scikit-learn's digits with Adam, by a learning rate drawn at random
 (log-uniform), looks at the validation data before the first step and after each epoch, and reads the test data at the
 best look. Every contender makes the same number of trials, steps and looks, in two processes of one thread each; they
-take turns, and figures are medians over rounds. Optuna's processes each have a study of their own in memory, with its
+take turns, and figures are medians over rounds; so are ratios, of what they were within a round. Optuna's processes each have a study of their own in memory, with its
 RandomSampler: its fastest way. Needs PyTorch and Optuna. The machine should do nothing else meanwhile.
 
     python benchmarks/sweep.py --json sweep.json --markdown sweep.md
@@ -85,20 +85,21 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def markdown(found: dict[str, Any]) -> str:
     """The report."""
     names = list(found["results"][0]["runs_per_second"])
+    others = [name for name in names if name != PEER]
     rows = []
     for result in found["results"]:
         rates = result["runs_per_second"]
         cells = [f"{r['median']:.1f} ({r['low']:.1f}–{r['high']:.1f})" for r in rates.values()]
-        peer = rates.get(PEER, {}).get("median", math.nan)
-        ratios = [f"{rates[n]['median'] / peer:.2f}" for n in names if n != PEER]
-        rows.append([result["size"], *cells, *ratios])
-    columns = ["hidden/batch", *names, *(f"{n} ÷ {PEER}" for n in names if n != PEER)]
+        peer = rates.get(PEER, {"rounds": [math.nan] * len(rates[names[0]]["rounds"])})["rounds"]
+        pairs = [zip(rates[name]["rounds"], peer, strict=True) for name in others]
+        rows.append([result["size"], *cells, *(f"{statistics.median(a / b for a, b in pair):.2f}" for pair in pairs)])
+    columns = ["hidden/batch", *names, *(f"{name} ÷ {PEER}" for name in others)]
     trials, epochs, rounds = (found["arguments"][name] for name in ("trials", "epochs", "rounds"))
     return "\n".join(
         [
             *machine.heading(found["machine"]),
             f"{trials} trials of {epochs} epochs in two processes; runs a second, median (quartiles) of {rounds} "
-            "rounds, and ratios of medians:",
+            "rounds, and medians of the ratios within a round:",
             "",
             *machine.table(columns, rows),
         ]

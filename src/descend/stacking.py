@@ -24,7 +24,7 @@ from descend.training import Training, batches_of, check, steps_between, steps_o
 
 __all__ = ["fit_many", "stackable"]
 
-BYTES = 1_280_000
+BYTES = 640_000
 """Bytes of parameters in a stack, beyond which it leaves the cache; more runs wait for their turn in another one."""
 LEAST, MOST = 4, 64
 """Runs in a stack: so many are cheaper than one at a time in any case, and more than so many make no step cheaper."""
