@@ -1,8 +1,11 @@
 """The command line as a person and a script meet it: real processes, exit statuses, one-line errors."""
 
+import contextlib
 import json
 import os
+import pty
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -39,7 +42,9 @@ def test_compare_prints_a_table_and_writes_a_report(tmp_path):
     assert "Report: descend-booth/report.html" in done.stdout
     assert (tmp_path / "descend-booth" / "report.html").exists()
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "choosing learning rates" in done.stderr
+    assert "setting the target: 16 runs" in done.stderr
+    assert "tuning: 4 runs" in done.stderr
+    assert done.stdout.count("\ntechnique ") == 2  # who gets there first, and where they end
 
 
 def test_a_quick_comparison_exports_its_runs(tmp_path):
@@ -49,8 +54,9 @@ def test_a_quick_comparison_exports_its_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[0].startswith("label,batch_size,entry,learning_rate,seed,phase")
-    assert sum(",tuning," in line for line in lines) == 2 * 6
+    assert lines[0].startswith("label,batch_size,epochs,lr,entry,seed,phase,study")
+    assert sum(",reference," in line for line in lines) == 2 * 8 + 5
+    assert sum(",tuning," in line for line in lines) == 2 * 8
     assert sum(",final," in line for line in lines) == 2 * 10
     assert "Untuned, with its own learning rate:" in done.stdout
 
@@ -59,11 +65,84 @@ def test_compare_json_is_all_that_stands_on_standard_output(tmp_path):
     """--json: one document for machines on stdout, everything for people on stderr."""
     done = descend("compare", "booth", *QUICK, "--json", "--out", "there", cwd=tmp_path)
     found = json.loads(done.stdout)
-    assert found["schema"] == 1
+    assert found["schema"] == 2
+    assert found["target"]["value"] == pytest.approx(
+        found["target"]["reference"]
+        + found["target"]["share"] * (found["target"]["start"] - found["target"]["reference"]),
+        rel=1e-3,
+    )
     assert {row["label"] for row in found["rows"]} == {"GD", "Adam"}
     assert found["report"] == "there/report.html"
     assert "gradient evaluations" in done.stderr
     assert json.loads((tmp_path / "there" / "comparison.json").read_text())["rows"] == found["rows"]
+
+
+def test_several_problems_as_json(tmp_path):
+    """Several problems: one document on standard output, a folder for each of them, a page over all."""
+    options = [*QUICK, "--jobs", "1", "--out", "there"]
+    done = descend("compare", "booth", "beale", *options, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["report"] == "there/report.html"
+    assert found["table"] == "there/comparisons.json"
+    assert [c["problem"]["name"] for c in found["comparisons"]] == ["booth", "beale"]
+    assert {p["label"] for p in found["profiles"]} == {"GD", "Adam"}
+    written = json.loads((tmp_path / "there" / "comparisons.json").read_text())
+    assert written == {key: value for key, value in found.items() if key not in ("report", "table")}
+    for name in ("booth", "beale"):
+        assert (tmp_path / "there" / name / "report.html").exists()
+        assert f"{name} (" in done.stderr
+    again = descend("compare", "booth", "beale", *options, cwd=tmp_path)
+    assert "Report: there/report.html" in again.stdout
+    assert "are finished already" in again.stderr
+    assert max(map(len, again.stdout.splitlines())) <= 80
+    assert found["answer"] in " ".join(again.stdout.split())
+
+
+def test_studies_other_hyperparameters_and_seconds(tmp_path):
+    """--tune, --trials, --studies, --time, --target: what was chosen is named, and how long a run takes."""
+    done = descend(
+        "compare", "booth", "--rules", "momentum", "--tune", "momentum=0.5..0.99", "--trials", "4", "--studies", "2",
+        "--time", "--target", "0.5", "--tuning-seeds", "1", "--final-seeds", "6", "--budget", "60", "--jobs", "1",
+        "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found, words = json.loads(done.stdout), " ".join(done.stderr.split())
+    row = found["rows"][0]
+    assert found["target"]["value"] == 0.5
+    assert len(row["chosen"]) == 2
+    assert all(0.5 <= point["momentum"] <= 0.99 for point in row["chosen"])
+    assert "Chosen besides: Momentum momentum 0." in words
+    assert "A run with no other beside it takes: Momentum" in words
+    assert "timing, one at a time: 3 runs" in words
+    assert row["seconds"]["median"] > 0
+
+
+def test_the_leaders_are_shown_on_a_terminal(tmp_path):
+    """On a terminal: bars, who leads, and nothing of it left at the end; one set of bars for each problem."""
+    (tmp_path / "slow.py").write_text(
+        "import descend, time\n"
+        "def loss(x):\n    time.sleep(0.003)\n    return x ** 2\n"
+        "problem = descend.Problem(lambda rng: rng.uniform(1, 2), loss, lambda x: 2 * x)\n"
+    )
+    main, other = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "LINES": "40", "TERM": "xterm"}
+    command = [sys.executable, "-m", "descend.cli", "compare", "slow.py", "booth", *QUICK, "--target", "none"]
+    with subprocess.Popen(
+        [*command, "--jobs", "1"], cwd=tmp_path, stdout=other, stderr=other, env=environment
+    ) as process:
+        os.close(other)
+        seen = b""
+        with contextlib.suppress(OSError):  # that is how Linux says that the other end is closed
+            while more := os.read(main, 65536):
+                seen += more
+    os.close(main)
+    assert process.returncode == 0
+    text = seen.decode()
+    assert "Traceback" not in text
+    assert "so far" in text
+    assert text.index("slow (1 of 2)") < text.index("so far") < text.index("booth (2 of 2)")
+    assert "judging on fresh seeds" in text
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -105,12 +184,26 @@ def count(store: Path) -> int:
         return 0
 
 
+def test_a_full_disk_loses_no_finished_run(tmp_path):
+    """No room for more than a few runs: a reason in a line; with room, the same command goes on from there."""
+    command = [sys.executable, "-m", "descend.cli", "compare", "booth", "--rules", "gd,adam", "--trials", "8"]
+    command += ["--jobs", "1", "--out", "o", "--json"]
+    little = ["bash", "-c", 'ulimit -f 120; exec "$@"', "bash", *command]  # no file over 120 kB
+    full = subprocess.run(little, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert full.returncode == 1
+    assert "Traceback" not in full.stderr
+    kept = int(re.search(r"cannot be written: .*; the (\d+) runs before are kept", full.stderr)[1])
+    assert kept > 0
+    on = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(on.stdout)["reused_runs"] == kept
+
+
 @pytest.mark.slow
 def test_compare_survives_sigkill_at_random_instants(tmp_path):
     """Killed with SIGKILL at 20 random instants: each resumption ends with the table of one that was never stopped."""
     (tmp_path / "slow.py").write_text(
         "import descend, time\n"
-        "def loss(x):\n    time.sleep(0.004)\n    return x ** 2\n"
+        "def loss(x):\n    time.sleep(0.001)\n    return x ** 2\n"
         "problem = descend.Problem(lambda rng: rng.uniform(1, 2), loss, lambda x: 2 * x)\n"
     )
     command = [sys.executable, "-m", "descend.cli", "compare", "slow.py", *QUICK, "--json", "--out"]
@@ -140,7 +233,15 @@ def test_the_main_job_ends_within_its_time(tmp_path):
     rows = {row["label"]: row for row in found["rows"]}
     assert set(rows) == {"Batch GD", "SGD", "Mini-batch", "Momentum", "Adagrad", "RMSprop", "Adam"}
     assert all(rows[name]["test"]["median"] > 0.95 for name in rows if name != "Batch GD")
-    assert rows["Batch GD"]["verdict"] == "clearly worse"
+    assert rows["Batch GD"]["test"]["verdict"] == "clearly worse"
+    assert rows["Batch GD"]["to_target"]["hits"] == 0
+    reached = [row["to_target"]["median"] for row in found["rows"] if row["label"] != "Batch GD"]
+    assert all(0 < median < found["plan"]["budget"] for median in reached)
+    assert reached == sorted(reached)
+    assert 0.9 < found["target"]["value"] < found["target"]["reference"] <= 1.0
+    table = done.stderr.partition("Gradient evaluations to")[2].partition("Note:")[0]
+    assert table.count("\ntechnique ") == 2
+    assert max(map(len, table.splitlines())) <= 80
     assert all(row["misses"] == 0 for row in rows.values())
 
 
@@ -216,6 +317,37 @@ problem = descend.Problem(lambda rng: 0.0, lambda x, X, y: 0.0, data=data)
         (["compare", "booth", "--jobs", "2", "--dask", "tcp://x:1"], 2, "a cluster has its own workers"),
         (["compare", "booth", "--quick", "--thorough"], 2, "--quick and --thorough"),
         (["compare", "booth", "--export", "runs.xls"], 2, "must end in .csv, .json, .parquet"),
+        (["compare", "booth", "--export", "nowhere/runs.csv"], 2, "there is no folder 'nowhere'"),
+        (["compare", "booth", "--lr", "0.1", "--tune", "lr=0.01..1:log"], 2, "--lr 0.1 and --tune lr="),
+        (["compare", "booth", "--lr", "0.1", "--trials", "3"], 2, "--trials 3 and --lr 0.1: each learning rate is a"),
+        (["compare", "booth", "--tune", "momentum"], 2, "--tune momentum: give a name and where to search"),
+        (["compare", "booth", "--tune", "momentum="], 2, "--tune momentum=: give a name and where to search"),
+        (["compare", "booth", "--tune", "momentum=,"], 2, "--tune momentum=,: give a name and where to search"),
+        (["compare", "booth", "--tune", "=0.5..0.9"], 2, "--tune =0.5..0.9: give a name and where to search"),
+        (["compare", "booth", "--tune", "momentm=0.5..0.9"], 2, "'momentm'; did you mean 'momentum'?"),
+        (["compare", "booth", "--tune", "momentum=0.9..0.9"], 2, "--tune momentum=0.9..0.9: Uniform(0.9, 0.9)"),
+        (["compare", "booth", "--tune", "momentum=0.9..0.5"], 2, "the lower end comes first"),
+        (["compare", "booth", "--tune", "momentum=a..b"], 2, "the ends of a range are numbers"),
+        (["compare", "booth", "--tune", "momentum=0.5..nan"], 2, "nan is not a finite number"),
+        (["compare", "booth", "--tune", "momentum=0.5..0.9:lin"], 2, "a range may end in :log, not in :lin"),
+        (["compare", "booth", "--tune", "momentum=0.9,fast"], 2, "momentum='fast'"),
+        (["compare", "booth", "--tune", "momentum=0.9", "--tune", "momentum=0.8"], 2, "momentum is searched for once"),
+        (["compare", "booth", "--tune", "batch_size=16..64"], 2, "batch sizes are listed, such as"),
+        (["compare", "digits", "--tune", "batch_size=16..64"], 2, "batch sizes are listed, such as"),
+        (["compare", "digits", "--tune", "batch_size=16,9999"], 2, "batch_size=9999 is larger"),
+        (["compare", "booth", "--tune", "lr=0..1:log"], 2, "--tune lr=0..1:log: LogUniform(0.0, 1.0): 0.0 is not"),
+        (["compare", "booth", "--tune", "lr=-1..1"], 2, "lr must be a finite number"),
+        (["compare", "booth", "--trials", "0"], 2, "trials=0"),
+        (["compare", "booth", "--studies", "0"], 2, "studies=0"),
+        (["compare", "booth", "--target", "abc"], 2, "target='abc': a value of the validation metric is needed"),
+        (["compare", "booth", "--target", "nan"], 2, "target=nan"),
+        (["compare", "booth", "dgits", "beale"], 2, "unknown problem 'dgits': did you mean 'digits'?"),
+        (["compare", "booth", "beale", "booth"], 2, "two problems are called 'booth'"),
+        (["compare", "booth", "twin.py"], 2, "two problems are called 'booth'"),
+        (["compare", "booth", "beale", "--rules", ""], 2, "names nothing to compare"),
+        (["compare", "booth", "beale", "--out", "/proc/nothing"], 2, "cannot be written"),
+        (["compare", "booth", "--out", "twin.py"], 2, "cannot be written"),
+        (["compare", "booth", "beale", "--quick", "--thorough"], 2, "--quick and --thorough"),
         (["compare", "booth", "--colour"], 2, "--colour"),
         (["compare", "digits", "--batch-size", "9999"], 2, "larger than the training data"),
         (["compare", "digits", "--batch-size", "some"], 2, "--batch-size some"),
@@ -232,6 +364,9 @@ def test_wrong_usage_is_one_line_and_a_status(args, status, words, tmp_path):
     (tmp_path / "raises.py").write_text(RAISES)
     (tmp_path / "lengths.py").write_text(LENGTHS)
     (tmp_path / "empty.py").write_text("")
+    (tmp_path / "twin.py").write_text(
+        "import descend\nproblem = descend.Problem(lambda rng: 1.0, lambda x: x ** 2, lambda x: 2 * x, name='booth')\n"
+    )
     (tmp_path / "import.py").write_text("import nothing_of_that_name\n")
     (tmp_path / "nan.py").write_text(
         "import descend\nproblem = descend.Problem(lambda rng: 1.0, lambda x: float('nan'), lambda x: 0.0)\n"

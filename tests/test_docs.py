@@ -217,9 +217,12 @@ def test_every_field_of_the_json_is_documented():
     assert fields("top") == {*whole, "report", "table"}
     assert fields("problem") == set(whole["problem"])
     assert fields("plan") == set(whole["plan"])
+    assert fields("target") == set(whole["target"])
+    assert fields("standing") == set(whole["rows"][0]["test"]) == set(whole["rows"][0]["to_target"])
     for part in ("rows", "sensitivity", "runs"):
         assert fields(part) == set(whole[part][0]), part
-    for name in (*whole["problem"]["examples"], *whole["plan"]["entries"][0], *whole["rows"][0]["test"]):
+    suite = descend.compare_all(["booth"], entries, learning_rates=[0.1], budget=10, final_seeds=6, jobs=1)
+    for name in (*whole["problem"]["examples"], *whole["plan"]["entries"][0], *suite.to_dict()):
         assert f"`{name}`" in read("comparing.md"), name
     assert f"version of this schema: {whole['schema']}" in read("comparing.md")
 
@@ -274,7 +277,7 @@ INTERNAL = {"Objective", "as_loss"}
 
 WITHOUT_EXAMPLE = {
     # What a call returns, shown by the call's own example.
-    *("Comparison", "Evaluation", "FitResult", "History", "Reason", "Result"),
+    *("Comparison", "Evaluation", "FitResult", "History", "Reason", "Result", "Suite"),
     # Shown in the docstring of their module, or where they are used.
     *("DescendError", "Entry", "Rule", "hyper"),
 }

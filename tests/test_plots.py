@@ -45,19 +45,29 @@ def line(**options):
 
 
 @pytest.fixture(scope="module")
-def missing():
-    """A comparison in which some final runs of GD are misses, and all runs at its largest rate."""
-    rules = [Entry("GD", descend.GD()), Entry("Adam", descend.Adam())]
+def aimed():
+    """A comparison with a target from reference runs, on a function."""
     return descend.compare(
-        quartic(), rules, learning_rates=[0.05, 30.0], budget=40, tuning_seeds=3, final_seeds=10, jobs=1
+        "saddle", ["gd", "momentum"], learning_rates=[0.1, 0.3], budget=100, tuning_seeds=1, final_seeds=6, jobs=1
     )
 
 
 @pytest.fixture(scope="module")
+def missing():
+    """A comparison in which some final runs of GD are misses, and all runs at its largest rate."""
+    rules = [Entry("GD", descend.GD()), Entry("Adam", descend.Adam())]
+    options = {"budget": 40, "tuning_seeds": 3, "final_seeds": 10, "target": "none", "jobs": 1}
+    return descend.compare(quartic(), rules, learning_rates=[0.05, 30.0], **options)
+
+
+@pytest.fixture(scope="module")
 def scored():
-    """A comparison on data, with a metric to be high."""
+    """A comparison on data, with a metric to be high, and a given target that some runs miss."""
     rules = [Entry("SGD", descend.GD(), 1), Entry("full", descend.GD(), "full")]
-    return descend.compare(line(), rules, learning_rates=[0.01, 0.1], budget=180, tuning_seeds=2, final_seeds=7, jobs=1)
+    options = {"budget": 180, "tuning_seeds": 2, "final_seeds": 7, "target": -0.2, "jobs": 1}
+    found = descend.compare(line(), rules, learning_rates=[0.01, 0.1], **options)
+    assert [row.to_target.hits for row in found.rows] != [7, 7]
+    return found
 
 
 def curve(run, column, worst, looks):
@@ -289,9 +299,8 @@ def test_a_line_stops_where_half_the_runs_are_misses(missing):
 
 def test_an_entry_that_failed_is_named():
     """An entry without any run in the final has no line, but its name."""
-    found = descend.compare(
-        "rosenbrock", ["gd", "adam"], learning_rates=[1.0], budget=20, tuning_seeds=1, final_seeds=6, jobs=1
-    )
+    options = {"budget": 20, "tuning_seeds": 1, "final_seeds": 6, "target": "none", "jobs": 1}
+    found = descend.compare("rosenbrock", ["gd", "adam"], learning_rates=[1.0], **options)
     trace = lines(plots.curves(found))["0"]
     assert trace.name == "GD (6 of 6 missed)"
     assert list(trace.x) == [None]
@@ -307,10 +316,9 @@ def test_curves_of_a_metric(scored):
     assert figure.layout.yaxis.range[1] >= best
 
 
-def test_a_function_is_drawn_above_its_minimum():
+def test_a_function_is_drawn_above_its_minimum(aimed):
     """The saddle's minimum is negative and known: the picture shows the height above it, on a logarithmic axis."""
-    options = {"learning_rates": [0.1, 0.3], "budget": 100, "tuning_seeds": 1, "final_seeds": 6, "jobs": 1}
-    found = descend.compare("saddle", ["gd", "momentum"], **options)
+    found = aimed
     figure = plots.curves(found)
     assert figure.layout.yaxis.type == "log"
     assert figure.layout.yaxis.title.text == "Loss above its minimum"
@@ -354,6 +362,94 @@ def test_the_chosen_rate_has_a_ring(missing):
         assert rings[str(row.entry)].x == (row.learning_rate,)
         assert rings[str(row.entry)].y == (line_.y[line_.x.index(row.learning_rate)],)
     assert rings["chosen"].name == "chosen"
+
+
+# ---- targets and profiles ---------------------------------------------------------------------------------------
+
+
+def aim(figure):
+    """The line of the target; None if there is none."""
+    return next((trace for trace in figure.data if trace.name == "target"), None)
+
+
+def test_the_target_is_a_line_across(scored):
+    """In the curves of the metric and over the learning rates, with a dash and a name of its own; not in the loss."""
+    for figure, ends in ((plots.curves(scored, "metric"), (0, 180)), (plots.sensitivity(scored), (0.01, 0.1))):
+        target = aim(figure)
+        assert target.x == ends
+        assert target.y == (-0.2, -0.2)
+        assert target.showlegend
+        assert target.line.dash == "dot"
+    low, high = plots.curves(scored, "metric").layout.yaxis.range
+    assert low < -0.2 < high
+    assert aim(plots.curves(scored, "loss")) is None
+
+
+def test_the_target_is_drawn_above_the_minimum(aimed):
+    """Where the axis begins at a known minimum, so does the target."""
+    for figure in (plots.curves(aimed), plots.sensitivity(aimed)):
+        np.testing.assert_allclose(aim(figure).y, [aimed.target.value + 0.25] * 2)
+        assert aim(figure).y[0] > 0
+
+
+def test_a_target_far_off_does_not_stretch_the_picture(scored, missing):
+    """A target that lies outside of the picture is not drawn in it, and without one there is no line."""
+    far = dataclasses.replace(scored, target=descend.comparison.target.Target(1e6))
+    assert aim(plots.curves(far, "metric")) is None
+    assert plots.curves(far, "metric").layout.yaxis.range == plots.curves(scored, "metric").layout.yaxis.range
+    assert aim(plots.curves(missing)) is None
+    assert aim(plots.sensitivity(missing)) is None
+
+
+def test_what_diverges_leaves_the_picture(missing):
+    """A median that grows beyond all bounds does not press the others into a stripe: the axis ends above the start."""
+    runs = []
+    for run in missing.runs:
+        if run.phase == "final" and run.entry == 0:
+            grown = [[at, value * 10.0**at, value * 10.0**at] for at, value, _ in run.curve]
+            run = dataclasses.replace(run, curve=grown, miss=False)  # noqa: PLW2901
+        runs.append(run)
+    figure = plots.curves(dataclasses.replace(missing, runs=tuple(runs)))
+    start = max(float(b.median[0]) for b in plots.bands(missing))
+    assert start < 10 ** figure.layout.yaxis.range[1] < 1e5 * start
+
+
+def test_several_studies_have_a_ring_each():
+    """What each study chose has a ring, on the point of its rate."""
+    options = {"budget": 100, "tuning_seeds": 1, "final_seeds": 6, "target": "none", "jobs": 1}
+    found = descend.compare("booth", ["gd"], trials=4, studies=2, **options)
+    figure = plots.sensitivity(found)
+    ring = next(t for t in figure.data if t.marker.symbol == "circle-open" and t.legendgroup == "0")
+    assert sorted(set(ring.x)) == found.rows[0].learning_rates
+    assert len(lines(figure)["0"].x) == 8
+
+
+def test_profiles_are_stairs():
+    """For each factor, the share of the problems that an entry solved within it, by a plain count."""
+    options = {"budget": 100, "tuning_seeds": 1, "final_seeds": 6, "jobs": 1, "learning_rates": [0.01, 0.1]}
+    suite = descend.compare_all(["booth", "beale", "quadratic"], ["gd", "momentum"], **options)
+    costs = {"GD": [], "Momentum": []}
+    for comparison in suite.comparisons:
+        for row in comparison.rows:
+            costs[row.label].append(row.to_target.median)
+    best = [min(both) for both in zip(*costs.values(), strict=True)]
+    figure = plots.profiles(suite)
+    assert [trace.name for trace in figure.data] == ["GD", "Momentum"]
+    for trace in figure.data:
+        assert trace.line.shape == "hv"
+        assert trace.x[0] == 1.0
+        for factor, share in zip(trace.x, trace.y, strict=True):
+            solved = [c <= factor * b * (1 + 1e-12) for c, b in zip(costs[trace.name], best, strict=True) if b < 1e300]
+            assert share == pytest.approx(sum(solved) / 3)
+    assert figure.layout.xaxis.range[1] > math.log10(max(max(t.x[:-1]) for t in figure.data))
+
+
+def test_profiles_though_the_first_problem_has_no_target():
+    """A first comparison without a target, and with another entry, takes no part, and breaks nothing."""
+    options = {"budget": 60, "tuning_seeds": 1, "final_seeds": 6, "jobs": 1, "learning_rates": [0.01]}
+    first = descend.compare("booth", ["adam"], target="none", **options)
+    second = descend.compare("beale", ["gd", "momentum"], target=1e9, **options)
+    assert [t.name for t in plots.profiles(descend.Suite((first, second))).data] == ["GD", "Momentum"]
 
 
 # ---- looks ------------------------------------------------------------------------------------------------------

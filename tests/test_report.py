@@ -2,17 +2,24 @@
 
 import dataclasses
 import html.parser
+import io
 import itertools
 import json
+import math
 import re
+import shlex
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import descend
 from descend import Entry, Problem
-from descend.comparison import report, statistics
+from descend.cli import app
+from descend.comparison import Choice, Uniform, outcome, report, statistics
 from descend.comparison.outcome import number
+from descend.comparison.plan import make_plan
+from descend.errors import OptionError
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(50, 2))
@@ -26,15 +33,18 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.open, self.scripts, self.words, self.rows = [], [], [], [], []
+        self.tags, self.open, self.scripts, self.words, self.rows, self.tables = [], [], [], [], [], {}
         self.feed(text)
         self.close()
         assert self.open == [], "every element is closed"
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
+        if tag == "table":
+            self.tables[self.table] = []
         if tag == "tr":
             self.rows.append([])
+            self.tables[self.table].append(self.rows[-1])
         if tag in ("td", "th"):
             self.rows[-1].append("")
         if tag not in VOID:
@@ -61,6 +71,15 @@ class Page(html.parser.HTMLParser):
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
 
+    @property
+    def table(self):
+        """The name of the table that was opened last: its id, or its place."""
+        return self.all("table")[-1].get("id", len(self.all("table")))
+
+    def cells(self, table):
+        """The body of a table: the words of each row's cells, by technique."""
+        return {words(row[0]): [words(cell) for cell in row] for row in self.tables[table][1:]}
+
 
 def read(comparison, tmp_path):
     """The report of a comparison, as written to a file and parsed."""
@@ -80,11 +99,12 @@ OPTIONS = {
     "untuned": False,
     "jobs": 1,
 }
+NO_TARGET = {**OPTIONS, "target": "none"}
 
 
 @pytest.fixture(scope="module")
 def booth():
-    """A function, two rules, no misses."""
+    """A function, two rules, no misses, a target from reference runs."""
     return descend.compare("booth", ["gd", "adam"], **OPTIONS)
 
 
@@ -98,19 +118,51 @@ def line(**options):
     )
 
 
-@pytest.fixture(scope="module")
-def scored():
+def score():
     """A problem with data and a metric to be high."""
-    problem = line(
+    return line(
         name="line",
         summary="a line through a cloud",
         metric=lambda w, X, y: -float(np.mean(np.abs(X @ w - y))),
         metric_name="score",
         higher_is_better=True,
     )
+
+
+def entries():
+    return [Entry("one by one", descend.GD(), 1), Entry("at once", descend.GD(), "full")]
+
+
+@pytest.fixture(scope="module")
+def scored():
+    """A metric to be high, and a given target that some runs miss."""
+    found = descend.compare(score(), entries(), **OPTIONS, target=-0.6)
+    assert [0 < row.to_target.hits < 6 for row in found.rows] == [False, True]
+    return found
+
+
+@pytest.fixture(scope="module")
+def hopeless():
+    """A given target that everybody misses."""
+    return descend.compare(score(), entries(), **OPTIONS, target=5.0)
+
+
+@pytest.fixture(scope="module")
+def studied():
+    """Several studies, a second hyperparameter, batch sizes that are searched for, and seconds."""
+    space = {"momentum": Uniform(0.5, 0.99), "batch_size": Choice([5, 10])}
+    options = {k: v for k, v in OPTIONS.items() if k != "learning_rates"}
     return descend.compare(
-        problem, [Entry("one by one", descend.GD(), 1), Entry("at once", descend.GD(), "full")], **OPTIONS
+        score(), ["momentum", "adam"], **options, space=space, trials=4, studies=2, timed=True, target=-1
     )
+
+
+@pytest.fixture(scope="module")
+def suite():
+    """Three functions, one of them with a target that nobody reaches."""
+    found = descend.compare_all(["booth", "beale"], ["gd", "adam"], **OPTIONS)
+    hard = descend.compare("rosenbrock", ["gd", "adam"], **OPTIONS, target=1e-30)
+    return descend.Suite((*found.comparisons, hard))
 
 
 # ---- what it says -----------------------------------------------------------------------------------------------
@@ -132,26 +184,327 @@ def test_the_answer_comes_first(booth, tmp_path):
     assert re.sub(r"\s+", "", after).startswith(re.sub(r"\s+", "", booth.answer))
 
 
-@pytest.mark.parametrize("which", ["booth", "scored"])
+WHICH = pytest.mark.parametrize("which", ["booth", "scored", "hopeless", "studied"])
+
+
+@WHICH
 def test_every_row_is_there(which, tmp_path, request):
     """The table has a row for each technique: rate, median, interval, verdict with its difference, misses."""
     found = request.getfixturevalue(which)
-    page = read(found, tmp_path)
-    # Reversed, so that the first table with a row of that name, the result, is the one that counts.
-    rows = {words(cells[0]): [words(c) for c in cells] for cells in reversed(page.rows) if len(cells) >= 6}
+    rows = read(found, tmp_path).cells("final")
+    seeds = len(found.plan.final_seeds)
     for row in found.rows:
         cells = " | ".join(rows[row.label])
         plain = cells.replace("−", "-").replace("+", "")
-        assert f"{row.learning_rate:g}" in cells
+        assert all(f"{rate:g}" in cells for rate in (row.learning_rates[0], row.learning_rates[-1]))
         assert number(row.test.median) in plain
         assert f"[{number(row.test.low)}, {number(row.test.high)}]" in plain
-        assert row.verdict in cells
-        assert f"{row.misses} of 6" in cells
-        if row.difference is not None:
-            low, high = number(row.difference.low), number(row.difference.high)
-            assert f"{number(row.difference.median)} [{low}, {high}]" in plain
-    order = [words(cells[0]) for cells in page.rows if len(cells) >= 6][1:]
-    assert order[: len(found.rows)] == [row.label for row in found.rows]
+        assert row.test.verdict in cells
+        assert f"{row.misses} of {seeds}" in cells
+        if row.test.difference is not None:
+            low, high = number(row.test.difference.low), number(row.test.difference.high)
+            assert f"{number(row.test.difference.median)} [{low}, {high}]" in plain
+    column = 3 if found.shape["train"] else 2
+    shown = [cells[column].split()[0].replace("−", "-") for cells in rows.values()]
+    medians = sorted((row.test.median for row in found.rows), reverse=found.plan.higher_is_better)
+    assert shown == [number(median) for median in medians]
+
+
+def needed(run, target, higher):
+    """Gradient evaluations to the first look that is good enough, by a plain loop; None if there is none."""
+    if run["miss"]:
+        return None
+    for examples, _, metric in run["curve"]:
+        if metric is None:
+            continue
+        if (higher and metric >= target) or (not higher and metric <= target):
+            return examples
+    return None
+
+
+def middle(figures_):
+    """The median, a miss being later than everything else."""
+    ordered = sorted(figures_, key=lambda v: (v is None, v))
+    n = len(ordered)
+    pair = [ordered[(n - 1) // 2], ordered[n // 2]]
+    return None if None in pair else sum(pair) / 2
+
+
+@WHICH
+def test_the_race_is_what_the_runs_say(which, tmp_path, request):
+    """Evaluations to the target, read off the curves of the runs in the JSON: medians, hits, order."""
+    found = request.getfixturevalue(which)
+    whole = json.loads(json.dumps(found.to_dict()))
+    target, higher = whole["target"]["value"], whole["problem"]["higher_is_better"]
+    rows = read(found, tmp_path).cells("race")
+    medians = []
+    for row in whole["rows"]:
+        runs = [r for r in whole["runs"] if r["phase"] == "final" and r["entry"] == row["entry"]]
+        took = [needed(run, target, higher) for run in runs]
+        hits, median = sum(t is not None for t in took), middle(took)
+        assert row["to_target"]["hits"] == hits
+        assert row["to_target"]["median"] == median
+        assert row["to_target"]["runs"] == len(runs) == len(found.plan.final_seeds)
+        cells = rows[row["label"]]
+        assert cells[-1] == f"{hits} of {len(runs)}"
+        figure = cells[2 + bool(found.shape["train"])].replace("\N{NO-BREAK SPACE}", " ")
+        never = "never" if hits == 0 else f"> {found.plan.budget:,}"
+        assert figure.startswith(never if median is None else f"{median:,.0f}")
+        medians.append(math.inf if median is None else median)
+    assert medians == sorted(medians)
+    assert list(rows) == [row["label"] for row in whole["rows"]]
+
+
+def test_a_target_from_reference_runs(booth, tmp_path):
+    """The target lies so far between where the reference runs began and what they reached, as the report says."""
+    target = booth.target
+    assert target.value == pytest.approx(target.reference + target.share * (target.start - target.reference), rel=1e-3)
+    text = read(booth, tmp_path).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert f"The target is loss {target.value:g}." in text
+    assert f"99.9 % of the way there from the start ({number(target.start)})" in text
+    assert "was first to reach loss" in booth.answer
+
+
+def test_a_target_that_everybody_misses(hopeless, tmp_path):
+    """Nobody is first: that is said in the answer and in the race, and the figure at the end ranks."""
+    assert not hopeless.races
+    assert "no technique reached validation score 5 in half of its runs; one by one came out best" in hopeless.answer
+    page = read(hopeless, tmp_path)
+    for cells in page.cells("race").values():
+        assert cells[3] == "never"
+        assert "✕ not reached" in cells
+        assert cells[-1] == "0 of 6"
+    text = str(hopeless)
+    assert text.count("not reached") == 2
+    assert text.count("0/6") == 4
+    assert "No technique reached the target of 5 in half of its runs" in words(text)
+
+
+def test_without_a_target(tmp_path):
+    """No target: one table, and no word of a race."""
+    found = descend.compare("booth", ["gd", "adam"], **NO_TARGET)
+    page = read(found, tmp_path)
+    assert "race" not in page.tables
+    assert "target" not in page.text.replace("--target none", "")
+    assert page.all("a")[0]["href"] == "#result"
+    assert "target" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "in_race", "at_the_end"),
+    [
+        ("best", "★ best", "★ best"),
+        ("clearly worse", "↓ clearly worse", "↓ clearly worse"),
+        ("no clear difference", "≈ no clear difference", "≈ no clear difference"),
+        ("too few seeds", "? too few seeds", "? too few seeds"),
+        ("failed", "✕ not reached", "✕ failed"),
+    ],
+)
+def test_verdicts_have_a_sign_and_words(booth, tmp_path, verdict, in_race, at_the_end):
+    """Each verdict is said in words and by a sign, not by colour alone; in a race nobody fails by being late."""
+    last = booth.rows[-1]
+    late = "not reached" if verdict == "failed" else verdict
+    changed = dataclasses.replace(
+        last,
+        to_target=dataclasses.replace(last.to_target, verdict=late),
+        test=dataclasses.replace(last.test, verdict=verdict),
+    )
+    found = dataclasses.replace(booth, rows=(*booth.rows[:-1], changed))
+    page = read(found, tmp_path)
+    assert any(cell.startswith(in_race) for cell in page.cells("race")[last.label])
+    assert any(cell.startswith(at_the_end) for cell in page.cells("final")[last.label])
+    race, _, end = str(found).partition("\nLoss\n")
+    assert in_race[2:] in race
+    assert at_the_end[2:] in end
+
+
+def test_several_studies_are_a_range(studied, tmp_path):
+    """What the studies chose is shown as the range it spans, in the report and in the terminal."""
+    page, text = read(studied, tmp_path), str(studied)
+    for row in studied.rows:
+        rates = sorted({point["lr"] for point in row.chosen})
+        assert len(rates) > 1
+        spelled = f"{rates[0]:g}–{rates[-1]:g}"
+        assert page.cells("race")[row.label][2].startswith(spelled)
+        assert page.cells("final")[row.label][2].startswith(spelled)
+        assert text.count(spelled) >= 2
+    assert "in each of 2 studies" in page.text
+    assert "each from the same seed. That was done 2 times over" in page.text
+
+
+def test_what_else_was_chosen_is_named(studied, tmp_path):
+    """Hyperparameters beside the learning rate, with their values; the batch size in its column."""
+    page, text = read(studied, tmp_path), words(str(studied))
+    found = next(row for row in studied.rows if row.label == "Momentum")
+    values = sorted({point["momentum"] for point in found.chosen})
+    spelled = "momentum " + "–".join(dict.fromkeys(f"{v:g}" for v in (values[0], values[-1])))
+    assert spelled in page.cells("race")["Momentum"][2]
+    assert spelled in page.cells("final")["Momentum"][2]
+    assert f"Chosen besides: Momentum {spelled}." in text
+    sizes = " / ".join(sorted({str(point["batch_size"]) for point in found.chosen}))
+    assert page.cells("final")["Momentum"][1] == sizes
+    assert "momentum" not in page.cells("race")["Adam"][2]
+    one = descend.compare("booth", ["momentum"], **{**NO_TARGET, "final_seeds": 1}, space={"momentum": Choice([0.75])})
+    assert "Chosen besides: Momentum momentum 0.75." in str(one)
+    assert outcome.besides(dataclasses.replace(found, chosen=({"lr": 1.0, "nesterov": True}, None))) == [
+        "nesterov True"
+    ]
+
+
+def test_seconds_are_shown(studied, booth, tmp_path):
+    """--time: what a run takes alone, in the terminal and in the race; nothing of it where nobody asked."""
+    page, text = read(studied, tmp_path), words(str(studied))
+    assert "A run with no other beside it takes:" in text
+    for row in studied.rows:
+        spelled = outcome.duration(row.seconds.median)
+        assert f"{row.label} {spelled}" in text
+        assert f"{spelled} a run" in page.cells("race")[row.label][3]
+    assert "Seconds are of runs that were made with no other beside them." in page.text
+    assert "Time is not compared" in read(booth, tmp_path).text
+    assert "a run" not in " ".join(cell for row in read(booth, tmp_path).cells("race").values() for cell in row)
+
+
+def test_tables_fit_eighty_columns(scored):
+    """Names of ten letters, five digits of evaluations, misses, ten seeds: tables and no line above 80 columns."""
+    long = [
+        dataclasses.replace(
+            row,
+            label=f"Mini-batc{i}",
+            batch_size="full",
+            chosen=({"lr": 0.0032},),
+            at_edge=True,
+            to_target=dataclasses.replace(
+                row.to_target,
+                median=21560.0,
+                low=10234.0,
+                high=math.inf,
+                hits=10,
+                runs=10,
+                verdict="no clear difference",
+            ),
+            test=dataclasses.replace(row.test, median=0.9653, low=0.9611, high=0.97, verdict="no clear difference"),
+        )
+        for i, row in enumerate(scored.rows)
+    ]
+    text = str(dataclasses.replace(scored, rows=tuple(long)))
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("technique") == 2
+    assert "21560" in text
+    assert "…" not in text.partition("Note")[0]
+    several = [dataclasses.replace(row, chosen=({"lr": 0.0032}, {"lr": 0.0056})) for row in long]
+    text = str(dataclasses.replace(scored, rows=tuple(several)))
+    assert text.count("technique") == 2
+    assert "0.0032–0.0056*" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_leaderboard(scored):
+    """While runs are made: each entry's best median so far, best first, with its rate and the runs it rests on."""
+    from rich.console import Console
+
+    tuning = [run for run in scored.runs if run.phase == "tuning"]
+    best = {}
+    for entry in range(2):
+        values = {
+            rate: float(np.median([r.validation for r in tuning if (r.entry, r.learning_rate) == (entry, rate)]))
+            for rate in (0.01, 0.1)
+        }
+        rate = max(values, key=values.get)
+        best[scored.plan.entries[entry].label] = (values[rate], f"{rate:g}", number(values[rate]))
+    console = Console(file=io.StringIO(), width=80)
+    console.print(outcome.leaderboard(scored.plan, tuning))
+    header, *lines = console.file.getvalue().splitlines()
+    assert header.split() == ["so", "far", "lr", "score", "runs"]
+    order = sorted(best, key=lambda label: -best[label][0])
+    assert [line.split() for line in lines] == [[*label.split(), *best[label][1:], "1"] for label in order]
+    failed = [dataclasses.replace(run, miss=True, validation=None) for run in tuning]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(outcome.leaderboard(scored.plan, failed))
+    assert console.file.getvalue().count("−∞") == 2
+    console.print(outcome.leaderboard(scored.plan, []))
+
+
+# ---- several problems ---------------------------------------------------------------------------------------------
+
+
+def suite_page(suite, tmp_path):
+    return Page(suite.save_report(tmp_path / "suite.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_of_several_problems(suite, tmp_path):
+    """The answer first; for each problem its target and what everyone took to it, read off the comparisons."""
+    page = suite_page(suite, tmp_path)
+    assert page.text.index("Which optimizer, over 3 problems?") < page.text.index(words(suite.answer))
+    assert re.match(r"Of 2 techniques compared on 3 problems, \w+ was fastest overall: its median run", suite.answer)
+    table = next(rows for rows in page.tables.values() if rows[0][0] == "Problem")
+    assert table[0] == ["Problem", "Target", "GD", "Adam", "Best in the end"]
+    for comparison, cells in zip(suite.comparisons, table[1:], strict=True):
+        assert cells[0] == comparison.plan.problem
+        assert cells[1] == f"loss {comparison.target.value:g}"
+        for label, cell in zip(("GD", "Adam"), cells[2:4], strict=True):
+            standing = next(row.to_target for row in comparison.rows if row.label == label)
+            if standing.hits == 0:
+                assert cell == "never"
+            elif math.isinf(standing.median):
+                assert cell.endswith(f"{standing.hits} of {standing.runs} runs")
+            else:
+                assert cell.endswith(f"{standing.median:,.0f}")
+            assert ("★" in cell) == (standing.verdict == "best")
+            assert ("≈" in cell) == (standing.verdict == "no clear difference")
+    shares = next(rows for rows in page.tables.values() if rows[0][0] == "Technique")
+    for profile, cells in zip(suite.profiles, shares[1:], strict=True):
+        counts = [sum(ratio <= most for ratio in profile.ratios) for most in (1.0, 2.0, 5.0, 1e300)]
+        assert cells == [profile.label, *map(str, counts)]
+    for tag, attributes in page.tags:
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith("#"), (tag, attributes)
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert all(a["href"][1:] in ids for a in page.all("a"))
+    assert len(page.all("caption")) == len(page.all("table"))
+
+
+def test_the_folder_of_several_problems(tmp_path):
+    """Each comparison has a folder with its report, and the page beside them leads there."""
+    options = {**OPTIONS, "out": tmp_path / "o"}
+    told = []
+    descend.compare_all(["booth", "beale"], ["gd", "adam"], **options, announce=told.append)
+    page = Page((tmp_path / "o" / "report.html").read_text(encoding="utf-8"))
+    links = [a["href"] for a in page.all("a") if not a["href"].startswith("#")]
+    assert links == ["booth/report.html", "beale/report.html"]
+    assert all((tmp_path / "o" / link).exists() for link in links)
+    assert [told[0], told[2]] == ["booth (1 of 2)", "beale (2 of 2)"]
+    assert json.loads((tmp_path / "o" / "comparisons.json").read_text())["schema"] == 1
+
+
+def test_several_problems_without_a_target(tmp_path):
+    """No race and no profile: who was best in the end is all there is, and the skip link leads to it."""
+    suite = descend.compare_all(["booth", "beale"], ["gd", "adam"], **NO_TARGET)
+    assert suite.profiles == []
+    assert "without a target" in suite.answer
+    page = suite_page(suite, tmp_path)
+    assert page.all("a")[0]["href"] == "#problems"
+    table = next(iter(page.tables.values()))
+    assert table[0] == ["Problem", "Best in the end"]
+    assert [row[1].split(",")[0] for row in table[1:]] == [
+        next(row.label for row in comparison.rows if row.test.verdict == "best") for comparison in suite.comparisons
+    ]
+    assert "–" in str(suite)
+
+
+def test_nobody_reaches_any_target(suite):
+    """Then nobody is the fastest."""
+    hard = descend.Suite(suite.comparisons[2:])
+    assert hard.answer.startswith("No technique reached the target in half of its runs on 1 problem")
+
+
+def test_two_problems_in_one_folder_are_refused(tmp_path):
+    """Names that would be the same folder are told before the first run, as are names that are the same."""
+    twins = [line(name="a b"), line(name="a/b")]
+    with pytest.raises(OptionError, match="two problems would be written to 'a-b'"):
+        descend.compare_all(twins, ["gd"], **NO_TARGET, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OptionError, match="two problems are called 'booth'"):
+        descend.compare_all(["booth", "booth"], ["gd"], **NO_TARGET)
 
 
 def test_how_it_was_measured(scored, tmp_path):
@@ -180,7 +533,7 @@ def test_how_it_was_measured(scored, tmp_path):
 
 def test_verdicts_of_many_are_joint(tmp_path):
     """With more than two techniques the intervals of the differences are widened, and the report says to what."""
-    found = descend.compare("booth", ["gd", "adam", "momentum"], **{**OPTIONS, "final_seeds": 7})
+    found = descend.compare("booth", ["gd", "adam", "momentum"], **{**NO_TARGET, "final_seeds": 7})
     text = read(found, tmp_path).text
     assert "Bonferroni" in text
     assert "98.33 %" in text  # 1 − 0.05 / 3 pairs
@@ -203,17 +556,19 @@ def test_a_metric_has_its_chart(scored, tmp_path):
     assert [a["id"] for a in charts] == ["loss", "metric", "rates"]
     assert all(a["role"] == "img" and len(a["aria-label"]) > 40 for a in charts)
     assert len(page.all("figcaption")) == 3
-    assert len(page.all("caption")) == 4
+    assert len(page.all("caption")) == 5  # race, final, and one for each chart
 
 
 def test_the_charts_as_tables(scored, tmp_path):
     """The tables beside the charts hold the medians of the final runs and of the tuning runs."""
     rows = [[words(c) for c in cells] for cells in read(scored, tmp_path).rows]
-    header = next(i for i, cells in enumerate(rows) if "after 60" in cells)
-    at = rows[header].index("after 60")
+    header = next(i for i, cells in enumerate(rows) if cells[-1] == "after 100")
+    at = len(rows[header]) // 2  # in the middle of the budget
+    mark = int(rows[header][at].removeprefix("after "))
+    assert 40 <= mark <= 60
     for row, cells in zip(scored.rows, rows[header + 1 :], strict=False):
         runs = [r for r in scored.runs if r.phase == "final" and r.entry == row.entry]
-        values = [look[1] for r in runs for look in r.curve if look[0] == 60]
+        values = [[look[1] for look in r.curve if look[0] <= mark][-1] for r in runs]
         assert cells[0] == row.label
         assert cells[at].replace("−", "-").startswith(number(float(np.median(values))))
     header = next(i for i, cells in enumerate(rows) if cells == ["Technique", "0.01", "0.1"])
@@ -221,6 +576,21 @@ def test_the_charts_as_tables(scored, tmp_path):
         tried = scored.sensitivity[row.entry].validation
         assert [c.split()[0].replace("−", "-") for c in cells[1:]] == [number(v) for v in tried]
         assert "chosen" in cells[1 + [0.01, 0.1].index(row.learning_rate)]
+
+
+def test_trials_that_share_a_learning_rate(tmp_path):
+    """Where other hyperparameters differ at one rate, the table shows the best of them, and whether it was chosen."""
+    space = {"lr": Choice([0.02, 0.05]), "momentum": Uniform(0.0, 0.9)}
+    options = {k: v for k, v in NO_TARGET.items() if k != "learning_rates"}
+    found = descend.compare("booth", ["momentum"], **options, space=space, trials=6)
+    rows = [[words(c) for c in cells] for cells in read(found, tmp_path).rows]
+    header = next(i for i, cells in enumerate(rows) if cells == ["Technique", "0.02", "0.05"])
+    tuning = [run for run in found.runs if run.phase == "tuning"]
+    assert len(tuning) == 6
+    for rate, cell in zip((0.02, 0.05), rows[header + 1][1:], strict=True):
+        best = min(run.validation for run in tuning if run.learning_rate == rate)
+        assert cell.split()[0].replace("−", "-") == number(best)
+        assert ("chosen" in cell) == (found.rows[0].learning_rate == rate)
 
 
 def test_the_notes_are_there(booth, tmp_path):
@@ -239,10 +609,13 @@ def test_misses_and_an_entry_that_failed(tmp_path):
     found = descend.compare("rosenbrock", ["gd", "adam"], **{**OPTIONS, "learning_rates": [0.1, 1.0], "budget": 40})
     page = read(found, tmp_path)
     cells = next([words(c) for c in cells] for cells in page.rows if words(cells[0]) == "GD")
+    assert cells[1:3] == ["–", "never"]
+    cells = page.cells("final")["GD"]
     assert cells[1:3] == ["–", "missed"]
     assert "✕ failed" in cells
     assert "6 of 6" in cells
     assert "2 of 2 tuning runs. Diverged" in page.text
+    assert "✕ not reached" in page.cells("race")["GD"]
     assert "nan" not in page.text.lower()
 
 
@@ -270,11 +643,11 @@ def test_every_technique_failed(booth, tmp_path):
         dataclasses.replace(r, miss=True, validation=None, test=None, curve=r.curve[:1]) if r.phase == "final" else r
         for r in booth.runs
     ]
-    table = statistics.rows(booth.plan, runs, [0.1, 0.1])
+    table = statistics.rows(booth.plan, runs, [({"lr": 0.1},)] * 2, booth.target.value)
     page = read(dataclasses.replace(booth, runs=tuple(runs), rows=tuple(table)), tmp_path)
     assert "every technique failed" in page.text
-    cells = [[words(c) for c in cells] for cells in page.rows]
-    assert [c[2] for c in cells[1:3]] == ["missed [missed, missed]"] * 2
+    assert [cells[2] for cells in page.cells("final").values()] == ["missed [missed, missed]"] * 2
+    assert [cells[2] for cells in page.cells("race").values()] == ["never"] * 2
     assert "nan" not in page.text.lower()
 
 
@@ -283,9 +656,9 @@ def test_untuned(tmp_path):
     found = descend.compare("booth", ["gd", descend.Adam(lr=0.003)], **{**OPTIONS, "untuned": True})
     page = read(found, tmp_path)
     for row in found.rows:
-        cells = next([words(c) for c in cells] for cells in page.rows if words(cells[0]) == row.label)
+        cells = page.cells("final")[row.label]
         assert cells[2].endswith(f"untuned, at {row.own_learning_rate:g}: {number(row.untuned.median)}")
-        assert f"best in {100 * row.best_probability:.0f}" in cells[-2].replace("\N{NO-BREAK SPACE}", " ")
+        assert f"best in {100 * row.test.best_probability:.0f}" in cells[-2].replace("\N{NO-BREAK SPACE}", " ")
     assert "--no-untuned" not in page.text
     assert "descend.Adam(lr=0.003)" in page.text
     assert "--no-untuned" in read(descend.compare("booth", ["gd", "adam"], **OPTIONS), tmp_path).text
@@ -295,16 +668,18 @@ def test_too_few_seeds(tmp_path):
     """With too few seeds there is no interval and no verdict, and the report says so instead of leaving a hole."""
     found = descend.compare("booth", ["gd", "adam"], **{**OPTIONS, "final_seeds": 3})
     page = read(found, tmp_path)
-    cells = next([words(c) for c in cells] for cells in page.rows if words(cells[0]) == found.rows[1].label)
-    assert any(c.endswith("too few seeds") for c in cells[2:3])
-    assert any(c.startswith("? too few seeds") for c in cells)
+    for table in ("race", "final"):
+        cells = page.cells(table)[found.rows[1].label]
+        assert any(c.endswith("too few seeds") for c in cells[2:3])
+        assert any(c.startswith("? too few seeds") for c in cells)
 
 
 def test_one_entry_alone(tmp_path):
     """One technique at one learning rate is still a report."""
-    found = descend.compare("booth", ["gd"], **{**OPTIONS, "learning_rates": [0.1]})
+    found = descend.compare("booth", ["gd"], **{**NO_TARGET, "learning_rates": [0.1]})
     page = read(found, tmp_path)
-    assert "1 learning rate from 1 seed" in page.text
+    assert "1 trial from 1 seed" in page.text
+    assert "the same number of trials, 1 learning rate, each from the same seed." in page.text
     assert "★ best" in page.text
 
 
@@ -313,7 +688,7 @@ def test_one_entry_alone(tmp_path):
 
 def figures(page):
     """The figures that the page carries, as data."""
-    return json.loads(next(text for text in page.scripts if text.startswith('{"loss":')))
+    return json.loads(next(text for text in page.scripts if text.startswith(('{"loss":', '{"profiles":'))))
 
 
 def test_it_needs_nothing_else(scored, tmp_path):
@@ -378,10 +753,6 @@ def plan_of(comparison, **changes):
 
 def test_the_command_repeats_it(booth, tmp_path):
     """The command in the report, given to the command line, makes a comparison of the same plan."""
-    from typer.testing import CliRunner
-
-    from descend.cli import app
-
     command, _ = report._repeat(booth)
     assert (
         command == "descend compare booth --rules gd,adam --lr 0.01,0.1 --budget 100 --tuning-seeds 1 --final-seeds 6 "
@@ -395,6 +766,57 @@ def test_the_command_repeats_it(booth, tmp_path):
     assert again["plan"]["hash"] == booth.plan.hash
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--tune momentum=0.5..0.99 --tune batch_size=16,32 --trials 4 --target 0.9 --studies 2 --time",
+        "--tune lr=0.001..1.0:log --tune nesterov=False --rules gd,momentum",
+        "--target -0.5 --no-untuned --batch-size 16",
+        "--target none --thorough",
+        "--quick --target 1e-05",
+    ],
+)
+def test_the_command_makes_the_same_plan(booth, options):
+    """Whatever was asked for, the command in the report asks for the same: both make one plan."""
+    plans = []
+
+    def stop(problem, rules=None, **wanted):
+        for name in ("jobs", "executor", "out", "fresh", "announce", "progress", "leaders"):
+            wanted.pop(name)
+        asked = {"learning_rates": None, "space": None, **wanted}
+        plans.append(make_plan(descend.problems.load(problem), rules, **asked, source=problem))
+        raise KeyboardInterrupt
+
+    def run(command):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(descend, "compare", stop)
+            CliRunner().invoke(app, shlex.split(command)[1:])
+        return plans[-1]
+
+    first = run(f"descend compare breast-cancer {options}")
+    found = dataclasses.replace(booth, plan=first, source="breast-cancer", shape={"train": first.examples})
+    command, python = report._repeat(found)
+    assert command is not None
+    again = run(command)
+    assert len(plans) == 2
+    assert again.hash == first.hash
+    plans.clear()
+    with pytest.raises(KeyboardInterrupt):
+        eval(python.partition("\n\n")[2].replace("descend.compare", "stop"), {"descend": descend, "stop": call(stop)})
+    assert plans[0].hash == first.hash
+
+
+def call(stop):
+    """What `descend.compare` does with what it is not given."""
+    usual = {
+        "learning_rates": None, "space": None, "trials": None, "batch_size": None, "budget": None,
+        "target": "reference", "tuning_seeds": None, "final_seeds": None, "studies": None, "effort": "default",
+        "untuned": True, "timed": False,
+    }  # fmt: skip
+    ignored = dict.fromkeys(("jobs", "executor", "out", "fresh", "announce", "progress", "leaders"))
+    return lambda problem, rules, **options: stop(problem, rules, **{**ignored, **usual, **options})
+
+
 def test_the_shortest_command():
     """What is at its default is not repeated."""
     problem = descend.problems.load("breast-cancer")
@@ -405,7 +827,8 @@ def test_the_shortest_command():
     assert command == f"descend compare breast-cancer --lr 0.1 --budget {problem.size} --tuning-seeds 1 --final-seeds 1"
     default = plan_of(
         found,
-        learning_rates=descend.comparison.plan.LEARNING_RATES,
+        learning_rates=None,
+        trials=16,
         budget=20 * problem.size,
         tuning_seeds=(0, 1, 2),
         final_seeds=tuple(range(1000, 1010)),
@@ -459,4 +882,4 @@ def test_where_the_problem_came_from(booth):
 )
 def test_durations(seconds, text):
     """A duration is as exact as a reader needs it."""
-    assert report._duration(seconds) == text
+    assert outcome.duration(seconds) == text

@@ -1,5 +1,6 @@
 """The report in a real browser: complete without a network, at home on a phone, in the dark, and on paper."""
 
+import dataclasses
 import importlib
 import os
 import pathlib
@@ -10,6 +11,7 @@ import pytest
 
 import descend
 from descend import Entry, Problem
+from descend.comparison import Choice, Uniform
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +47,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """Reports of a problem with data, a function with misses, a hostile one: name → path, number of charts."""
+    """Reports of problems with data, a function with misses, a hostile one, several: name → path, number of charts."""
     folder = tmp_path_factory.mktemp("reports")
     options = {"budget": 180, "tuning_seeds": 1, "final_seeds": 7, "jobs": 1}
     scored = Problem(
@@ -66,12 +68,29 @@ def reports(tmp_path_factory):
         loss=lambda w: float(w @ w),
         jac=lambda w: 2 * w,
     )
+    rates = {"learning_rates": [0.001, 0.01, 1.0]}
+    space = {"momentum": Uniform(0.5, 0.99), "batch_size": Choice([4, 9])}
+    several = descend.compare_all(["booth", "beale", "himmelblau", "quadratic", "saddle"], **rates, **options)
     found = {
-        "data": (descend.compare(scored, learning_rates=[0.01, 0.1, 1.0], **options), 3),
-        "function": (descend.compare("rosenbrock", learning_rates=[0.001, 0.01, 1.0], **options), 2),
-        "hostile": (descend.compare(hostile, [Entry(HOSTILE, descend.GD())], learning_rates=[0.1], **options), 2),
+        "data": (descend.compare(scored, learning_rates=[0.01, 0.1, 1.0], target=-0.05, **options), 3),
+        "function": (descend.compare("rosenbrock", **rates, **options), 2),
+        "hostile": (
+            descend.compare(hostile, [Entry(HOSTILE, descend.GD())], learning_rates=[0.1], target="none", **options),
+            2,
+        ),
+        "studies": (
+            descend.compare(scored, space=space, trials=3, studies=2, timed=True, target=5.0, **options),
+            3,
+        ),
+        "suite": (several, 1),
+        "hostile suite": (descend.Suite((several.comparisons[0], _renamed(several.comparisons[1]))), 1),
     }
     return {name: (c.save_report(folder / f"{name}.html"), charts) for name, (c, charts) in found.items()}
+
+
+def _renamed(comparison):
+    """The comparison of a problem whose name is markup."""
+    return dataclasses.replace(comparison, plan=dataclasses.replace(comparison.plan, problem=HOSTILE))
 
 
 @pytest.fixture
@@ -87,7 +106,7 @@ def visit(browser, reports):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(reports[name][0].as_uri())
-        page.wait_for_selector("#rates .main-svg .xy")
+        page.wait_for_selector(f"{'#profiles' if 'suite' in name else '#rates'} .main-svg .xy")
         return page
 
     yield look
@@ -98,7 +117,7 @@ def visit(browser, reports):
     assert sum(url.startswith("file:") for url in requests) == len(contexts)
 
 
-NAMES = ["data", "function", "hostile"]
+NAMES = ["data", "function", "hostile", "studies", "suite", "hostile suite"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -107,7 +126,8 @@ def test_every_chart_is_drawn(visit, reports, name):
     page = visit(name)
     charts = page.locator(".chart")
     assert charts.count() == reports[name][1]
-    rows = page.locator(".results tbody tr").count()
+    rows = page.locator("#profiles-table tbody tr" if "suite" in name else "#final tbody tr").count()
+    assert rows >= 1
     for i in range(charts.count()):
         chart = charts.nth(i)
         assert chart.locator("svg.main-svg").count() >= 1
@@ -120,18 +140,37 @@ def test_every_chart_is_drawn(visit, reports, name):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", NAMES)
-def test_it_fits_a_phone(visit, name, scheme):
-    """At 375 pixels nothing sticks out sideways: the page stays put, and wide tables scroll inside their boxes."""
-    page = visit(name, viewport={"width": 375, "height": 740}, color_scheme=scheme, is_mobile=True, has_touch=True)
+@pytest.mark.parametrize("width", [375, 390])
+def test_it_fits_a_phone(visit, name, scheme, width):
+    """On a phone nothing sticks out sideways: the page stays put, and wide tables scroll inside their boxes."""
+    page = visit(name, viewport={"width": width, "height": 740}, color_scheme=scheme, is_mobile=True, has_touch=True)
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    assert page.evaluate("document.documentElement.scrollWidth") == width
     page.evaluate("window.scrollTo(300, 0)")
     assert page.evaluate("window.scrollX") == 0
-    box = page.locator(".scroll").first
+    box = page.locator("#problems .scroll" if "suite" in name else ".scroll").first
     assert box.evaluate("e => e.scrollWidth > e.clientWidth")
     assert box.evaluate("e => getComputedStyle(e).overflowX") == "auto"
     for chart in page.locator(".chart").all():
-        assert chart.locator(".main-svg").first.bounding_box()["width"] <= 375
+        assert chart.locator(".main-svg").first.bounding_box()["width"] <= width
+        for title in chart.locator(".g-xtitle text").all():
+            place = title.bounding_box()
+            assert place["x"] >= 0
+            assert place["x"] + place["width"] <= width
+    for caption in page.locator("caption").all():
+        if caption.is_visible():  # read without scrolling, and not in a column of a few words
+            assert width - 60 <= caption.bounding_box()["width"] <= width
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_results_need_no_scrolling_on_a_desk(visit, name):
+    """At 1200 pixels the tables of results show all their columns, whatever was tuned."""
+    page = visit(name)
+    for box in page.locator(".scroll:has(.results)").all():
+        assert box.evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+    for table in page.locator("table").all():
+        headers = table.locator("thead th").all_text_contents()
+        assert all(header.strip() for header in headers)
 
 
 def colours(page):
@@ -141,8 +180,8 @@ def colours(page):
           const style = s => getComputedStyle(document.querySelector(s));
           return {
             paper: style("body").backgroundColor, ink: style("body").color,
-            tick: style("#loss .xtick text").fill, legend: style("#loss .legendtext").fill,
-            grid: style("#loss .ygrid").stroke, chart: style("#loss .main-svg").backgroundColor,
+            tick: style(".chart .xtick text").fill, legend: style(".chart .legendtext").fill,
+            grid: style(".chart .ygrid").stroke, chart: style(".chart .main-svg").backgroundColor,
           };
         }"""
     )
@@ -162,27 +201,28 @@ def until(page, condition):
 
 
 def legend(relation, colour):
-    return f"getComputedStyle(document.querySelector('#loss .legendtext')).fill {relation} '{colour}'"
+    return f"getComputedStyle(document.querySelector('.chart .legendtext')).fill {relation} '{colour}'"
 
 
-def test_it_is_dark_in_the_dark(visit):
+@pytest.mark.parametrize("name", ["data", "suite"])
+def test_it_is_dark_in_the_dark(visit, name):
     """Page, axes and legends follow the reader's colour scheme, also when it changes while the report is open."""
-    page = visit("data", color_scheme="light")
+    page = visit(name, color_scheme="light")
     light = colours(page)
     page.emulate_media(color_scheme="dark")
     until(page, legend("!==", light["legend"]))
     dark = colours(page)
     assert brightness(light["paper"]) > 250
     assert brightness(dark["paper"]) < 40
-    for name in ("ink", "tick", "legend"):
-        assert brightness(light[name]) < 110
-        assert brightness(dark[name]) > 140
+    for part in ("ink", "tick", "legend"):
+        assert brightness(light[part]) < 110
+        assert brightness(dark[part]) > 140
     assert light["grid"] != dark["grid"]
     assert light["chart"] == dark["chart"] == "rgba(0, 0, 0, 0)"
     page.emulate_media(color_scheme="light")
     until(page, legend("===", light["legend"]))
     assert colours(page) == light
-    assert colours(visit("data", color_scheme="dark")) == dark
+    assert colours(visit(name, color_scheme="dark")) == dark
 
 
 def contrast(one, other):
@@ -198,9 +238,10 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read(visit, scheme):
+@pytest.mark.parametrize("name", ["function", "suite"])
+def test_text_can_be_read(visit, scheme, name):
     """All text stands out from the page by 4.5 to 1 or more, as WCAG asks."""
-    page = visit("function", color_scheme=scheme)
+    page = visit(name, color_scheme=scheme)
     paper = colours(page)["paper"]
     found = page.evaluate(
         """() => [...document.querySelectorAll("main *, header *, footer *")]
@@ -209,6 +250,15 @@ def test_text_can_be_read(visit, scheme):
     )
     assert len(found) > 100
     assert min(contrast(colour, paper) for colour in set(found)) >= 4.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_fit_a_sheet(visit, name):
+    """On paper no table is cut off: A4 without its margins is 688 pixels wide."""
+    page = visit(name, viewport={"width": 688, "height": 900})
+    page.emulate_media(media="print")
+    until(page, "document.querySelector('.chart .main-svg').getBoundingClientRect().width <= 660")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 688
 
 
 def test_it_prints(visit):
@@ -227,16 +277,30 @@ def test_it_prints(visit):
     assert paper.startswith(b"%PDF")
 
 
-def test_it_works_by_keyboard(visit):
-    """Tab reaches the skip link first, Enter jumps to the result; the table and the charts' tables can be reached."""
-    page = visit("data")
+@pytest.mark.parametrize(
+    ("name", "result"), [("data", "first"), ("hostile", "result"), ("suite", "result"), ("hostile suite", "result")]
+)
+def test_the_skip_link_works(visit, name, result):
+    """Tab reaches the skip link first, and it can be seen then; Enter jumps to the result, and Tab to its table."""
+    page = visit(name)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     assert page.evaluate("document.activeElement.getBoundingClientRect().left") > 0
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "result"
+    assert page.evaluate("document.activeElement.id") == result
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "scroll"
+
+
+def test_it_works_by_keyboard(visit):
+    """From the race, Tab reaches its table, that of the end, and the charts' tables, which Enter opens."""
+    page = visit("data")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    for table in ("race", "final"):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "scroll"
+        assert page.evaluate("document.activeElement.querySelector('table').id") == table
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
     page.keyboard.press("Enter")

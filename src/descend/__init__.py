@@ -74,7 +74,7 @@ from descend.stopping import Reason
 
 if TYPE_CHECKING:
     from descend import optim, plots
-    from descend.comparison import Comparison, Entry, compare
+    from descend.comparison import Choice, Comparison, Entry, LogUniform, Suite, Uniform, compare, compare_all
     from descend.engines.optax import to_optax
     from descend.problems import TorchProblem
 
@@ -93,6 +93,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "Choice",
     "Comparison",
     "DescendError",
     "Entry",
@@ -100,6 +101,7 @@ __all__ = [
     "FitResult",
     "History",
     "Lion",
+    "LogUniform",
     "Momentum",
     "NAdam",
     "Nesterov",
@@ -111,9 +113,12 @@ __all__ = [
     "Result",
     "Rprop",
     "Rule",
+    "Suite",
     "TorchProblem",
+    "Uniform",
     "Yogi",
     "compare",
+    "compare_all",
     "engines",
     "errors",
     "find_lr",
@@ -134,7 +139,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # What needs an optional or a slow package is loaded when it is asked for.
-    if name in ("Comparison", "Entry", "compare"):
+    if name in ("Choice", "Comparison", "Entry", "LogUniform", "Suite", "Uniform", "compare", "compare_all"):
         return getattr(importlib.import_module("descend.comparison"), name)
     if name == "TorchProblem":
         return problems.TorchProblem

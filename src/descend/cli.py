@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from time import perf_counter as now
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -87,29 +88,47 @@ def _root(
 
 @app.command()
 def compare(
-    problem: Annotated[str, typer.Argument(help="A built-in name (see: descend problems) or a Python file.")],
+    problems: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PROBLEM...", help="A built-in name (see: descend problems) or a Python file; or several of them."
+        ),
+    ],
     rules: Annotated[
         str | None, typer.Option(help="Rules to compare, by name: adam,momentum. Default: the seven usual techniques.")
     ] = None,
     lr: Annotated[
-        str | None, typer.Option(help="Learning rates to try: 0.001,0.01,0.1. Default: 11 from 1e-4 to 10.")
+        str | None, typer.Option(help="Learning rates to try: 0.001,0.01,0.1. Default: points from 1e-4 to 10.")
     ] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SPACE",
+            help="Search for another hyperparameter, too: momentum=0.5..0.99, weight_decay=1e-6..0.1:log, "
+            "batch_size=16,32,64. May be repeated.",
+        ),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Points that each rule tries. Default: 16.")] = None,
     batch_size: Annotated[str | None, typer.Option(help='Examples a step: a number, or "full". Default: 32.')] = None,
     budget: Annotated[
         int | None, typer.Option(help="Gradient evaluations a run. Default: 20 passes over the data.")
     ] = None,
-    tuning_seeds: Annotated[
-        int | None, typer.Option(help="Seeds that each learning rate is tried from. Default: 3.")
+    target: Annotated[
+        str | None,
+        typer.Option(help='The validation metric that is good enough, or "none". Default: found by reference runs.'),
     ] = None,
-    final_seeds: Annotated[
-        int | None, typer.Option(help="Fresh seeds that judge the best learning rate. Default: 10.")
+    tuning_seeds: Annotated[int | None, typer.Option(help="Seeds that each trial runs from. Default: 3.")] = None,
+    final_seeds: Annotated[int | None, typer.Option(help="Fresh seeds that judge the best trial. Default: 10.")] = None,
+    studies: Annotated[
+        int | None, typer.Option(help="How often the tuning is done over, each judged on its own seeds. Default: 1.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A first idea: 6 learning rates from one seed.")] = False,
-    thorough: Annotated[
-        bool, typer.Option("--thorough", help="21 learning rates from 5 seeds, judged on 20 fresh ones.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A first idea: 8 trials from one seed.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Three studies.")] = False,
     no_untuned: Annotated[
         bool, typer.Option("--no-untuned", help="Do not run each rule with its own learning rate besides.")
+    ] = False,
+    time: Annotated[
+        bool, typer.Option("--time", help="At the end, time each rule's runs with no other beside them.")
     ] = False,
     jobs: Annotated[int | None, typer.Option(help="Processes. Default: one a core.")] = None,
     dask: Annotated[
@@ -127,44 +146,58 @@ def compare(
     """Compare optimizers on PROBLEM: equal tuning, equal cost, fresh seeds, intervals.
 
     Writes a report to open in a browser. A comparison that was stopped goes on where it stopped when the same
-    command is given again.
+    command is given again. Several problems make a comparison each, and performance profiles of all.
     """
     import descend
     from descend.comparison.experiment import REPORT, TABLE
-    from descend.comparison.outcome import exportable
+    from descend.comparison.outcome import duration, exportable
+    from descend.comparison.suite import TABLE as TABLES
     from descend.comparison.workers import on_dask
 
     console = _console(as_json)
-    folder = out or _folder(problem)
+    several = len(problems) > 1
+    folder = out or (Path("descend-comparisons") if several else _folder(problems[0]))
     if export is not None:
         exportable(export)
     if quick and thorough:
         raise OptionError("--quick and --thorough: leave one of them out")
+    if lr is not None and trials is not None:
+        raise OptionError(f"--trials {trials} and --lr {lr}: each learning rate is a trial; leave one of them out")
+    space = _space(tune)
+    if lr is not None and "lr" in (space or {}):
+        raise OptionError(f"--lr {lr} and --tune lr=…: both say what is tried; leave one of them out")
     if dask is not None and jobs is not None:
         raise OptionError(f"--jobs {jobs} and --dask {dask}: a cluster has its own workers; leave one of them out")
+    began = now()
     with (
         _Live(console) as live,
         contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout),
         contextlib.nullcontext() if dask is None else on_dask(dask) as executor,
     ):
+        options: dict[str, Any] = {
+            "rules": None if rules is None else _names(rules),
+            "learning_rates": None if lr is None else _floats("--lr", lr),
+            "space": space,
+            "trials": trials,
+            "batch_size": None if batch_size is None else _batch_size(batch_size),
+            "budget": budget,
+            "target": _target(target),
+            "tuning_seeds": tuning_seeds,
+            "final_seeds": final_seeds,
+            "studies": studies,
+            "effort": "quick" if quick else "thorough" if thorough else "default",
+            "untuned": not no_untuned,
+            "timed": time,
+            "jobs": jobs,
+            "executor": executor,
+            "out": folder,
+            "fresh": fresh,
+            "announce": live.announce,
+            "progress": live.progress,
+            "leaders": live.leaders,
+        }
         try:
-            found = descend.compare(
-                problem,
-                None if rules is None else _names(rules),
-                learning_rates=None if lr is None else _floats("--lr", lr),
-                batch_size=None if batch_size is None else _batch_size(batch_size),
-                budget=budget,
-                tuning_seeds=tuning_seeds,
-                final_seeds=final_seeds,
-                effort="quick" if quick else "thorough" if thorough else "default",
-                untuned=not no_untuned,
-                jobs=jobs,
-                executor=executor,
-                out=folder,
-                fresh=fresh,
-                announce=live.announce,
-                progress=live.progress,
-            )
+            found = descend.compare_all(problems, **options) if several else descend.compare(problems[0], **options)
         except KeyboardInterrupt:
             live.close()
             _fail(
@@ -175,14 +208,12 @@ def compare(
         found.export(export)
     found.show(console)
     console.print()
-    console.print(
-        f"{found.took}. Report: {folder / REPORT}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    took = f"{duration(now() - began)}" if isinstance(found, descend.Suite) else found.took
+    console.print(f"{took}. Report: {folder / REPORT}", highlight=False, markup=False, soft_wrap=True)
     if as_json:
-        print(json.dumps({**found.to_dict(runs=False), "report": str(folder / REPORT), "table": str(folder / TABLE)}))
+        whole = found.to_dict() if isinstance(found, descend.Suite) else found.to_dict(runs=False)
+        table = folder / (TABLES if several else TABLE)
+        print(json.dumps({**whole, "report": str(folder / REPORT), "table": str(table)}))
 
 
 @app.command("find-lr")
@@ -342,8 +373,16 @@ def problems(
 # ---- what people see while it works -----------------------------------------------------------------------------
 
 
+_PHASES = {
+    "reference": "setting the target",
+    "tuning": "tuning",
+    "final": "judging on fresh seeds",
+    "timing": "timing, one at a time",
+}
+
+
 class _Live:
-    """The plan, then a bar on a terminal, or a line a phase elsewhere."""
+    """The plan, then a bar and who leads on a terminal, or a line a phase elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -351,13 +390,16 @@ class _Live:
         self._before = 0
         self._phase = ""
         self._bar: Any = None
+        self._shown: Any = None
+        self._board: Any = None
         self._task: Any = None
 
     def __enter__(self) -> _Live:
         return self
 
     def announce(self, text: str) -> None:
-        """Say what is going to be done."""
+        """Say what is going to be done; what was shown of another problem is taken away."""
+        self.close()
         self.console.print(text, highlight=False, markup=False)
 
     def progress(self, phase: str, done: int, total: int) -> None:
@@ -366,7 +408,7 @@ class _Live:
         if new and self._phase:
             self._before = self.done
         self._phase, self.done = phase, self._before + done
-        words = {"tuning": "choosing learning rates", "final": "judging on fresh seeds"}.get(phase, phase)
+        words = _PHASES.get(phase, phase)
         if not sys.stderr.isatty():
             if new:
                 kept = f" ({done} are finished already)" if done else ""
@@ -375,11 +417,27 @@ class _Live:
         if self._bar is None:
             self._open()
         if new:
+            self._board = None
+            self._shown.update(self._picture())
             self._task = self._bar.add_task(words, total=total)
         self._bar.update(self._task, completed=done)
 
+    def leaders(self, plan: Any, runs: Any) -> None:
+        """Show who leads: each entry's best median so far."""
+        if self._shown is not None:
+            from descend.comparison.outcome import leaderboard
+
+            self._board = leaderboard(plan, runs)
+            self._shown.update(self._picture())
+
+    def _picture(self) -> Any:
+        from rich.console import Group
+
+        return self._bar if self._board is None else Group(self._bar, self._board)
+
     def _open(self) -> None:
         from rich.console import Console
+        from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
@@ -388,16 +446,15 @@ class _Live:
             MofNCompleteColumn(),
             TextColumn("runs, left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
         )
-        self._bar.start()
+        self._shown = Live(self._picture(), console=Console(stderr=True), transient=True, refresh_per_second=4)
+        self._shown.start()
 
     def close(self) -> None:
         """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._shown is not None:
+            self._shown.stop()
+            self._shown = self._bar = self._board = None
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -426,6 +483,39 @@ def _floats(option: str, text: str) -> list[float]:
         except ValueError:
             raise OptionError(f"{option} {text}: {part!r} is not a number; try {option} 0.001,0.01,0.1") from None
     return values
+
+
+def _space(tune: list[str] | None) -> dict[str, Any] | None:
+    """The search spaces of ``--tune``; None without any."""
+    if not tune:
+        return None
+    from descend.comparison.spaces import Choice, parsed
+
+    found: dict[str, Any] = {}
+    for part in tune:
+        name, _, text = (word.strip() for word in part.partition("="))
+        if not name or not text.strip(", "):
+            raise OptionError(f"--tune {part}: give a name and where to search, such as --tune momentum=0.5..0.99")
+        if name in found:
+            raise OptionError(f"--tune {part}: {name} is searched for once; leave one of the two out")
+        try:
+            found[name] = parsed(text)
+        except OptionError as error:
+            words = str(error)
+            raise OptionError(words if words.startswith("--tune") else f"--tune {part}: {words}") from None
+        if name == "batch_size" and not isinstance(found[name], Choice):
+            raise OptionError(f"--tune {part}: batch sizes are listed, such as --tune batch_size=16,32,64")
+    return found
+
+
+def _target(text: str | None) -> Any:
+    """The target as `descend.compare` takes it."""
+    if text is None:
+        return "reference"
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _batch_size(text: str) -> Any:

@@ -131,7 +131,8 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
             warnings.filterwarnings("error", message=".*performance drop")  # vmap goes on one run after the other
             return problem.unstackable(alone[0]) or _disagreement(problem, batches, alone)
     except Exception as error:  # whatever vmap or the problem's functions raise
-        return textwrap.shorten(f"stacked, the problem raised {type(error).__name__}: {error}", 240, placeholder=" …")
+        what = str(error).partition(". ")[0]  # vmap's advice to its own users is none here
+        return textwrap.shorten(f"stacked, the problem raised {type(error).__name__}: {what}", 240, placeholder=" …")
 
 
 def _disagreement(problem: Problem, batches: Sequence[Batches | None], alone: Sequence[Split]) -> str | None:

@@ -1,14 +1,37 @@
 """Comparing optimizers as an experiment: a plan, runs, statistics, a report.
 
-`descend.compare` is the door to it. A comparison is a planned experiment over rules × learning rates × seeds; a run is
+`descend.compare` is the door to it. A comparison is a planned experiment over rules × hyperparameters × seeds; a run is
 one descent of it; the store is its SQLite file.
 """
 
+from descend.comparison.entries import DEFAULT_ENTRIES, Entry
 from descend.comparison.experiment import compare
 from descend.comparison.outcome import Comparison
-from descend.comparison.plan import DEFAULT_ENTRIES, Entry, Plan
+from descend.comparison.plan import Plan
+from descend.comparison.profiles import Profile
 from descend.comparison.runs import Run
-from descend.comparison.statistics import Row, Sensitivity
+from descend.comparison.spaces import Choice, LogUniform, Uniform
+from descend.comparison.statistics import Row, Sensitivity, Standing
+from descend.comparison.suite import Suite, compare_all
+from descend.comparison.target import Target
 from descend.intervals import Interval
 
-__all__ = ["DEFAULT_ENTRIES", "Comparison", "Entry", "Interval", "Plan", "Row", "Run", "Sensitivity", "compare"]
+__all__ = [
+    "DEFAULT_ENTRIES",
+    "Choice",
+    "Comparison",
+    "Entry",
+    "Interval",
+    "LogUniform",
+    "Plan",
+    "Profile",
+    "Row",
+    "Run",
+    "Sensitivity",
+    "Standing",
+    "Suite",
+    "Target",
+    "Uniform",
+    "compare",
+    "compare_all",
+]

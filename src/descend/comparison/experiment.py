@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import json
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,17 @@ from typing import Any
 import numpy as np
 
 from descend.batches import BatchSize
-from descend.comparison.outcome import Comparison, listed, where
-from descend.comparison.plan import Plan, Task, counted, make_plan, versions
+from descend.comparison.fingerprints import versions
+from descend.comparison.notes import listed, notes, too_few
+from descend.comparison.outcome import Comparison, duration, where
+from descend.comparison.pilot import estimate
+from descend.comparison.plan import FROM_REFERENCE, Plan, Task, make_plan
 from descend.comparison.runs import Run
-from descend.comparison.statistics import Row, choose, joint_confidence, rows, seeds_needed, sensitivity
+from descend.comparison.spaces import Space
+from descend.comparison.stacks import Stacks
+from descend.comparison.statistics import choose, rows, sensitivity
 from descend.comparison.store import Store
+from descend.comparison.target import Target, best_of_pool, find_target
 from descend.comparison.workers import checked_jobs, cores, execute
 from descend.containers import Memory
 from descend.engines import engine
@@ -34,6 +41,11 @@ STORE = "runs.sqlite"
 REPORT = "report.html"
 TABLE = "comparison.json"
 
+SHORT = 2.0
+"""Seconds from which on it is worth saying how long a comparison will take."""
+BETWEEN = 0.5
+"""Seconds between two looks at who leads."""
+
 Progress = Callable[[str, int, int], Any]
 """Told of the phase, runs done, and runs to do in it."""
 
@@ -43,48 +55,70 @@ def compare(
     rules: Iterable[Any] | None = None,
     *,
     learning_rates: Sequence[float] | None = None,
+    space: Mapping[str, Space] | None = None,
+    trials: int | None = None,
     batch_size: BatchSize | None = None,
     budget: int | None = None,
+    target: float | str = FROM_REFERENCE,
     tuning_seeds: int | None = None,
     final_seeds: int | None = None,
+    studies: int | None = None,
     effort: str = "default",
     untuned: bool = True,
+    timed: bool = False,
     jobs: int | None = None,
     executor: Executor | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
     announce: Callable[[str], Any] | None = None,
     progress: Progress | None = None,
+    leaders: Callable[[Plan, Sequence[Run]], Any] | None = None,
 ) -> Comparison:
     """Compare optimizers on a problem, fairly: equal tuning, equal cost, fresh seeds, intervals.
 
-    Every rule gets the same number of learning rates. Each is tried from the same few seeds, and the best on
-    validation data is chosen. It then runs again from fresh seeds; test data are read there, once, at the point
-    that was best on validation data. The same seed gives every rule the same start and the same order of examples, and
-    every run the same number of gradient evaluations. A run that diverges is a miss, and counts as the worst.
+    A target is set before the race, by reference runs that take no part in it. Every rule gets the same number of
+    trials, points of its search space. Each is tried from the same few seeds, and the best on validation data is
+    chosen. It then runs again from fresh seeds: how many gradient evaluations it takes to the target is the first
+    figure, and the test metric the second; test data are read once, at the point that was best on validation data. The
+    same seed gives every rule the same start and the same order of examples, and every run the same number of gradient
+    evaluations. A run that diverges, or that does not reach the target, is a miss, and counts as the worst.
 
     Parameters
     ----------
     problem
         A `Problem`, a built-in name, or the path of a Python file that defines ``problem``.
     rules
-        Rules, their classes or names, or `Entry` for a label and batch size of its own. Default: batch gradient
-        descent, SGD, mini-batch, Momentum, Adagrad, RMSprop, Adam.
+        Rules, their classes or names, or `Entry` for a label, a batch size and a search space of its own. Default:
+        batch gradient descent, SGD, mini-batch, Momentum, Adagrad, RMSprop, Adam.
     learning_rates
-        What is tried for each rule. Default: 11 values, two a decade from 1e-4 to 10.
+        What is tried for each rule, in place of points that fill the range from 1e-4 to 10.
+    space
+        What else to search for: ``{"momentum": Uniform(0.5, 0.99), "batch_size": Choice([16, 64])}``. Each rule takes
+        what it has; an `Entry` with a space of its own takes that. A ``"lr"`` here sets another range.
+    trials
+        How many points of its space each rule tries: quasi-random ones that fill it evenly. Default 16.
     batch_size
         For every rule that does not bring its own: a number or "full". Default 32.
     budget
         Gradient evaluations a run, that is examples seen. Default: 20 passes over the training data; 500 on a
         problem without data.
+    target
+        The validation metric that is good enough. Default: ``"reference"``; Momentum and Adam, with twice the budget,
+        say what can be reached, and the target is 98 % of the way there from the start (99.9 % on a problem without
+        data). ``"none"`` for no target.
     tuning_seeds, final_seeds
-        How many seeds each learning rate is tried from (3), and how many fresh ones judge the winner (10).
+        How many seeds each trial runs from (3), and how many fresh ones judge the winner (10).
+    studies
+        How often the tuning is done over, with other points and other seeds; the winner of each is judged on its own
+        fresh seeds. Default 1. With several, the chance in tuning shows, and a verdict has to hold in each.
     effort
-        What learning rates and seeds are where they are not given: ``"default"`` as above; ``"quick"``, 6 learning
-        rates from one seed, for a first idea; ``"thorough"``, 21 from 5 seeds, and 20 fresh ones.
+        What trials, seeds and studies are where they are not given: ``"default"`` as above; ``"quick"``, 8 trials from
+        one seed, for a first idea; ``"thorough"``, 3 studies.
     untuned
         Also run each entry with its own learning rate, the published default unless it was set, on the seeds of the
         final runs. It says what tuning is worth, and takes no part in the verdicts.
+    timed
+        At the end, run each entry three more times with no other run beside it, and say how long that takes.
     jobs
         Processes to use. Default: as many as there are cores.
     executor
@@ -95,9 +129,10 @@ def compare(
         was stopped goes on from there. Default: nothing is written.
     fresh
         Forget finished runs of the same plan in `out`.
-    announce, progress
-        Called with the plan in a sentence before the first run; with the phase ("tuning", "final"), the runs done and
-        the runs to do as they end.
+    announce, progress, leaders
+        Called with the plan in a sentence, and how long it will take, before the first run; with the phase
+        ("reference", "tuning", "final", "timing"), the runs done and the runs to do as they end; with the finished runs
+        of the phase, as they end.
 
     Returns
     -------
@@ -126,48 +161,162 @@ def compare(
     problem = named(problem)
     jobs = checked_jobs(jobs)
     plan = make_plan(
-        problem, rules, learning_rates, batch_size, budget, tuning_seeds, final_seeds, effort, untuned, source
+        problem,
+        rules,
+        learning_rates=learning_rates,
+        space=space,
+        trials=trials,
+        batch_size=batch_size,
+        budget=budget,
+        target=target,
+        tuning_seeds=tuning_seeds,
+        final_seeds=final_seeds,
+        studies=studies,
+        effort=effort,
+        untuned=untuned,
+        timed=timed,
+        source=source,
     )
     if out is not None and not isinstance(out, (str, Path)):
         raise OptionError(f"out={out!r}: the path of a folder is needed, or None to write nothing")
     folder = None if out is None else writable(Path(out))
     _try_out(problem, plan)
-    if announce is not None:
-        announce(" ".join([f"{plan.describe()}, {where(None if executor is not None else jobs)}.", *_too_few(plan)]))
     with Store(None if folder is None else folder / STORE, plan, announce) as store:
-        if fresh:
-            store.clear()
-        reused = len(store)
-        runs = _make(problem, plan, list(plan.tuning()), jobs, executor, store, "tuning", progress)
-        chosen = choose(plan, runs)
-        if all(rate is None for rate in chosen):
+        race = _Race(problem, plan, store, jobs, executor, progress, leaders, announce, fresh)
+        if announce is not None:
+            place = where(None if executor is not None else jobs)
+            announce(" ".join([f"{plan.describe()}, {place}{race.about()}.", *too_few(plan)]))
+        comparison = race.run(None if source is None else str(source), began)
+        if folder is not None:
+            _write(comparison, folder)
+    return comparison
+
+
+class _Race:
+    """One comparison being made: its phases, each of which decides what the next one runs."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        plan: Plan,
+        store: Store,
+        jobs: int,
+        executor: Executor | None,
+        progress: Progress | None,
+        leaders: Callable[[Plan, Sequence[Run]], Any] | None,
+        announce: Callable[[str], Any] | None,
+        fresh: bool,
+    ) -> None:
+        self.problem, self.plan, self.store = problem, plan, store
+        self.jobs, self.executor = jobs, executor
+        self.progress, self.leaders, self.announce, self.fresh = progress, leaders, announce, fresh
+        self._said: set[str] = set()
+        self.stacks = Stacks(problem, plan)
+        self.runs: list[Run] = []
+        self.reused = 0
+
+    def say(self, text: str) -> None:
+        """Tell whoever listens."""
+        if self.announce is not None:
+            self.announce(text)
+
+    def about(self) -> str:
+        """How long it is going to take, in words; nothing if it is short, or for somebody else's machines to say."""
+        plan, store = self.plan, self.store
+        if self.executor is not None:
+            return ""
+        known = [*plan.pool(), *plan.tuning(), *plan.defaults()]
+        missing = [task for task in known if self.fresh or store.get(task) is None]
+        first = dict(next(plan.tuning()).hyperparameters)
+        for i, entry in enumerate(plan.entries):  # which learning rates will be chosen makes no difference here
+            seeds = plan.final_seeds if any(t.entry == i for t in missing) else ()
+            point = first if entry.space == plan.entries[0].space else plan.points(entry, 0)[0]
+            missing += [Task(i, tuple(point.items()), seed, "final") for seed in seeds]
+        seconds = estimate(self.problem, plan, self.stacks.bundles(missing), min(self.jobs, cores()))
+        return f", about {duration(seconds)}" if seconds >= SHORT else ""
+
+    def run(self, source: str | None, began: float) -> Comparison:
+        """Make every run that is missing, and the comparison of all."""
+        problem, plan = self.problem, self.plan
+        target = self._target()
+        tuned = self._make("tuning", list(plan.tuning()))
+        chosen = choose(plan, tuned)
+        if all(point is None for found in chosen for point in found):
             raise ComparisonError(
-                f"every run failed on {problem.name}; the first one: {runs[0].message} Mend the problem, or widen "
-                "learning_rates downwards"
+                f"every run failed on {problem.name}; the first one: {tuned[0].message} Mend the problem, or widen "
+                "the learning rates downwards"
             )
-        last = [*plan.finals(chosen), *plan.defaults(chosen)]
-        runs += _make(problem, plan, last, jobs, executor, store, "final", progress)
-        table = rows(plan, runs, chosen)
-        comparison = Comparison(
+        self._make("final", [*plan.finals(chosen), *plan.defaults()])
+        if plan.timed:
+            self._make("timing", list(plan.timings(chosen)))
+        value = None if target is None else target.value
+        table = rows(plan, self.runs, chosen, value)
+        return Comparison(
             plan=plan,
-            source=None if source is None else str(source),
+            source=source,
+            target=target,
             rows=tuple(table),
-            sensitivity=tuple(sensitivity(plan, runs)),
-            runs=tuple(runs),
-            notes=tuple(_notes(plan, table)),
+            sensitivity=tuple(sensitivity(plan, self.runs, value)),
+            runs=tuple(self.runs),
+            notes=tuple(notes(plan, table, target)),
             summary=problem.summary,
             shape=problem.examples,
             optimum=problem.optimum,
             seconds=time.perf_counter() - began,
-            jobs=None if executor is not None else min(jobs, plan.runs),
-            reused=reused,
+            jobs=None if self.executor is not None else min(self.jobs, plan.runs),
+            reused=self.reused,
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             versions=versions(),
             machine=f"{platform.system()} {platform.machine()}, {cores()} cores",
         )
-        if folder is not None:
-            _write(comparison, folder)
-    return comparison
+
+    def _target(self) -> Target | None:
+        """What the reference pool says is good enough."""
+        trials = list(self.plan.pool())
+        if not trials:
+            return find_target(self.plan, [])
+        best = best_of_pool(self.plan, trials, self._make("reference", trials))
+        last = [] if best is None else self._make("reference", list(self.plan.pool_finals(best)))
+        return find_target(self.plan, last)
+
+    def _make(self, phase: str, tasks: list[Task]) -> list[Run]:
+        """The runs of `tasks`, in their order: from the store where they are finished, else made now."""
+        store = self.store
+        if self.fresh:
+            store.forget(tasks)
+        self.reused += sum(map(store.kept, tasks))
+        different = list({store.key(task): task for task in tasks}.values())
+        bundles = self.stacks.bundles(different, alone=phase == "timing")
+        for why in sorted({*self.stacks.reasons.values()} - self._said):
+            self._said.add(why)
+            labels = [label for label, reason in self.stacks.reasons.items() if reason == why]
+            who = "" if len(labels) == len(self.plan.entries) + len(self.plan.reference) else f" of {listed(labels)}"
+            self.say(f"Runs{who} are made one at a time: {why}.")
+        missing = [bundle for bundle in bundles if any(store.get(task) is None for task in bundle.tasks)]
+        finished = sum(store.get(task) is not None for task in tasks)
+        told = time.perf_counter()
+
+        def tell() -> None:
+            if self.progress is not None:
+                self.progress(phase, finished, len(tasks))
+
+        def done(task: Task, run: Run) -> None:
+            nonlocal finished, told
+            if store.get(task) is None:  # of a bundle, some may be there
+                store.put(task, run)
+                finished += same[store.key(task)]
+                tell()
+            if self.leaders is not None and time.perf_counter() - told > BETWEEN:
+                told = time.perf_counter()
+                self.leaders(self.plan, [run for run in map(store.get, tasks) if run is not None])
+
+        same = collections.Counter(map(store.key, tasks))
+        tell()
+        alone = phase == "timing"
+        execute(self.problem, self.plan, missing, done, 1 if alone else self.jobs, None if alone else self.executor)
+        runs = [run for run in map(store.get, tasks) if run is not None]
+        self.runs += runs
+        return runs
 
 
 def writable(out: Path) -> Path:
@@ -200,73 +349,9 @@ def _try_out(problem: Problem, plan: Plan) -> None:
     for entry in plan.entries:
         try:
             with np.errstate(all="ignore"):
-                engine(entry.rule, memory.snapshot(), plan.steps(entry, problem)).step(grad)
+                engine(entry.rule, memory.snapshot(), plan.steps(entry, plan.budget)).step(grad)
         except Exception as error:
             raise OptionError(f"{entry.label} cannot make a step: {type(error).__name__}: {error}") from error
-
-
-def _make(
-    problem: Problem,
-    plan: Plan,
-    tasks: list[Task],
-    jobs: int,
-    executor: Executor | None,
-    store: Store,
-    phase: str,
-    progress: Progress | None,
-) -> list[Run]:
-    """The runs of `tasks`, in their order: from the store where they are finished, else made now."""
-    missing = [t for t in tasks if store.get(t) is None]
-    finished = len(tasks) - len(missing)
-
-    def tell() -> None:
-        if progress is not None:
-            progress(phase, finished, len(tasks))
-
-    def done(task: Task, run: Run) -> None:
-        nonlocal finished
-        store.put(task, run)
-        finished += 1
-        tell()
-
-    tell()
-
-    execute(problem, plan, missing, done, jobs, executor)
-    return [run for run in map(store.get, tasks) if run is not None]
-
-
-def _too_few(plan: Plan) -> list[str]:
-    """Whether there are too few final seeds to say anything; known before the first run."""
-    needed = seeds_needed(joint_confidence(len(plan.entries)))
-    if len(plan.final_seeds) >= needed:
-        return []
-    return [
-        f"{counted(len(plan.final_seeds), 'final seed')} are too few for a verdict on "
-        f"{counted(len(plan.entries), 'technique')}: use at least {needed}."
-    ]
-
-
-def _notes(plan: Plan, table: Sequence[Row]) -> list[str]:
-    """What a reader should know before believing the table."""
-    notes = []
-    at_edge = [row.label for row in table if row.at_edge]
-    if at_edge:
-        low, high = plan.learning_rates[0], plan.learning_rates[-1]
-        notes.append(
-            f"The best learning rate of {listed(at_edge)} lies at the edge of the range {low:g} … {high:g}: "
-            "a wider range may serve better (learning_rates)."
-        )
-    missed = [f"{row.label} ({row.misses} of {row.runs})" for row in table if row.misses]
-    if missed:
-        notes.append(f"Runs that failed and count as the worst: {listed(missed)}.")
-    notes += _too_few(plan)
-    starved = [row.label for row in table if row.batch_size == "full" and plan.budget // plan.evaluate_every <= 100]
-    if starved and any(row.batch_size != "full" for row in table):
-        notes.append(
-            f"{listed(starved)} makes one step for each pass over the data, so only "
-            f"{plan.budget // plan.evaluate_every} steps at this budget: that is what equal cost means."
-        )
-    return notes
 
 
 def _write(comparison: Comparison, folder: Path) -> None:

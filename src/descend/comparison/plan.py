@@ -4,180 +4,222 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import math
 import numbers
-import platform
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from descend.batches import Batches, BatchSize
-from descend.errors import OptionError, ProblemError, RuleError
+from descend.comparison.entries import BATCH, BATCH_SIZE, LEARNING_RATES, Entry, can_take, entries_for, spelled_rule
+from descend.comparison.fingerprints import of_problem, of_rule
+from descend.comparison.spaces import Choice, Space, points
+from descend.errors import OptionError, ProblemError
 from descend.problems import Problem
-from descend.rules import GD, Adagrad, Adam, Momentum, RMSprop, Rule, resolve
+from descend.rules import Adam, Momentum
 from descend.stopping import count
 
-__all__ = ["DEFAULT_ENTRIES", "EFFORTS", "Entry", "Plan", "Task", "counted", "entries_for", "make_plan", "versions"]
-
-LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0)
-"""The learning rates tried for every rule: two a decade, wide enough for all of them."""
+__all__ = ["EFFORTS", "FROM_REFERENCE", "NO_TARGET", "Chosen", "Plan", "Task", "counted", "make_plan"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
     """How much a comparison does where it is not told otherwise."""
 
-    learning_rates: tuple[float, ...]
+    trials: int
     tuning_seeds: int
     final_seeds: int
+    studies: int
 
 
 EFFORTS = {
-    "quick": Effort(LEARNING_RATES[::2], 1, 10),
-    "default": Effort(LEARNING_RATES, 3, 10),
-    "thorough": Effort(tuple(float(f"{10 ** (i / 4 - 4):.2g}") for i in range(21)), 5, 20),
+    "quick": Effort(8, 1, 10, 1),
+    "default": Effort(16, 3, 10, 1),
+    "thorough": Effort(16, 3, 10, 3),
 }
-"""Quick has one learning rate a decade, thorough has four."""
-BATCH_SIZE = 32
+"""Quick makes a part of the default's runs, and the default a part of the thorough one's."""
 EPOCHS = 20
 STEPS = 500
 """Gradient evaluations on a problem without data."""
-LOOKS = 50
-"""How often a run on a problem without data is looked at; on data it is once an epoch."""
-FIRST_FINAL_SEED = 1000
-"""Final runs start from seeds that no tuning run has seen."""
+LOOKS = 40
+"""How often a run is looked at; on data, at most twice in a pass over them."""
 
+TUNING_SEEDS, REFERENCE_SEEDS, FINAL_SEEDS = 0, 500, 1000
+"""Where each kind of run begins to count: final runs start from seeds that no other run has seen."""
+REFERENCE_TRIALS, REFERENCE_RUNS, REFERENCE_BUDGET = 8, 5, 2
+"""The reference pool: trials of each of its rules, runs of the best one, and how many budgets each of them has."""
+TIMED_SEEDS = 3
+FROM_REFERENCE, NO_TARGET = "reference", "none"
 
-SHOWING = ("cli.py", "plots/", "progress.py", "comparison/outcome.py", "comparison/report.py")
-"""Files that show figures and cannot change them: finished runs outlive a change of these."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One contender: a rule with a batch size, under a label. Its learning rate is what is tuned.
-
-    The rule may be given as its class or its name, too.
-
-    >>> import descend
-    >>> descend.Entry("Adam, long memory", descend.Adam(betas=(0.99, 0.999)), batch_size=16).rule.betas
-    (0.99, 0.999)
-    """
-
-    label: str
-    rule: Rule
-    batch_size: BatchSize = BATCH_SIZE
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.label, str) or not self.label.strip():
-            raise OptionError(f"Entry(label={self.label!r}): a name is needed, such as 'Adam, small batches'")
-        object.__setattr__(self, "rule", resolve(self.rule))
-        if isinstance(self.batch_size, numbers.Integral):
-            object.__setattr__(self, "batch_size", int(self.batch_size))
-
-
-DEFAULT_ENTRIES = (
-    Entry("Batch GD", GD(), "full"),
-    Entry("SGD", GD(), 1),
-    Entry("Mini-batch", GD()),
-    Entry("Momentum", Momentum()),
-    Entry("Adagrad", Adagrad()),
-    Entry("RMSprop", RMSprop()),
-    Entry("Adam", Adam()),
-)
-"""The seven techniques that every introduction to gradient descent teaches."""
+Chosen = Mapping[str, Any] | None
+"""The hyperparameters that a study found for an entry; None if none served."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One run to make: a descent of one entry, with one learning rate, from one seed."""
+    """One run to make: a descent of one entry, with some hyperparameters, from one seed.
+
+    `entry` counts the reference pool's rules on from the last of the comparison's entries. `phase` is ``reference``,
+    ``tuning``, ``final``, ``untuned`` (the entry's own hyperparameters, on the seeds of the final runs) or ``timing``
+    (a final run again, with no other beside it).
+    """
 
     entry: int
-    learning_rate: float
+    hyperparameters: tuple[tuple[str, Any], ...]
     seed: int
     phase: str
-    """``tuning``, ``final``, or ``untuned``: with the entry's own learning rate, on the seeds of the final runs."""
+    study: int = 0
 
     @property
-    def key(self) -> str:
-        """What the store knows this run by, within its plan."""
-        return f"{self.phase}/{self.entry}/{self.learning_rate!r}/{self.seed}"
+    def reads_test(self) -> bool:
+        """Whether the run may see the test data."""
+        return self.phase not in ("reference", "tuning")
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is compared, on what, at what cost. `budget` and `evaluate_every` count examples seen."""
+    """What is compared, on what, at what cost. `budget` and `evaluate_every` count examples seen.
+
+    `target` is a value of the validation metric, ``"reference"`` (what a pool of reference runs finds) or ``"none"``.
+    The seeds are those of all studies, one study's after the other's.
+    """
 
     problem: str
     metric: str
     higher_is_better: bool
+    examples: int | None
     entries: tuple[Entry, ...]
-    learning_rates: tuple[float, ...]
+    reference: tuple[Entry, ...]
+    target: float | str
+    learning_rates: tuple[float, ...] | None
+    trials: int
+    studies: int
     budget: int
     evaluate_every: int
     tuning_seeds: tuple[int, ...]
     final_seeds: tuple[int, ...]
     untuned: bool
+    timed: bool
     fingerprint: str
-    """What the problem's and the rules' code hash to, with the versions of what runs them."""
+    """What the problem's code hashes to, with the package's and the versions of what runs them."""
+
+    def entry(self, task: Task) -> Entry:
+        """Who runs in a task, with the hyperparameters of the task."""
+        return (*self.entries, *self.reference)[task.entry].at(dict(task.hyperparameters))
+
+    def budget_of(self, task: Task) -> int:
+        """The gradient evaluations that a run may spend."""
+        return self.budget * (REFERENCE_BUDGET if task.phase == "reference" else 1)
+
+    def points(self, entry: Entry, study: int) -> list[dict[str, Any]]:
+        """The trials of an entry in a study: as many for every entry, and no point twice."""
+        space = dict(entry.space or {})
+        if self.learning_rates is not None and space.get("lr") == LEARNING_RATES:
+            del space["lr"]
+            found = points(space, self.trials, study)
+            found = [{"lr": rate, **point} for rate, point in zip(self.learning_rates, found, strict=True)]
+        else:
+            found = points(space, self.trials, study)
+        return [point for i, point in enumerate(found) if point not in found[:i]]
+
+    def seeds_of(self, seeds: Sequence[int], study: int) -> Sequence[int]:
+        """A study's share of the seeds."""
+        each = len(seeds) // self.studies
+        return seeds[study * each : (study + 1) * each]
+
+    def pool(self) -> Iterator[Task]:
+        """The reference pool's trials; none if the target is known, or not wanted."""
+        if self.target == FROM_REFERENCE:
+            for i, entry in enumerate(self.reference, len(self.entries)):
+                for point in points(entry.space or {}, REFERENCE_TRIALS, 0):
+                    yield Task(i, _pairs(point), REFERENCE_SEEDS, "reference")
+
+    def pool_finals(self, best: Task) -> Iterator[Task]:
+        """The reference pool's best trial, from seeds of its own."""
+        for seed in range(REFERENCE_SEEDS + 1, REFERENCE_SEEDS + 1 + REFERENCE_RUNS):
+            yield dataclasses.replace(best, seed=seed)
 
     def tuning(self) -> Iterator[Task]:
-        """Every tuning run: the same learning rates and seeds for each entry."""
-        for i in range(len(self.entries)):
-            for rate in self.learning_rates:
-                for seed in self.tuning_seeds:
-                    yield Task(i, rate, seed, "tuning")
+        """Every tuning run: as many trials, from the same seeds, for each entry."""
+        for study in range(self.studies):
+            for i, entry in enumerate(self.entries):
+                for point in self.points(entry, study):
+                    for seed in self.seeds_of(self.tuning_seeds, study):
+                        yield Task(i, _pairs(point), seed, "tuning", study)
 
-    def finals(self, chosen: Sequence[float | None]) -> Iterator[Task]:
-        """The runs of each entry's chosen learning rate on fresh seeds; none for an entry without one."""
-        for i, rate in enumerate(chosen):
-            if rate is not None:
-                for seed in self.final_seeds:
-                    yield Task(i, rate, seed, "final")
+    def finals(self, chosen: Sequence[Sequence[Chosen]]) -> Iterator[Task]:
+        """The runs of what each study chose for each entry, on fresh seeds; none for an entry without any."""
+        for i, by_study in enumerate(chosen):
+            for study, point in enumerate(by_study):
+                if point is not None:
+                    for seed in self.seeds_of(self.final_seeds, study):
+                        yield Task(i, _pairs(point), seed, "final", study)
 
-    def defaults(self, chosen: Sequence[float | None]) -> Iterator[Task]:
-        """The runs of each entry's own learning rate, which nobody tuned, on the same fresh seeds.
+    def defaults(self) -> Iterator[Task]:
+        """The runs of each entry as it is, which nobody tuned, on the same fresh seeds."""
+        for i in range(len(self.entries) if self.untuned else 0):
+            for study in range(self.studies):
+                for seed in self.seeds_of(self.final_seeds, study):
+                    yield Task(i, (("lr", self.entries[i].rule.lr),), seed, "untuned", study)
 
-        There is none for an entry whose own learning rate was chosen: its final runs are these runs.
-        """
-        for i, rate in enumerate(chosen):
-            own = self.entries[i].rule.lr
-            if self.untuned and own != rate:
-                for seed in self.final_seeds:
-                    yield Task(i, own, seed, "untuned")
+    def timings(self, chosen: Sequence[Sequence[Chosen]]) -> Iterator[Task]:
+        """A few final runs of each entry again, in turns, to be made one at a time."""
+        finals = [task for task in self.finals(chosen) if task.study == 0] if self.timed else []
+        for seed in self.final_seeds[:TIMED_SEEDS]:
+            for task in finals:
+                if task.seed == seed:
+                    yield dataclasses.replace(task, phase="timing")
 
     @property
     def runs(self) -> int:
         """How many runs there are in all, at most."""
-        each = len(self.learning_rates) * len(self.tuning_seeds) + len(self.final_seeds) * (1 + self.untuned)
-        return len(self.entries) * each
+        tuning = sum(1 for _ in self.tuning())
+        final = len(self.entries) * len(self.final_seeds) * (1 + self.untuned)
+        pool = len(self.reference) * REFERENCE_TRIALS + REFERENCE_RUNS if self.target == FROM_REFERENCE else 0
+        timed = len(self.entries) * min(TIMED_SEEDS, len(self.final_seeds)) if self.timed else 0
+        return tuning + final + pool + timed
 
     def settings(self) -> dict[str, Any]:
         """The plan as JSON holds it."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["entries"] = [
-            {"label": e.label, "rule": _without_lr(e.rule), "learning_rate": e.rule.lr, "batch_size": e.batch_size}
-            for e in self.entries
-        ]
-        return values
+        return values | {name: [e.settings() for e in values[name]] for name in ("entries", "reference")}
 
     @property
     def hash(self) -> str:
         """Sixteen hexadecimal digits that change when anything in the plan does."""
-        return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
+        return _hashed(self.settings())
 
-    def steps(self, entry: Entry, problem: Problem) -> int:
-        """How many steps the budget pays for."""
-        return self.budget if problem.size is None else Batches(problem.size, entry.batch_size, 0).steps(self.budget)
+    def key(self, task: Task) -> str:
+        """What the store knows a run by: a hash of everything that decides its outcome, and of nothing else.
+
+        Another plan that has the same run among its own finds it there.
+        """
+        entry = self.entry(task)
+        return _hashed(
+            [
+                [self.fingerprint, of_rule(entry.rule), spelled_rule(entry.rule), entry.batch_size],
+                [self.budget_of(task), self.evaluate_every, task.seed, task.reads_test, task.phase == "timing"],
+            ]
+        )
+
+    def steps(self, entry: Entry, examples: int) -> int:
+        """How many steps so many gradient evaluations pay for."""
+        return examples if self.examples is None else Batches(self.examples, entry.batch_size, 0).steps(examples)
+
+    def steps_between_looks(self, entry: Entry) -> int:
+        """How many steps an entry makes from look to look, which come as soon as they can for every batch size."""
+        size = 1 if self.examples is None else Batches(self.examples, entry.batch_size, 0).batch_size
+        return max(1, self.evaluate_every // size)
 
     def describe(self) -> str:
         """The plan in one sentence."""
+        again = f" ({self.studies} times over)" * (self.studies > 1)
+        pool = "a reference pool sets the target; " * (self.target == FROM_REFERENCE)
+        seeds = len(self.tuning_seeds) // self.studies
         return (
-            f"{counted(len(self.entries), 'technique')} × {counted(len(self.learning_rates), 'learning rate')} × "
-            f"{counted(len(self.tuning_seeds), 'seed')}, then each at its best{', and untuned,' * self.untuned} on "
+            f"{pool}{counted(len(self.entries), 'technique')} × {counted(self.trials, 'trial')} × "
+            f"{counted(seeds, 'seed')}{again}, then each at its best{', and untuned,' * self.untuned} on "
             f"{counted(len(self.final_seeds), 'fresh seed')}: "
             f"{self.runs} runs{' at most' * self.untuned} of {self.budget:,} gradient evaluations"
         )
@@ -188,131 +230,123 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def _pairs(point: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(point.items())
+
+
+def _hashed(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+
+
 def make_plan(
     problem: Problem,
     rules: Iterable[Any] | None,
+    *,
     learning_rates: Sequence[float] | None,
+    space: Mapping[str, Space] | None,
+    trials: int | None,
     batch_size: BatchSize | None,
     budget: int | None,
+    target: float | str,
     tuning_seeds: int | None,
     final_seeds: int | None,
+    studies: int | None,
     effort: str,
     untuned: bool,
+    timed: bool,
     source: Path | str | None,
 ) -> Plan:
     """Check what was asked for and settle the plan; raises `OptionError` or `ProblemError`."""
     if problem.train is not None and (problem.validation is None or problem.test is None):
         missing = "validation" if problem.validation is None else "test"
         raise ProblemError(
-            f"{problem.name} has no {missing} data: learning rates are chosen on validation data and judged on test "
+            f"{problem.name} has no {missing} data: hyperparameters are chosen on validation data and judged on test "
             f"data; give data= to be split, or {missing}="
         )
-    entries = entries_for(problem, rules, batch_size)
-    if budget is None:
-        budget = STEPS if problem.size is None else EPOCHS * problem.size
-    count("budget", budget)
-    every = max(1, budget // LOOKS)
-    if problem.size is not None:
-        every = problem.size
-        for entry in entries:
-            if Batches(problem.size, entry.batch_size, 0).steps(budget) == 0:
-                raise OptionError(
-                    f"budget={budget} does not pay for one step of {entry.label}, which sees "
-                    f"{problem.size if entry.batch_size == 'full' else entry.batch_size} examples; raise it"
-                )
+    entries = entries_for(problem, rules, batch_size, space)
     if effort not in EFFORTS:
         raise OptionError(f"effort={effort!r}: one of {', '.join(map(repr, EFFORTS))} is needed")
-    usual = EFFORTS[effort]
-    tuning_seeds = usual.tuning_seeds if tuning_seeds is None else tuning_seeds
-    final_seeds = usual.final_seeds if final_seeds is None else final_seeds
-    for name, value in (("tuning_seeds", tuning_seeds), ("final_seeds", final_seeds)):
+    numbers_ = {"trials": trials, "tuning_seeds": tuning_seeds, "final_seeds": final_seeds, "studies": studies}
+    for name, value in numbers_.items():
         count(name, value)
-    if not isinstance(untuned, bool):
-        raise OptionError(f"untuned={untuned!r}: True or False is needed")
-    rates = usual.learning_rates if learning_rates is None else _rates(learning_rates)
-    for entry in entries:
-        for rate in rates:  # a rule may allow less than all of them: say so before the first run
-            try:
-                dataclasses.replace(entry.rule, lr=rate)
-            except RuleError as error:
-                raise OptionError(f"{entry.label} cannot take every learning rate: {error}") from None
-    if tuning_seeds > FIRST_FINAL_SEED:
-        raise OptionError(f"tuning_seeds={tuning_seeds}: at most {FIRST_FINAL_SEED}, so that final seeds stay fresh")
-    return Plan(
+    usual = dataclasses.asdict(EFFORTS[effort])
+    much = {name: usual[name] if value is None else int(value) for name, value in numbers_.items()}
+    rates = None if learning_rates is None else _rates(learning_rates)
+    if rates is not None:
+        if trials is not None and trials != len(rates):
+            raise OptionError(f"trials={trials} with {len(rates)} learning_rates: each rate is a trial; leave one out")
+        if space is not None and "lr" in space:
+            raise OptionError("learning_rates and space={'lr': …} both say what is tried; leave one of them out")
+        much["trials"] = len(rates)
+    for name, value in (("untuned", untuned), ("timed", timed)):
+        if not isinstance(value, bool):
+            raise OptionError(f"{name}={value!r}: True or False is needed")
+    tuning, final = (much["studies"] * much[name] for name in ("tuning_seeds", "final_seeds"))
+    if tuning > REFERENCE_SEEDS:
+        raise OptionError(f"tuning_seeds={tuning} in all: at most {REFERENCE_SEEDS}, so that final seeds stay fresh")
+    budget = _budget(problem, entries, budget)
+    plan = Plan(
         problem=problem.name,
         metric=problem.metric_name,
         higher_is_better=problem.higher_is_better,
+        examples=problem.size,
         entries=entries,
+        reference=_reference(problem) if target == FROM_REFERENCE else (),
+        target=_target(target),
         learning_rates=rates,
-        budget=int(budget),
-        evaluate_every=every,
-        tuning_seeds=tuple(range(tuning_seeds)),
-        final_seeds=tuple(range(FIRST_FINAL_SEED, FIRST_FINAL_SEED + final_seeds)),
+        trials=much["trials"],
+        studies=much["studies"],
+        budget=budget,
+        evaluate_every=max(1, budget // LOOKS, (problem.size or 0) // 2),
+        tuning_seeds=tuple(range(TUNING_SEEDS, TUNING_SEEDS + tuning)),
+        final_seeds=tuple(range(FINAL_SEEDS, FINAL_SEEDS + final)),
         untuned=untuned,
-        fingerprint=_fingerprint(source, entries),
+        timed=timed,
+        fingerprint=of_problem(source),
     )
+    for entry in entries:
+        for study in range(plan.studies):
+            for point in plan.points(entry, study):
+                can_take(entry, point)
+    return plan
 
 
-def entries_for(problem: Problem, rules: Iterable[Any] | None, batch_size: BatchSize | None) -> tuple[Entry, ...]:
-    """The entries for what the user named: rules, classes, names or entries; the seven techniques by default."""
-    if rules is None:
-        entries = [e if e.batch_size != BATCH_SIZE else _rebatched(e, problem, batch_size) for e in DEFAULT_ENTRIES]
-        if problem.size is None:
-            # Without examples to sample, the first three are one and the same.
-            entries = [Entry("GD", GD(), "full"), *(dataclasses.replace(e, batch_size="full") for e in entries[3:])]
-        return tuple(entries)
-    if isinstance(rules, (str, Rule, type, Entry)):
-        rules = [rules]
-    if not isinstance(rules, Iterable):
-        raise OptionError(f"rules={rules!r}: give rules, their classes or names, such as ['adam', descend.Momentum()]")
-    entries = []
-    for item in rules:
-        rule = item.rule if isinstance(item, Entry) else resolve(item)
-        entry = item if isinstance(item, Entry) else _rebatched(Entry(_label(rule), rule), problem, batch_size)
-        if callable(rule.lr):
-            raise OptionError(f"{entry.label}: lr={rule.lr!r} is a schedule, but lr is what is tuned; give a number")
-        entries.append(dataclasses.replace(entry, batch_size="full") if problem.size is None else entry)
-    if not entries:
-        raise OptionError("rules=[] names nothing to compare; leave it out for the seven usual techniques")
-    labels = [e.label for e in entries]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise OptionError(f"two entries are called {label!r}; name them: Entry('another name', rule)")
-    return tuple(entries)
+def _budget(problem: Problem, entries: Sequence[Entry], budget: int | None) -> int:
+    """Gradient evaluations a run; raises `OptionError` where they do not pay for one step of everyone."""
+    if budget is None:
+        budget = STEPS if problem.size is None else EPOCHS * problem.size
+    count("budget", budget)
+    for entry in entries if problem.size is not None else ():
+        assert problem.size is not None
+        where = (entry.space or {}).get(BATCH)
+        for size in where.values if isinstance(where, Choice) else [entry.batch_size]:
+            batches = Batches(problem.size, size, 0)
+            if batches.steps(int(budget)) == 0:
+                raise OptionError(
+                    f"budget={budget} does not pay for one step of {entry.label}, which sees "
+                    f"{batches.batch_size} examples; raise it"
+                )
+        if where is not None and not isinstance(where, Choice):
+            raise OptionError(f"{entry.label}: batch sizes are a Choice, such as Choice([16, 32, 64]); not {where}")
+    return int(budget)
 
 
-def _rebatched(entry: Entry, problem: Problem, batch_size: BatchSize | None) -> Entry:
-    if problem.size is None:
-        return dataclasses.replace(entry, batch_size="full")
-    return dataclasses.replace(entry, batch_size=min(BATCH_SIZE, problem.size) if batch_size is None else batch_size)
+def _reference(problem: Problem) -> tuple[Entry, ...]:
+    """The rules of the reference pool, whatever is compared: with momentum, and adaptive."""
+    size: BatchSize = "full" if problem.size is None else min(BATCH_SIZE, problem.size)
+    return Entry("Momentum", Momentum(), size, {}), Entry("Adam", Adam(), size, {})
 
 
-def _label(rule: Rule) -> str:
-    """The class name, and every hyperparameter that is not at its default."""
-    changed = [
-        f"{f.name}={getattr(rule, f.name)!r}"
-        for f in dataclasses.fields(rule)
-        if f.name != "lr" and getattr(rule, f.name) != f.default
-    ]
-    return type(rule).__name__ + (f"({', '.join(changed)})" if changed else "")
-
-
-def _without_lr(rule: Rule) -> str:
-    parts = [f"{f.name}={_spelled(getattr(rule, f.name))}" for f in dataclasses.fields(rule) if f.name != "lr"]
-    return f"{type(rule).__name__}({', '.join(parts)})"
-
-
-def _spelled(value: Any) -> str:
-    """A hyperparameter; a function among them by its name and source, as its address changes from run to run."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_spelled, value))})"
-    if not inspect.isfunction(value):
-        return repr(value)
-    try:
-        source = hashlib.sha256(inspect.getsource(value).encode()).hexdigest()[:8]
-    except (OSError, TypeError):
-        source = uuid.uuid4().hex[:8]
-    return f"<{value.__qualname__} {source}>"
+def _target(target: float | str) -> float | str:
+    """The target as a plan has it; raises `OptionError`."""
+    if target in (FROM_REFERENCE, NO_TARGET):
+        return target
+    if isinstance(target, numbers.Real) and not isinstance(target, bool) and math.isfinite(target):
+        return float(target)
+    raise OptionError(
+        f"target={target!r}: a value of the validation metric is needed, such as 0.95; or {FROM_REFERENCE!r} to have "
+        f"it found by reference runs, or {NO_TARGET!r}"
+    )
 
 
 def _rates(rates: Sequence[float]) -> tuple[float, ...]:
@@ -327,41 +361,3 @@ def _rates(rates: Sequence[float]) -> tuple[float, ...]:
         if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not (math.isfinite(rate) and rate > 0):
             raise OptionError(f"learning_rates: {rate!r} is not a number > 0; try 0.001,0.01,0.1")
     return tuple(sorted({float(r) for r in rates}))
-
-
-def _fingerprint(source: Path | str | None, entries: Iterable[Entry]) -> str:
-    """Hash the code that decides the outcome; what cannot be read never matches again."""
-    root = Path(__file__).parents[1]
-    package = sorted(f for f in root.rglob("*.py") if not f.relative_to(root).as_posix().startswith(SHOWING))
-    files = [*package, source] if isinstance(source, Path) else package
-    made = (kind for e in entries for kind in type(e.rule).__mro__)
-    rules = {kind for kind in made if kind.__module__.partition(".")[0] not in ("descend", "builtins")}
-    parts = [
-        str(sorted(versions().items())),
-        uuid.uuid4().hex if source is None else str(source),
-        *(hashlib.sha256(file.read_bytes()).hexdigest() for file in files),
-        *sorted(_source(rule) for rule in rules),
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _source(made: type) -> str:
-    """The file that defines a class, or else its own source."""
-    try:
-        return Path(inspect.getfile(made)).read_text(encoding="utf-8")
-    except (OSError, TypeError, ValueError):
-        try:
-            return inspect.getsource(made)
-        except (OSError, TypeError):
-            return uuid.uuid4().hex
-
-
-def versions() -> dict[str, str]:
-    """The versions of what a comparison's figures depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("descend", "numpy", "scipy", "scikit-learn", "torch", "jax"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -12,22 +12,28 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from descend import plots
-from descend.comparison.outcome import number, where
-from descend.comparison.plan import (
-    EFFORTS,
-    EPOCHS,
-    STEPS,
-    counted,
-    entries_for,
+from descend.comparison.entries import LEARNING_RATES, described, entries_for
+from descend.comparison.outcome import (
+    aim,
+    besides,
+    by_test,
+    duration,
+    evaluations,
+    level,
+    number,
+    rate,
+    where,
 )
-from descend.comparison.statistics import Row, joint_confidence, pairs
+from descend.comparison.plan import EFFORTS, EPOCHS, FROM_REFERENCE, STEPS, counted
+from descend.comparison.spaces import Choice, Space, tuning
+from descend.comparison.statistics import BEST, UNCLEAR, Row, Standing, joint_confidence, pairs
 from descend.errors import DescendError
 from descend.intervals import CONFIDENCE, Interval
 from descend.plots import look
@@ -36,10 +42,11 @@ from descend.rules import Rule
 
 if TYPE_CHECKING:
     from descend.comparison.outcome import Comparison
+    from descend.comparison.suite import Suite
 
-__all__ = ["write"]
+__all__ = ["write", "write_suite"]
 
-TEMPLATE = "report.html.j2"
+TEMPLATE, SUITE_TEMPLATE = "report.html.j2", "suite.html.j2"
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MISSED = "missed"
 WIDE = 30.0
@@ -51,6 +58,15 @@ def write(comparison: Comparison, path: Path) -> Path:
 
     Raises `OSError` when the file cannot be written.
     """
+    return _write(TEMPLATE, _context(comparison), path)
+
+
+def write_suite(suite: Suite, path: Path, links: Sequence[str] = ()) -> Path:
+    """Write the report of several comparisons, in the same way; `links` lead to the report of each."""
+    return _write(SUITE_TEMPLATE, _suite_context(suite, links), path)
+
+
+def _write(template: str, context: dict[str, Any], path: Path) -> Path:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
@@ -62,9 +78,59 @@ def write(comparison: Comparison, path: Path) -> Path:
         lstrip_blocks=True,
     )
     pages.filters["whole"] = _whole
-    page = pages.get_template(TEMPLATE).render(**_context(comparison), plotly=get_plotlyjs())
+    page = pages.get_template(template).render(**_page(), **context, plotly=get_plotlyjs())
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _page() -> dict[str, Any]:
+    """What every page is given."""
+    return {
+        "dark": _json(look.DARK),
+        "light": {"ink": look.INK, "muted": look.MUTED, "grid": look.GRID, "paper": look.PAPER},
+        "night": {k: look.DARK[getattr(look, k.upper())] for k in ("ink", "muted", "grid", "paper")},
+    }
+
+
+def _suite_context(suite: Suite, links: Sequence[str]) -> dict[str, Any]:
+    """Everything the template of several comparisons is given."""
+    last, found = suite.comparisons[-1], suite.profiles
+    labels = list(dict.fromkeys(entry.label for c in suite.comparisons for entry in c.plan.entries))
+    figures = {"profiles": json.loads(_bare(plots.profiles(suite)).to_json())} if found else {}
+    reached = ", ".join(f"{p.label} {_percent(p.solved)}" for p in found)
+    return {
+        "suite": suite,
+        "last": last,
+        "finished": _when(last.finished),
+        "version": last.versions.get("descend", ""),
+        "profiles": found,
+        "alt": f"Performance profiles. Share of the problems whose target was reached: {reached}.",
+        "labels": labels,
+        "raced": any(c.target is not None for c in suite.comparisons),
+        "table": [
+            {
+                "problem": c.plan.problem,
+                "target": "–" if c.target is None else f"{c.plan.metric} {c.target.value:g}".replace(" -", " −"),
+                "cells": [_cell({row.label: row for row in c.rows}.get(label)) for label in labels],
+                "last": level(by_test(c), lambda row: row.test.verdict),
+                "answer": c.answer,
+                "link": link,
+            }
+            for c, link in zip(suite.comparisons, links or [""] * len(suite.comparisons), strict=True)
+        ],
+        "json": _json(figures),
+    }
+
+
+def _cell(row: Row | None) -> str:
+    """What an entry took to the target, or how many runs reached it, with a mark for its verdict."""
+    if row is None or row.to_target is None:
+        return "–"
+    found = row.to_target
+    mark = {BEST: "★ ", UNCLEAR: "≈ "}.get(found.verdict, "")
+    if math.isfinite(found.median):
+        return mark + evaluations(found.median)
+    return f"{mark}{found.hits} of {found.runs} runs" if found.hits else "never"
 
 
 def _context(comparison: Comparison) -> dict[str, Any]:
@@ -79,12 +145,15 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "data": data,
         "what": f"test {plan.metric}" if comparison.shape["test"] else plan.metric,
         "rows": _rows(comparison),
+        "race": _race(comparison),
+        "races": comparison.races,
+        "target": None if comparison.target is None else _target(comparison),
+        "timed": any(row.seconds is not None for row in comparison.rows),
+        "trials": counted(plan.trials, "trial"),
+        "tuning_seeds": len(plan.tuning_seeds) // plan.studies,
         "scale": _scale(comparison)[1],
         "figures": figures,
         "json": _json({f["id"]: json.loads(f["figure"].to_json()) for f in figures}),
-        "dark": _json(look.DARK),
-        "light": {"ink": look.INK, "muted": look.MUTED, "grid": look.GRID, "paper": look.PAPER},
-        "night": {k: look.DARK[getattr(look, k.upper())] for k in ("ink", "muted", "grid", "paper")},
         "anything_missed": any(row.misses for row in comparison.rows),
         "failures": _failures(comparison),
         "confidence": _percent(CONFIDENCE),
@@ -98,9 +167,29 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "version": comparison.versions.get("descend", ""),
         "source": comparison.source,
         "entries": [
-            {"label": e.label, "rule": _spelled(e.rule), "batch_size": e.batch_size} for e in comparison.plan.entries
+            {
+                "label": e.label,
+                "rule": _spelled(e.rule),
+                "batch_size": e.batch_size,
+                "space": "; ".join(f"{name} {described(where)}" for name, where in (e.space or {}).items()),
+            }
+            for e in comparison.plan.entries
         ],
     }
+
+
+def _target(comparison: Comparison) -> dict[str, str]:
+    """The target in words."""
+    target = comparison.target
+    assert target is not None
+    how = "It was given."
+    if target.reference is not None and target.start is not None and target.share is not None:
+        how = (
+            f"It was set by runs that take no part in the comparison: the best of Momentum and Adam, with twice the "
+            f"budget, reached {number(target.reference)}, and the target is {_percent(1 - target.share)} of the way "
+            f"there from the start ({number(target.start)})."
+        )
+    return {"what": aim(comparison, target), "how": how}
 
 
 def _whole(text: str) -> Any:
@@ -124,23 +213,21 @@ def _json(value: Any) -> Any:
 
 
 def _rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """The table's rows as text, each with the marks of its picture."""
+    """The rows of the table of test figures as text, each with the marks of its picture."""
     place, _ = _scale(comparison)
     shown = []
-    for row in comparison.rows:
+    for row in by_test(comparison):
         runs = [r for r in comparison.runs if r.phase == "final" and r.entry == row.entry]
         shown.append(
             {
-                "row": row,
-                "key": _key(plots.style(row.entry)),
+                **_named(row),
                 "untuned": _untuned(row),
-                "rate": "–" if row.learning_rate is None else f"{row.learning_rate:g}",
                 "median": _figure(row.test.median),
-                "interval": _interval(row.test, _figure) if runs else "",
-                "difference": _difference(row),
-                "share": ""
-                if row.verdict == "failed"
-                else f"best in {_percent(round(row.best_probability, 2))} of resamples",
+                "interval": _interval(row.test.interval, _figure) if runs else "",
+                "standing": row.test,
+                "verdict": row.test.verdict,
+                "difference": _difference(row.test, _signed),
+                "share": _share(row.test),
                 "dots": [place(r.test) for r in runs if r.test is not None],
                 "line": _ends(row, place, comparison.plan.higher_is_better),
                 "missed": (0 if comparison.plan.higher_is_better else 100) if row.misses else None,
@@ -148,6 +235,60 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
             }
         )
     return shown
+
+
+def _race(comparison: Comparison) -> list[dict[str, Any]]:
+    """The rows of the table of who reached the target when; none without a target."""
+    target, higher = comparison.target, comparison.plan.higher_is_better
+    shown = []
+
+    def reached(value: float | None) -> str:
+        finite = value is not None and math.isfinite(value)
+        return evaluations(value) if finite else f">\N{NO-BREAK SPACE}{comparison.plan.budget:,}"
+
+    for row in comparison.rows if target is not None else ():
+        standing = row.to_target
+        assert standing is not None
+        assert target is not None
+        finals = [r for r in comparison.runs if r.phase == "final" and r.entry == row.entry]
+        times = [r.reached(target.value, higher) / comparison.plan.budget for r in finals if not r.miss]
+        middle, ends = standing.median / comparison.plan.budget, (standing.low, standing.high)
+        line = [min(1.0, e / comparison.plan.budget) for e in ends if e is not None]
+        size = comparison.plan.examples
+        shown.append(
+            {
+                **_named(row),
+                "standing": standing,
+                "verdict": standing.verdict,
+                "median": reached(standing.median) if standing.hits else "never",
+                "epochs": f"{standing.median / size:.3g} passes" if size and math.isfinite(standing.median) else "",
+                "interval": _interval(standing.interval, reached) if standing.hits else "",
+                "difference": _difference(standing, _signed_evaluations),
+                "share": _share(standing),
+                "dots": [5 + 90 * t for t in times if math.isfinite(t)],
+                "line": [5 + 90 * e for e in line] if len(line) == 2 and standing.hits else None,
+                "missed": 100 if standing.hits < standing.runs else None,
+                "middle": 5 + 90 * middle if math.isfinite(middle) else None,
+                "seconds": "" if row.seconds is None else duration(row.seconds.median),
+            }
+        )
+    return shown
+
+
+def _named(row: Row) -> dict[str, Any]:
+    return {
+        "row": row,
+        "key": _key(plots.style(row.entry)),
+        "rate": rate(row, ""),
+        "others": besides(row),
+        "untuned": "",
+        "epochs": "",
+        "seconds": "",
+    }
+
+
+def _share(standing: Standing) -> str:
+    return "" if not standing.hits else f"best in {_percent(round(standing.best_probability, 2))} of resamples"
 
 
 def _untuned(row: Row) -> str:
@@ -159,12 +300,19 @@ def _figure(value: float | None) -> str:
     return number(value).replace("-", "−") if value is not None and math.isfinite(value) else MISSED
 
 
-def _difference(row: Row) -> str:
+def _difference(standing: Standing, spell: Callable[[float | None], str]) -> str:
     """The difference to the best with its interval, where there is one."""
-    if row.difference is None or row.verdict == "failed":
+    if standing.difference is None or not standing.hits:
         return ""
-    interval = f" {_interval(row.difference, _signed)}" if row.difference.known else ""
-    return _signed(row.difference.median) + interval
+    interval = f" {_interval(standing.difference, spell)}" if standing.difference.known else ""
+    return spell(standing.difference.median) + interval
+
+
+def _signed_evaluations(value: float | None) -> str:
+    """A difference in gradient evaluations."""
+    if value is None or not math.isfinite(value):
+        return "+∞" if value is None or value > 0 else "−∞"
+    return f"{value:+,.0f}".replace("-", "−") if value else "0"
 
 
 def _signed(value: float | None) -> str:
@@ -197,7 +345,9 @@ def _scale(comparison: Comparison) -> tuple[Callable[[float], float], dict[str, 
     def place(value: float) -> float:
         return round(5 + 90 * (height(value) - low) / (high - low), 2) if high > low else 50.0
 
-    return place, {"low": _figure(float(values.min())), "high": _figure(float(values.max())), "log": log}
+    clamped = log and shift == 0 and float(values.min()) < look.CONVERGED
+    least = f"≤\N{NO-BREAK SPACE}{look.CONVERGED:.0e}".replace("-", "−") if clamped else _figure(float(values.min()))
+    return place, {"low": least, "high": _figure(float(values.max())), "log": log}
 
 
 def _ends(row: Row, place: Callable[[float], float], higher: bool) -> tuple[float, float] | None:
@@ -291,19 +441,25 @@ def _rates(comparison: Comparison) -> dict[str, Any]:
     seeds = counted(len(plan.tuning_seeds), "seed")
     crosses = "; crosses below count the runs that failed" if any(any(s.misses) for s in comparison.sensitivity) else ""
     by_entry = {s.entry: s for s in comparison.sensitivity}
+    columns = sorted({rate for s in comparison.sensitivity for rate in s.learning_rates})
     cells = []
     for row in comparison.rows:
         found = by_entry[row.entry]
-        each = zip(found.learning_rates, found.validation, found.misses, strict=True)
-        cells.append(
-            (
-                row.label,
-                [
-                    (_figure(v), " · ".join([*["chosen"] * (rate == row.learning_rate), *[f"{n} missed"] * bool(n)]))
-                    for rate, v, n in each
-                ],
-            )
-        )
+        each: dict[float, tuple[str, str]] = {}
+        for x in found.learning_rates:  # trials that differ in other hyperparameters may share a rate
+            here = [i for i, rate_ in enumerate(found.learning_rates) if rate_ == x]
+            reached = [v for v in (found.validation[i] for i in here) if v is not None]
+            best = (max if plan.higher_is_better else min)(reached, default=None)
+            chosen_here = any(found.hyperparameters[i] in row.chosen for i in here)
+            n = sum(found.misses[i] for i in here)
+            each[x] = _figure(best), " · ".join([*["chosen"] * chosen_here, *[f"{n} missed"] * bool(n)])
+        cells.append((row.label, [each.get(x, ("–", "")) for x in columns]))
+    wide = [
+        f"{row.label} {' … '.join(f'{end:g}' for end in dict.fromkeys(found.good))}"
+        for row in comparison.rows
+        if (found := by_entry[row.entry]).good is not None
+    ]
+    good = f" Learning rates that reach the target: {'; '.join(wide)}." if wide else ""
     chosen = [f"{r.label} {r.learning_rate:g}" for r in comparison.rows if r.learning_rate is not None]
     return {
         "id": "rates",
@@ -312,9 +468,9 @@ def _rates(comparison: Comparison) -> dict[str, Any]:
         "alt": f"Line chart of the best {name} against the learning rate, on a logarithmic axis. "
         f"Chosen: {', '.join(chosen)}.",
         "caption": f"The best {name} of each tuning run, median over {seeds}. A wide, flat stretch forgives a wrong "
-        f"guess; a narrow one does not. A ring marks what was chosen{crosses}.",
+        f"guess; a narrow one does not. A ring marks what was chosen{crosses}.{good}",
         "table": f"Median best {name} by learning rate",
-        "columns": [f"{rate:g}" for rate in plan.learning_rates],
+        "columns": [f"{rate:g}" for rate in columns],
         "cells": cells,
     }
 
@@ -355,12 +511,12 @@ def _settings(comparison: Comparison) -> list[tuple[str, str]]:
     before = f", {comparison.reused:,} of them from before" if comparison.reused else ""
     settings += [
         ("Budget", f"{plan.budget:,} gradient evaluations a run ({of}), a look every {plan.evaluate_every:,}"),
-        ("Learning rates", ", ".join(f"{rate:g}" for rate in plan.learning_rates)),
+        ("Trials", f"{plan.trials} for each technique{f', in each of {plan.studies} studies' * (plan.studies > 1)}"),
         ("Tuning seeds", _seeds(plan.tuning_seeds)),
         ("Final seeds", _seeds(plan.final_seeds)),
         ("Runs", f"{len(comparison.runs):,}{before}"),
         ("Plan", plan.hash),
-        ("Duration", f"{_duration(comparison.seconds)} {where(comparison.jobs)}"),
+        ("Duration", f"{duration(comparison.seconds)} {where(comparison.jobs)}"),
         ("Machine", comparison.machine),
         ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
     ]
@@ -375,15 +531,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f}".rstrip("0").rstrip(".") + "\N{NO-BREAK SPACE}%"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.2g} s" if seconds >= 0.001 else "under 1 ms"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _when(stamp: str) -> str:
     return datetime.datetime.fromisoformat(stamp).strftime("%-d %B %Y, %H:%M UTC")
 
@@ -392,14 +539,16 @@ def _repeat(comparison: Comparison) -> tuple[str | None, str]:
     """The command that makes the same comparison, None where the command line cannot say it; and the call in Python."""
     plan, size, source = comparison.plan, comparison.shape["train"], comparison.source
     usual = EFFORTS["default"]
-    rates = None if plan.learning_rates == usual.learning_rates else list(plan.learning_rates)
+    rates = None if plan.learning_rates is None else list(plan.learning_rates)
     numbers = {
+        "trials": (plan.trials, usual.trials if rates is None else plan.trials),
         "budget": (plan.budget, EPOCHS * size or STEPS),
-        "tuning_seeds": (len(plan.tuning_seeds), usual.tuning_seeds),
-        "final_seeds": (len(plan.final_seeds), usual.final_seeds),
+        "target": (plan.target, FROM_REFERENCE),
+        "tuning_seeds": (len(plan.tuning_seeds) // plan.studies, usual.tuning_seeds),
+        "final_seeds": (len(plan.final_seeds) // plan.studies, usual.final_seeds),
+        "studies": (plan.studies, usual.studies),
     }
     changed = {name: value for name, (value, default) in numbers.items() if value != default}
-    tuned = [] if plan.untuned else ["untuned=False"]
     words, command = _entry_options(comparison), None
     if source is not None and words is not None:
         parts = ["descend", "compare", source, *words]
@@ -407,11 +556,12 @@ def _repeat(comparison: Comparison) -> tuple[str | None, str]:
             parts += ["--lr", ",".join(f"{r:g}" if float(f"{r:g}") == r else repr(r) for r in rates)]
         for name, value in changed.items():
             parts += [f"--{name.replace('_', '-')}", str(value)]
-        parts += [] if plan.untuned else ["--no-untuned"]
+        parts += ["--no-untuned"] * (not plan.untuned) + ["--time"] * plan.timed
         command = shlex.join(parts)
     call = [repr(source) if source is not None else "problem", f"[\n{_entries(comparison)}    ]"]
     call += [] if rates is None else [f"learning_rates={rates}"]
-    call += [*(f"{name}={value}" for name, value in changed.items()), *tuned]
+    call += [f"{name}={value!r}" for name, value in changed.items()]
+    call += ["untuned=False"] * (not plan.untuned) + ["timed=True"] * plan.timed
     python = "import descend\n\ndescend.compare(\n" + "".join(f"    {part},\n" for part in call) + ")"
     return command, python
 
@@ -422,15 +572,19 @@ def _entry_options(comparison: Comparison) -> list[str] | None:
     alike = Problem(start=lambda _: 0.0, loss=lambda *_: 0.0, train=[np.zeros(size)] if size else None)
     wanted = plan.settings()["entries"]
     names = [entry.rule.name for entry in plan.entries]
+    searched: dict[str, Space] = {}
+    for entry in plan.entries:
+        searched |= {n: s for n, s in (entry.space or {}).items() if (n, s) != ("lr", LEARNING_RATES)}
+    tuned = [word for name, space in searched.items() for word in ("--tune", f"{name}={tuning(space)}")]
     for rules in (None, names):
         for batch in (None, *{entry.batch_size for entry in plan.entries}):
             try:
-                entries = entries_for(alike, rules, batch)
+                entries = entries_for(alike, rules, batch, searched)
             except DescendError:
                 continue
             if dataclasses.replace(plan, entries=entries).settings()["entries"] == wanted:
                 words = [] if rules is None else ["--rules", ",".join(names)]
-                return words + ([] if batch is None or not size else ["--batch-size", str(batch)])
+                return words + ([] if batch is None or not size else ["--batch-size", str(batch)]) + tuned
     return None
 
 
@@ -440,8 +594,18 @@ def _entries(comparison: Comparison) -> str:
     for entry in comparison.plan.entries:
         prefix = "descend." if type(entry.rule).__module__.startswith("descend.") else ""
         batch = f", {entry.batch_size!r}" if comparison.shape["train"] else ""
-        lines.append(f"        descend.Entry({entry.label!r}, {prefix}{_spelled(entry.rule)}{batch}),\n")
+        space = "" if dict(entry.space or {}) == {"lr": LEARNING_RATES} else f", space={_space(entry.space or {})}"
+        lines.append(f"        descend.Entry({entry.label!r}, {prefix}{_spelled(entry.rule)}{batch}{space}),\n")
     return "".join(lines)
+
+
+def _space(space: Mapping[str, Space]) -> str:
+    """A search space as Python."""
+    spelled = []
+    for name, part in space.items():
+        arguments = list(part.values) if isinstance(part, Choice) else f"{part.low!r}, {part.high!r}"
+        spelled.append(f"{name!r}: descend.{type(part).__name__}({arguments})")
+    return f"{{{', '.join(spelled)}}}"
 
 
 def _spelled(rule: Rule) -> str:

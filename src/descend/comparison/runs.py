@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,23 +13,26 @@ from descend.comparison.plan import Plan, Task
 from descend.fitting import fit
 from descend.problems import Problem
 from descend.result import FitResult
+from descend.stacking import fit_many
 from descend.stopping import Reason
 
-__all__ = ["Run", "nothing", "run_task"]
+__all__ = ["Run", "nothing", "run_task", "run_tasks"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """The outcome of one task. `curve` has ``[examples, validation loss, validation metric]`` at each look.
 
-    A run that failed (diverged, not finite, an error) is a miss: it has no `validation` and no `test`, whatever it
-    reached before. Test data are read in runs on final seeds alone; `test` is None in tuning runs.
+    `hyperparameters` are those that the task set; the rest is the entry's. A run that failed (diverged, not finite, an
+    error) is a miss: it has no `validation` and no `test`, whatever it reached before. Test data are read in runs on
+    final seeds alone; `test` is None in reference and tuning runs.
     """
 
     entry: int
-    learning_rate: float
+    hyperparameters: dict[str, Any]
     seed: int
     phase: str
+    study: int
     reason: str
     message: str
     miss: bool
@@ -38,23 +43,67 @@ class Run:
     test: float | None
     curve: list[list[float | None]]
 
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate among the hyperparameters."""
+        return float(self.hyperparameters["lr"])
+
+    def outcome(self) -> dict[str, Any]:
+        """What the run was found to be, without which task it belongs to: any plan's with the same run."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _TASK}
+
+    @classmethod
+    def of(cls, task: Task, outcome: Mapping[str, Any]) -> Run:
+        """The run of a task with an outcome."""
+        return cls(**(_task(task) | dict(outcome)))
+
+    def reached(self, target: float, higher_is_better: bool) -> float:
+        """Gradient evaluations to the first look with a validation metric as good as the target; ∞ if none has."""
+        for examples, _, metric in self.curve:
+            if metric is not None and (metric >= target if higher_is_better else metric <= target):
+                return float(examples or 0)
+        return math.inf
+
+
+_TASK = ("entry", "hyperparameters", "seed", "phase", "study")
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {name: getattr(task, name) for name in _TASK} | {"hyperparameters": dict(task.hyperparameters)}
+
+
+def run_tasks(problem: Problem, plan: Plan, tasks: Sequence[Task]) -> list[Run]:
+    """Make runs that can be stacked as one program; one at a time if anything in it raises."""
+    first = tasks[0]
+    entry = plan.entry(first)
+    try:
+        with np.errstate(all="ignore"):
+            results = fit_many(
+                problem if first.reads_test else problem.without_test(),
+                [plan.entry(task).rule for task in tasks],
+                [task.seed for task in tasks],
+                examples=plan.budget_of(first),
+                batch_size=entry.batch_size if problem.size is not None else None,
+                evaluate_every=plan.steps_between_looks(entry),
+            )
+    except Exception:  # which run it was is found by making each of them alone
+        return [run_task(problem, plan, task) for task in tasks]
+    return [_kept(problem, task, result) for task, result in zip(tasks, results, strict=True)]
+
 
 def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
     """Make one run. Whatever the problem's functions do, there is a record of it."""
-    entry = plan.entries[task.entry]
-    final = task.phase != "tuning"
-    if not final:
-        problem = problem.without_test()
+    entry = plan.entry(task)
     try:
         # A learning rate that is too large overflows; that is a miss to be counted, not a warning to be printed.
         with np.errstate(all="ignore"):
             result = fit(
-                problem,
-                dataclasses.replace(entry.rule, lr=task.learning_rate),
-                examples=plan.budget,
+                problem if task.reads_test else problem.without_test(),
+                entry.rule,
+                examples=plan.budget_of(task),
                 batch_size=entry.batch_size if problem.size is not None else None,
                 seed=task.seed,
-                evaluate_every=None if problem.size is not None else plan.evaluate_every,
+                evaluate_every=plan.steps_between_looks(entry),
                 keep_best=True,
                 history=False,
                 progress=False,
@@ -64,8 +113,14 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
         if not isinstance(so_far, FitResult):
             return nothing(task, Reason.FUNCTION_RAISED, f"{type(error).__name__}: {error}")
         result = so_far
+    return _kept(problem, task, result)
+
+
+def _kept(problem: Problem, task: Task, result: FitResult) -> Run:
+    """What is kept of a descent."""
     if result.reason is Reason.INTERRUPTED:  # half a run is no run: it is the comparison that was interrupted
         raise KeyboardInterrupt
+    final = task.reads_test
     best, history = result.best, result.history
     assert history is not None
     validation, loss = (math.nan, math.nan) if best is None else (best.validation_metric, best.validation_loss)
@@ -81,7 +136,7 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
         )
         message = f"The {found}."
     return Run(
-        **dataclasses.asdict(task),
+        **_task(task),
         reason=str(result.reason),
         message=message,
         miss=miss,
@@ -97,7 +152,7 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
 def nothing(task: Task, reason: Reason, message: str) -> Run:
     """The record of a run of which nothing is left to be measured."""
     return Run(
-        **dataclasses.asdict(task),
+        **_task(task),
         reason=str(reason),
         message=message,
         miss=True,

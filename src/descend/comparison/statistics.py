@@ -1,93 +1,154 @@
-"""What the runs say: the learning rate of each entry, and how the entries differ on fresh seeds.
+"""What the runs say: the hyperparameters of each entry, and how the entries differ on fresh seeds.
 
-Everything rests on order statistics. A miss is the worst possible value, so it takes part in medians and intervals
-without being averaged into anything; intervals make no assumption on how the figures are distributed.
+A miss is the worst possible value: it takes part in medians and intervals without being averaged into anything.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from descend.comparison.plan import Plan
+from descend.comparison.plan import Chosen, Plan
 from descend.comparison.runs import Run
+from descend.containers import Array
 from descend.intervals import CONFIDENCE, Interval, interval
 
 __all__ = [
     "Row",
     "Sensitivity",
+    "Standing",
     "best_shares",
     "choose",
+    "difference",
     "joint_confidence",
     "pairs",
     "rows",
     "seeds_needed",
     "sensitivity",
+    "standings",
 ]
 
 RESAMPLES = 10_000
-"""How often the seeds are drawn anew to see how sure it is which entry is best."""
+"""How often the seeds are drawn anew."""
 RESOLUTION = 1e-12
 """Figures closer than this, relative to the larger and at least 1, are the same: both have converged."""
+BEST, WORSE, UNCLEAR, TOO_FEW = "best", "clearly worse", "no clear difference", "too few seeds"
+FAILED, NOT_REACHED = "failed", "not reached"
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """How one entry did by one measure, and beside the entry that is best by it.
+
+    `median`, `low` and `high` are over the final runs, `hits` the runs that have such a figure at all. `difference` is
+    to the best entry, paired by seed; None for the best itself. `best_probability` is the share of bootstrap resamples
+    of the seeds in which the entry has the best median. `verdict` is ``best``, ``clearly worse``, ``no clear
+    difference``, ``too few seeds``, or for not one hit ``failed`` and, of a target, ``not reached``.
+    """
+
+    median: float
+    low: float | None
+    high: float | None
+    hits: int
+    runs: int
+    difference: Interval | None
+    best_probability: float
+    verdict: str
+
+    @property
+    def interval(self) -> Interval:
+        """Median and ends together."""
+        return Interval(self.median, self.low, self.high)
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One entry of the table. `difference` is to the best entry, paired by seed; None for the best itself.
+    """One entry of the table.
 
-    `untuned` has the figures with the entry's own learning rate, `own_learning_rate`; None if nobody asked for them.
-    `best_probability` is the share of bootstrap resamples of the seeds in which the entry has the best median.
-    `verdict` is ``best``, ``clearly worse``, ``no clear difference``, ``too few seeds`` or ``failed``.
+    `chosen` has the hyperparameters that each study found, None where none served. `to_target` counts gradient
+    evaluations to the target, None if there is no target; `test` is the test metric at the best look. `untuned` has the
+    test metric with the entry's own hyperparameters; None if nobody asked for it. `seconds` is how long a run takes
+    with no other beside it; None if that was not measured. `verdict` is that of the measure which orders the table.
     """
 
     entry: int
     label: str
     batch_size: int | str
-    learning_rate: float | None
+    chosen: tuple[Chosen, ...]
     at_edge: bool
     validation: float | None
-    test: Interval
+    to_target: Standing | None
+    test: Standing
     misses: int
     runs: int
     examples: int
-    difference: Interval | None
     own_learning_rate: float
     untuned: Interval | None
     untuned_misses: int | None
-    best_probability: float
+    seconds: Interval | None
     verdict: str
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """The learning rates that were chosen, ascending; one for each study that found one."""
+        return sorted({float(point["lr"]) for point in self.chosen if point is not None})
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The learning rate that was chosen, the middle one of several studies; None if none served."""
+        rates = self.learning_rates
+        return rates[len(rates) // 2] if rates else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Sensitivity:
-    """How one entry fares at each learning rate: the median of the best validation metric, and the misses."""
+    """How one entry fares at each of its trials, by learning rate: the median of the best validation metric.
+
+    Lists go together; `hyperparameters` has all that a trial set, and `misses` its runs that failed. `good` is the
+    stretch of learning rates around the best one whose medians reach the target; None without a target, or if the best
+    one does not.
+    """
 
     entry: int
     learning_rates: list[float]
+    hyperparameters: list[dict[str, Any]]
     validation: list[float | None]
     misses: list[int]
+    good: tuple[float, float] | None
 
 
-def choose(plan: Plan, runs: Sequence[Run]) -> list[float | None]:
-    """The learning rate of each entry: best median validation metric over the tuning seeds.
+def choose(plan: Plan, runs: Sequence[Run]) -> list[tuple[Chosen, ...]]:
+    """What each study found for each entry: the trial with the best median validation metric over the tuning seeds.
 
-    A miss counts as the worst. Ties go to the lower median validation loss, then to the smaller rate. None where no
-    rate has a finite median.
+    A miss counts as the worst. Ties go to the lower median validation loss, then to the smaller learning rate. None
+    where no trial has a finite median.
     """
-    chosen: list[float | None] = []
-    for i in range(len(plan.entries)):
-        ranked = []
-        for rate in plan.learning_rates:
-            tried = [r for r in runs if r.phase == "tuning" and r.entry == i and r.learning_rate == rate]
-            metric = float(np.median([_cost(plan, r.validation) for r in tried])) if tried else math.inf
-            loss = float(np.median([math.inf if r.validation_loss is None else r.validation_loss for r in tried]))
-            if math.isfinite(metric):
-                ranked.append((metric, loss, rate))
-        chosen.append(min(ranked)[2] if ranked else None)
-    return chosen
+    return [tuple(_best_trial(plan, runs, i, study) for study in range(plan.studies)) for i in range(len(plan.entries))]
+
+
+def _best_trial(plan: Plan, runs: Sequence[Run], entry: int, study: int) -> Chosen:
+    ranked: list[tuple[float, float, float, int, dict[str, Any]]] = []
+    for point, tried in _trials(plan, runs, entry, study):
+        metric = _median([_cost(plan, r.validation) for r in tried])
+        loss = _median([math.inf if r.validation_loss is None else r.validation_loss for r in tried])
+        if math.isfinite(metric):
+            ranked.append((metric, loss, point["lr"], len(ranked), point))
+    return min(ranked)[-1] if ranked else None
+
+
+def _trials(plan: Plan, runs: Sequence[Run], entry: int, study: int) -> list[tuple[dict[str, Any], list[Run]]]:
+    """Each trial of an entry in a study, with its runs."""
+    own = [r for r in runs if r.phase == "tuning" and r.entry == entry and r.study == study]
+    points = plan.points(plan.entries[entry], study)
+    return [(point, [r for r in own if r.hyperparameters == point]) for point in points]
+
+
+def _median(costs: Sequence[float]) -> float:
+    return float(np.median(costs)) if costs else math.inf
 
 
 def _cost(plan: Plan, value: float | None) -> float:
@@ -97,19 +158,38 @@ def _cost(plan: Plan, value: float | None) -> float:
     return -value if plan.higher_is_better else value
 
 
-def sensitivity(plan: Plan, runs: Sequence[Run]) -> list[Sensitivity]:
+def sensitivity(plan: Plan, runs: Sequence[Run], target: float | None = None) -> list[Sensitivity]:
     """Each entry's tuning runs, by learning rate."""
     found = []
     for i in range(len(plan.entries)):
-        medians: list[float | None] = []
-        misses = []
-        for rate in plan.learning_rates:
-            tried = [r for r in runs if r.phase == "tuning" and r.entry == i and r.learning_rate == rate]
-            median = float(np.median([_cost(plan, r.validation) for r in tried])) if tried else math.inf
-            medians.append(_signed(plan, median) if math.isfinite(median) else None)
-            misses.append(sum(r.miss for r in tried))
-        found.append(Sensitivity(i, list(plan.learning_rates), medians, misses))
+        trials = [t for study in range(plan.studies) for t in _trials(plan, runs, i, study)]
+        trials.sort(key=lambda t: float(t[0]["lr"]))
+        costs = [_median([_cost(plan, r.validation) for r in tried]) for _, tried in trials]
+        rates = [float(point["lr"]) for point, _ in trials]
+        found.append(
+            Sensitivity(
+                entry=i,
+                learning_rates=rates,
+                hyperparameters=[point for point, _ in trials],
+                validation=[_signed(plan, c) if math.isfinite(c) else None for c in costs],
+                misses=[sum(r.miss for r in tried) for _, tried in trials],
+                good=None if target is None else _good(rates, costs, _cost(plan, target)),
+            )
+        )
     return found
+
+
+def _good(rates: Sequence[float], costs: Sequence[float], target: float) -> tuple[float, float] | None:
+    """The stretch of rates around the best one whose costs are within the target."""
+    best = int(np.argmin(costs)) if costs else 0
+    if not costs or not costs[best] <= target:
+        return None
+    low = high = best
+    while low > 0 and costs[low - 1] <= target:
+        low -= 1
+    while high + 1 < len(costs) and costs[high + 1] <= target:
+        high += 1
+    return rates[low], rates[high]
 
 
 def pairs(entries: int) -> int:
@@ -131,22 +211,107 @@ def seeds_needed(confidence: float) -> int:
     return math.ceil(1.0 - math.log2(1.0 - confidence) - 1e-9)
 
 
-def rows(plan: Plan, runs: Sequence[Run], chosen: Sequence[float | None]) -> list[Row]:
-    """The table, best median first. Ties keep the order of the plan."""
-    finals = [[r for r in runs if r.phase == "final" and r.entry == i] for i in range(len(plan.entries))]
-    for group in finals:
-        group.sort(key=lambda r: r.seed)
-    costs = [[_cost(plan, r.test) for r in group] for group in finals]
-    medians = [interval(c).median if c else math.inf for c in costs]
-    order = sorted(range(len(costs)), key=lambda i: (medians[i], float(np.mean(np.isinf(costs[i] or [math.inf])))))
-    best = order[0]
-    confidence = joint_confidence(len(costs))
-    shares = best_shares(costs)
-    untuned = [[r for r in runs if r.phase == "untuned" and r.entry == i] for i in range(len(plan.entries))]
-    for i, rate in enumerate(chosen):
-        if plan.untuned and rate == plan.entries[i].rule.lr:
-            untuned[i] = finals[i]
-    return [_row(plan, i, best, finals, untuned[i], costs, chosen[i], confidence, shares[i]) for i in order]
+def rows(
+    plan: Plan, runs: Sequence[Run], chosen: Sequence[tuple[Chosen, ...]], target: float | None = None
+) -> list[Row]:
+    """The table, best first: by the median of what it took to the target, where anyone reached it, else by the test
+    metric. Ties go to the other measure, then to the order of the plan.
+    """  # noqa: D205
+    finals = [_phase(runs, "final", i) for i in range(len(plan.entries))]
+    studies = [study for study in range(plan.studies) for _ in plan.seeds_of(plan.final_seeds, study)]
+    quality = standings([_by_seed(plan, g, lambda r: _cost(plan, r.test)) for g in finals], studies)
+    speed: list[Standing] | None = None
+    if target is not None:
+        reached = lambda r: math.inf if r.miss else r.reached(target, plan.higher_is_better)  # noqa: E731
+        ties = [standing.median for standing in quality]
+        speed = standings([_by_seed(plan, g, reached) for g in finals], studies, ties, NOT_REACHED)
+    first = quality if speed is None or all(math.isinf(s.median) for s in speed) else speed
+    order = sorted(
+        range(len(finals)), key=lambda i: (first[i].verdict != BEST, first[i].median, -first[i].hits, quality[i].median)
+    )
+    return [
+        _row(plan, i, runs, chosen[i], None if speed is None else speed[i], quality[i], first[i].verdict) for i in order
+    ]
+
+
+def _phase(runs: Sequence[Run], phase: str, entry: int) -> list[Run]:
+    return sorted((r for r in runs if r.phase == phase and r.entry == entry), key=lambda r: r.seed)
+
+
+def _by_seed(plan: Plan, runs: Sequence[Run], cost: Callable[[Run], float]) -> list[float]:
+    """A cost for each final seed; ∞ where there is no run, as no study found a trial to run."""
+    found = {run.seed: cost(run) for run in runs}
+    return [found.get(seed, math.inf) for seed in plan.final_seeds]
+
+
+def standings(
+    costs: Sequence[Sequence[float]],
+    studies: Sequence[int],
+    ties: Sequence[float] | None = None,
+    never: str = FAILED,
+) -> list[Standing]:
+    """How each entry stands by a measure of which less is better.
+
+    Parameters
+    ----------
+    costs
+        For each entry, a figure for each seed, the same seeds for all; ∞ for a miss.
+    studies
+        For each seed, which study it judges. Where there are several, a verdict has to hold in each of them.
+    ties
+        Which of two entries with equal medians comes first.
+    never
+        The verdict on an entry without a single hit.
+    """
+    seeds, confidence = len(studies), joint_confidence(len(costs))
+    own = [interval(c) for c in costs]
+    hits = [sum(map(math.isfinite, c)) for c in costs]
+    rank = [(own[i].median, -hits[i], 0.0 if ties is None else ties[i], i) for i in range(len(costs))]
+    best, shares = min(rank)[-1], best_shares(costs)
+    found = []
+    for i, cost in enumerate(costs):
+        between, verdict = None, BEST
+        if i != best:
+            minus = np.array([_minus(a, b) for a, b in zip(cost, costs[best], strict=True)])
+            between = difference(minus, confidence)
+            agreed = all(_middle(minus[np.equal(studies, study)]) > 0 for study in set(studies))
+            verdict = WORSE if between.low is not None and between.low > 0 and agreed else UNCLEAR
+            if seeds < seeds_needed(confidence):
+                between, verdict = Interval(between.median, None, None), TOO_FEW
+        if not hits[i]:
+            verdict = never
+        found.append(Standing(own[i].median, own[i].low, own[i].high, hits[i], seeds, between, shares[i], verdict))
+    return found
+
+
+def difference(minus: Array, confidence: float) -> Interval:
+    """The median of paired differences, with its percentile bootstrap interval (Efron 1979).
+
+    Of few seeds such an interval is too narrow. Its percentiles are therefore those that would make the interval of a
+    mean as wide as Student's t does (Hesterberg 2015, section 4.1: the "expanded percentile").
+    """
+    from scipy.stats import bootstrap, norm, t
+
+    n = len(minus)
+    if n < 2 or np.all(minus == minus[0]):
+        return Interval(_middle(minus), float(minus[0]), float(minus[0])) if n else Interval(math.nan, None, None)
+    tail = float(norm.cdf(-math.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1)))
+    with np.errstate(invalid="ignore"):  # it also computes a standard error, which a miss has none of
+        drawn: Any = bootstrap(
+            (minus,), _middle, n_resamples=RESAMPLES, vectorized=True, method="percentile", rng=np.random.default_rng(0)
+        )
+    medians = np.sort(drawn.bootstrap_distribution)
+    ends = math.floor(tail * RESAMPLES), math.ceil((1 - tail) * RESAMPLES) - 1
+    return Interval(float(_middle(minus)), float(medians[ends[0]]), float(medians[ends[1]]))
+
+
+def _middle(values: Array, axis: int = -1) -> Any:
+    """The median; of +∞ and −∞ in the middle, the one that is worse."""
+    ordered, n = np.sort(values, axis=axis), np.shape(values)[axis]
+    low, high = np.take(ordered, (n - 1) // 2, axis=axis), np.take(ordered, n // 2, axis=axis)
+    with np.errstate(invalid="ignore"):
+        middle = (low + high) / 2
+    return np.where(np.isnan(middle), high, middle)[()]
 
 
 def best_shares(costs: Sequence[Sequence[float]]) -> list[float]:
@@ -175,40 +340,48 @@ def best_shares(costs: Sequence[Sequence[float]]) -> list[float]:
 def _row(
     plan: Plan,
     i: int,
-    best: int,
-    finals: list[list[Run]],
-    untuned: list[Run],
-    costs: list[list[float]],
-    rate: float | None,
-    confidence: float,
-    share: float,
+    runs: Sequence[Run],
+    chosen: tuple[Chosen, ...],
+    speed: Standing | None,
+    quality: Standing,
+    verdict: str,
 ) -> Row:
-    entry, group = plan.entries[i], finals[i]
-    edges = (plan.learning_rates[0], plan.learning_rates[-1])
-    validation = interval([_cost(plan, r.validation) for r in group]).median if group else math.inf
-    misses = sum(r.miss for r in group) if group else len(plan.final_seeds)
-    difference = None
-    if i != best and group and finals[best]:
-        both = zip(costs[i], costs[best], strict=True)
-        difference = interval([_minus(a, b) for a, b in both], confidence)
+    entry, finals, untuned = plan.entries[i], _phase(runs, "final", i), _phase(runs, "untuned", i)
+    validation = _median([_cost(plan, r.validation) for r in finals])
+    timed = [r.seconds for r in _phase(runs, "timing", i)]
+    sizes = {point.get("batch_size", entry.batch_size) for point in chosen if point is not None} or {entry.batch_size}
+    plain = interval([_cost(plan, r.test) for r in untuned]) if untuned else None
     return Row(
         entry=i,
         label=entry.label,
-        batch_size=entry.batch_size,
-        learning_rate=rate,
-        at_edge=rate in edges and len(plan.learning_rates) > 1,
+        batch_size=sizes.pop() if len(sizes) == 1 else " / ".join(map(str, sorted(sizes, key=str))),
+        chosen=chosen,
+        at_edge=any(_at_edge(plan, i, study, point) for study, point in enumerate(chosen)),
         validation=_signed(plan, validation) if math.isfinite(validation) else None,
-        test=_oriented(plan, interval(costs[i])) if group else Interval(_worst(plan), None, None),
-        misses=misses,
-        runs=len(plan.final_seeds),
-        examples=int(np.median([r.examples for r in group])) if group else 0,
-        difference=None if difference is None else _oriented(plan, difference),
+        to_target=speed,
+        test=_oriented_standing(plan, quality),
+        misses=quality.runs - quality.hits,
+        runs=quality.runs,
+        examples=int(np.median([r.examples for r in finals])) if finals else 0,
         own_learning_rate=entry.rule.lr,
-        untuned=_oriented(plan, interval([_cost(plan, r.test) for r in untuned])) if untuned else None,
+        untuned=None if plain is None else _oriented(plan, plain),
         untuned_misses=sum(r.miss for r in untuned) if untuned else None,
-        best_probability=share,
-        verdict=_verdict(i, best, group, difference, misses),
+        seconds=interval(timed) if timed else None,
+        verdict=verdict,
     )
+
+
+def _at_edge(plan: Plan, entry: int, study: int, point: Chosen) -> bool:
+    """Whether the learning rate is the lowest or the highest that was tried."""
+    rates = {trial["lr"] for trial in plan.points(plan.entries[entry], study)}
+    return point is not None and len(rates) > 1 and point["lr"] in (min(rates), max(rates))
+
+
+def _oriented_standing(plan: Plan, found: Standing) -> Standing:
+    """A standing by cost, turned back into the metric's direction."""
+    own = _oriented(plan, found.interval)
+    between = None if found.difference is None else _oriented(plan, found.difference)
+    return dataclasses.replace(found, median=own.median, low=own.low, high=own.high, difference=between)
 
 
 def _minus(a: float, b: float) -> float:
@@ -218,16 +391,6 @@ def _minus(a: float, b: float) -> float:
     if math.isinf(a) or math.isinf(b):
         return a - b
     return 0.0 if abs(a - b) <= RESOLUTION * max(1.0, abs(a), abs(b)) else a - b
-
-
-def _verdict(i: int, best: int, group: list[Run], difference: Interval | None, misses: int) -> str:
-    if not group or misses == len(group):
-        return "failed"
-    if i == best:
-        return "best"
-    if difference is None or difference.low is None:
-        return "too few seeds"
-    return "clearly worse" if difference.low > 0 else "no clear difference"
 
 
 def _oriented(plan: Plan, found: Interval) -> Interval:
@@ -242,7 +405,3 @@ def _oriented(plan: Plan, found: Interval) -> Interval:
 def _signed(plan: Plan, cost: float) -> float:
     """A cost as the metric it came from."""
     return 0.0 - cost if plan.higher_is_better else cost
-
-
-def _worst(plan: Plan) -> float:
-    return -math.inf if plan.higher_is_better else math.inf

@@ -4,87 +4,118 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import fcntl
 import json
 import os
+import platform
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from descend.comparison.fingerprints import versions
 from descend.comparison.plan import Plan, Task
 from descend.comparison.runs import Run
 from descend.errors import ComparisonError
 
 __all__ = ["Store"]
 
-SCHEMA = 1
+MIGRATIONS = (
+    "CREATE TABLE runs (plan TEXT, task TEXT, run TEXT NOT NULL, PRIMARY KEY (plan, task))",
+    # Runs were known by their plan and their place in it. That cannot be turned into what a run is made of.
+    """
+    ALTER TABLE runs RENAME TO runs_of_schema_1;
+    CREATE TABLE runs (
+        key TEXT PRIMARY KEY, run TEXT NOT NULL, plan TEXT NOT NULL, task TEXT NOT NULL, versions TEXT NOT NULL,
+        machine TEXT NOT NULL, finished TEXT NOT NULL
+    );
+    """,
+)
+"""What brings a store of schema i to schema i + 1."""
 
 
 class Store:
     """An SQLite file of runs, or nothing but memory when `path` is None.
 
-    Rows are known by the plan's hash and the task's key; a row is written when its run ends, in a transaction of its
-    own. One process at a time has a store: another one waits for it to end, however it ends, and tells `announce` that
-    it does, so that no run is made twice. Raises `ComparisonError` when the file cannot be written or is not such a
-    store.
+    A row is a run: its outcome with its curve, the plan it was first made for, and where and when; it is written
+    when the run ends, in a transaction of its own. A run is known by `Plan.key`, so that another plan with the same run
+    finds it. One process at a time has a store: another one waits for it to end, however it ends, and tells `announce`
+    that it does, so that no run is made twice. Raises `ComparisonError` when the file cannot be written or is not such
+    a store.
     """
 
     def __init__(self, path: Path | None, plan: Plan, announce: Callable[[str], Any] | None = None) -> None:
         self.path = path
-        self.plan = plan.hash
-        self._runs: dict[str, Run] = {}
+        self.plan = plan
+        self._hash = plan.hash
+        self._outcomes: dict[str, dict[str, Any]] = {}
+        self._kept: set[str] = set()
+        self._keys: dict[Task, str] = {}
         self._db: sqlite3.Connection | None = None
         self._lock: IO[str] | None = None
+        self._where = json.dumps(versions()), f"{platform.system()} {platform.machine()} {platform.node()}"
         if path is None:
             return
         try:
             self._lock = _locked(path.with_name(f"{path.name}.lock"), announce)
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
-            (found,) = self._db.execute("PRAGMA user_version").fetchone()
-            if found not in (0, SCHEMA):
-                self.close()
-                raise ComparisonError(
-                    f"{path} is a store of schema {found}, this descend writes schema {SCHEMA}; choose another --out"
-                )
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS runs (plan TEXT, task TEXT, run TEXT NOT NULL, PRIMARY KEY (plan, task))"
-            )
-            self._db.execute(f"PRAGMA user_version={SCHEMA}")
-            for task, run in self._db.execute("SELECT task, run FROM runs WHERE plan = ?", (self.plan,)):
-                self._runs[task] = Run(**json.loads(run))
+            # What is written outlives the process; after a loss of power the last runs may be missing, and are made.
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            _migrate(self._db, path)
+            for key, run in self._db.execute("SELECT key, run FROM runs"):
+                self._outcomes[key] = json.loads(run)
+            self._kept.update(self._outcomes)
+        except ComparisonError:
+            self.close()
+            raise
         except (sqlite3.Error, OSError, TypeError, ValueError) as error:
             self.close()
             raise ComparisonError(
                 f"{path} cannot be used as a store: {error}; make room if the disk is full, else choose another --out"
             ) from error
 
-    def __len__(self) -> int:
-        return len(self._runs)
+    def key(self, task: Task) -> str:
+        """`Plan.key`, remembered."""
+        found = self._keys.get(task)
+        if found is None:
+            found = self._keys[task] = self.plan.key(task)
+        return found
 
     def get(self, task: Task) -> Run | None:
         """The run of a task, if it is finished."""
-        return self._runs.get(task.key)
+        found = self._outcomes.get(self.key(task))
+        return None if found is None else Run.of(task, found)
+
+    def kept(self, task: Task) -> bool:
+        """Whether the run of a task was there before."""
+        return self.key(task) in self._kept
 
     def put(self, task: Task, run: Run) -> None:
         """Keep a finished run."""
-        self._runs[task.key] = run
+        key, outcome = self.key(task), run.outcome()
+        self._outcomes[key] = outcome
         if self._db is not None:
-            row = json.dumps(dataclasses.asdict(run), allow_nan=False)
+            what = json.dumps(dataclasses.asdict(task), default=repr)
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            row = (key, json.dumps(outcome, allow_nan=False), self._hash, what, *self._where, now)
             try:
-                self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (self.plan, task.key, row))
+                self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             except sqlite3.Error as error:
                 raise ComparisonError(
-                    f"{self.path} cannot be written: {error}; the {len(self) - 1} runs before are kept"
+                    f"{self.path} cannot be written: {error}; the {len(self._outcomes) - 1} runs before are kept"
                 ) from error
 
-    def clear(self) -> None:
-        """Forget the finished runs of this plan."""
-        self._runs.clear()
-        if self._db is not None:
-            self._db.execute("DELETE FROM runs WHERE plan = ?", (self.plan,))
+    def forget(self, tasks: Iterable[Task]) -> None:
+        """Forget the finished runs of some tasks."""
+        for task in tasks:
+            key = self.key(task)
+            self._outcomes.pop(key, None)
+            self._kept.discard(key)
+            if self._db is not None:
+                self._db.execute("DELETE FROM runs WHERE key = ?", (key,))
 
     def __enter__(self) -> Store:
         return self
@@ -101,6 +132,18 @@ class Store:
         if self._lock is not None:
             Path(self._lock.name).unlink(missing_ok=True)  # while it is locked: who waits for it sees that it is gone
             self._lock.close()
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Bring a store to this version's schema; raises `ComparisonError` for one of a later version."""
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    if found > len(MIGRATIONS):
+        raise ComparisonError(
+            f"{path} is a store of schema {found}, this descend knows schemas up to {len(MIGRATIONS)}; use a newer "
+            "descend, or choose another --out"
+        )
+    for version, change in enumerate(MIGRATIONS[found:], found + 1):
+        db.executescript(f"BEGIN; {change}; PRAGMA user_version={version}; COMMIT;")
 
 
 def _locked(path: Path, announce: Callable[[str], Any] | None) -> IO[str]:

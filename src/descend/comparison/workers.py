@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import hashlib
 import os
 import signal
 import sys
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from descend.comparison.plan import Plan, Task
-from descend.comparison.runs import Run, nothing, run_task
+from descend.comparison.runs import Run, nothing, run_task, run_tasks
+from descend.comparison.stacks import Bundle
 from descend.engines.fused.launching import threads
 from descend.errors import ComparisonError, MissingExtra, OptionError, ProblemError
 from descend.problems import FILE_MODULE, Problem
@@ -43,15 +45,16 @@ def checked_jobs(jobs: int | None) -> int:
 
 
 def execute(
-    problem: Problem, plan: Plan, tasks: Iterable[Task], done: Done, jobs: int, executor: Executor | None = None
+    problem: Problem, plan: Plan, bundles: Iterable[Bundle], done: Done, jobs: int, executor: Executor | None = None
 ) -> None:
-    """Make all `tasks` and hand each outcome to `done` as it ends: at most `jobs` at a time, or by `executor`.
+    """Make the runs of all `bundles` and hand each to `done` as they end: at most `jobs` bundles at a time, or by
+    `executor`.
 
-    BLAS runs on one thread in each run, wherever it is made, so that the figures do not depend on it. A run whose
-    process dies is made again, alone; if that dies, too, it is a miss. Raises `ComparisonError` when no process can
-    work, and lets KeyboardInterrupt through; what was done is kept by `done`.
-    """
-    pending = sorted(tasks, key=lambda t: -_steps(problem, plan, t))  # the longest first: no core idles at the end
+    BLAS runs on one thread in each, wherever it is made, so that the figures do not depend on it. The runs of a bundle
+    whose process dies are made again, each alone; one that dies again is a miss. Raises `ComparisonError` when no
+    process can work, and lets KeyboardInterrupt through; what was done is kept by `done`.
+    """  # noqa: D205
+    pending = sorted(bundles, key=lambda b: -_steps(plan, b))  # the longest first: no core idles at the end
     if executor is not None:
         try:
             _through(executor, pending, done, _pack(problem, plan))
@@ -59,14 +62,24 @@ def execute(
             raise _broken(error) from error
     elif jobs == 1 or len(pending) <= 1:
         with _one_thread():
-            for task in pending:
-                done(task, run_task(problem, plan, task))
+            for bundle in pending:
+                _hand_over(bundle, _made(problem, plan, bundle), done)
     else:
         _in_pools(_pack(problem, plan), pending, done, jobs)
 
 
-def _in_pools(parcel: bytes, pending: list[Task], done: Done, jobs: int) -> None:
-    """Make the tasks in pools of processes: a new one whenever a process of the last one has died.
+def _made(problem: Problem, plan: Plan, bundle: Bundle) -> list[Run]:
+    """The runs of a bundle."""
+    return run_tasks(problem, plan, bundle.tasks) if bundle.stacked else [run_task(problem, plan, bundle.tasks[0])]
+
+
+def _hand_over(bundle: Bundle, runs: Iterable[Run], done: Done) -> None:
+    for task, run in zip(bundle.tasks, runs, strict=True):
+        done(task, run)
+
+
+def _in_pools(parcel: bytes, pending: list[Bundle], done: Done, jobs: int) -> None:
+    """Make the bundles in pools of processes: a new one whenever a process of the last one has died.
 
     Which run it died of is not known, only which had begun. Each of these is then made in a process of its own.
     """
@@ -83,22 +96,23 @@ def _in_pools(parcel: bytes, pending: list[Task], done: Done, jobs: int) -> None
                     _through(pool, pending, note, None)
                 return
             except BrokenExecutor as error:
-                left = [task for task in pending if task not in finished]
-                suspects = [task for task in left if _mark(begun, task).exists()]
+                left = [bundle for bundle in pending if bundle.tasks[0] not in finished]
+                suspects = [bundle for bundle in left if _mark(begun, bundle).exists()]
                 if not suspects:
                     raise _broken(error) from error
-            for task in suspects:
-                _alone(parcel, begun, task, done)
-            pending = [task for task in left if task not in suspects]
+            for bundle in suspects:
+                for one in bundle.each():
+                    _alone(parcel, begun, one, done)
+            pending = [bundle for bundle in left if bundle not in suspects]
 
 
-def _alone(parcel: bytes, begun: str, task: Task, done: Done) -> None:
-    """Make one task in a process of its own; a miss if that dies."""
+def _alone(parcel: bytes, begun: str, bundle: Bundle, done: Done) -> None:
+    """Make one run in a process of its own; a miss if that dies."""
     try:
         with _pool(parcel, begun, 1) as pool:
-            _through(pool, [task], done, None)
+            _through(pool, [bundle], done, None)
     except BrokenExecutor:
-        done(task, nothing(task, Reason.KILLED, Reason.KILLED.message()))
+        done(bundle.tasks[0], nothing(bundle.tasks[0], Reason.KILLED, Reason.KILLED.message()))
 
 
 def _broken(error: Exception) -> ComparisonError:
@@ -108,9 +122,9 @@ def _broken(error: Exception) -> ComparisonError:
     )
 
 
-def _mark(begun: str, task: Task) -> Path:
-    """The file that is there if a worker has begun a task."""
-    return Path(begun, task.key.replace("/", "_"))
+def _mark(begun: str, bundle: Bundle) -> Path:
+    """The file that is there if a worker has begun a bundle."""
+    return Path(begun, hashlib.sha256(repr(bundle).encode()).hexdigest())
 
 
 @contextlib.contextmanager
@@ -133,31 +147,33 @@ def on_dask(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False)
 
 
-def _through(executor: Executor, tasks: list[Task], done: Done, parcel: bytes | None) -> None:
-    """Make the tasks through an executor; each carries the parcel if the workers have not received it already."""
-    futures: dict[concurrent.futures.Future[Run], Task] = {}
+def _through(executor: Executor, bundles: list[Bundle], done: Done, parcel: bytes | None) -> None:
+    """Make the bundles through an executor; each carries the parcel if the workers have not received it already."""
+    futures: dict[concurrent.futures.Future[list[Run]], Bundle] = {}
     try:
         with _ctrl_c_held() if parcel is None else contextlib.nullcontext():
-            for task in tasks:
-                futures[executor.submit(_work, task, parcel)] = task
+            for bundle in bundles:
+                futures[executor.submit(_work, bundle, parcel)] = bundle
         for future in concurrent.futures.as_completed(futures):
-            task = futures[future]
+            bundle = futures[future]
             try:
-                run = future.result()
+                runs = future.result()
             except (BrokenExecutor, CancelledError):
                 raise
-            except Exception as error:  # a cluster gives up a task whose workers die
-                run = nothing(task, Reason.KILLED, f"{Reason.KILLED.message()} {type(error).__name__}: {error}")
-            done(task, run)
+            except Exception as error:  # a cluster gives up what its workers die of
+                message = f"{Reason.KILLED.message()} {type(error).__name__}: {error}"
+                runs = [nothing(task, Reason.KILLED, message) for task in bundle.tasks]
+            _hand_over(bundle, runs, done)
     finally:
         if parcel is not None:  # somebody else's executor goes on; our own pool ends with its block
             for future in futures:
                 future.cancel()
 
 
-def _steps(problem: Problem, plan: Plan, task: Task) -> int:
-    size = plan.entries[task.entry].batch_size
-    return 1 if problem.size is None else plan.budget // (problem.size if size == "full" else size)
+def _steps(plan: Plan, bundle: Bundle) -> int:
+    """The steps of all runs in a bundle: about how long it takes, beside others."""
+    task = bundle.tasks[0]
+    return plan.steps(plan.entry(task), plan.budget_of(task)) * len(bundle.tasks)
 
 
 def _pack(problem: Problem, plan: Plan) -> bytes:
@@ -242,14 +258,14 @@ def _receive(parcel: bytes) -> tuple[Problem, Plan]:
         return _RECEIVED[parcel]
 
 
-def _work(task: Task, parcel: bytes | None) -> Run:
+def _work(bundle: Bundle, parcel: bytes | None) -> list[Run]:
     if parcel is None:  # a worker of our own pool
-        _mark(_BEGUN[0], task).touch()
+        _mark(_BEGUN[0], bundle).touch()
         problem, plan = next(iter(_RECEIVED.values()))
     else:
         problem, plan = _receive(parcel)
     with _one_thread():
-        return run_task(problem, plan, task)
+        return _made(problem, plan, bundle)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Pictures: a loss falling, a path over its contours, a range test, the curves and learning rates of a comparison.
+"""Pictures: a loss falling, a path over its contours, a range test, a comparison's curves and learning rates, profiles.
 
 Every function returns a `plotly.graph_objects.Figure` and shows nothing: ``figure.show()`` opens it,
 ``figure.write_html`` keeps it.
@@ -10,7 +10,7 @@ Every function returns a `plotly.graph_objects.Figure` and shows nothing: ``figu
 (20, 'log')
 """
 
-from descend.plots.comparisons import Band, What, above_minimum, bands, curves, sensitivity
+from descend.plots.comparisons import Band, What, above_minimum, bands, curves, profiles, sensitivity
 from descend.plots.descents import loss, path, range_test
 from descend.plots.look import Style, style
 
@@ -23,6 +23,7 @@ __all__ = [
     "curves",
     "loss",
     "path",
+    "profiles",
     "range_test",
     "sensitivity",
     "style",

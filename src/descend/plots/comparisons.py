@@ -15,11 +15,13 @@ from descend.errors import OptionError
 from descend.plots.look import MUTED, Style, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
 
 if TYPE_CHECKING:
-    from descend.comparison import Comparison, Row, Sensitivity
+    from descend.comparison import Comparison, Row, Run, Sensitivity, Suite
 
-__all__ = ["Band", "What", "above_minimum", "bands", "curves", "sensitivity"]
+__all__ = ["Band", "What", "above_minimum", "bands", "curves", "profiles", "sensitivity"]
 
 What = Literal["loss", "metric"]
+FAR = 1e3
+"""How many times the loss at the start a picture shows at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +82,9 @@ def _band(comparison: Comparison, row: Row, what: What) -> Band:
     if what == "metric":
         column, worst = 2, -math.inf if comparison.plan.higher_is_better else math.inf
     runs = [r for r in comparison.runs if r.phase == "final" and r.entry == row.entry]
-    seen = [{int(look[0] or 0): look[column] for look in run.curve} for run in runs]
-    whole = [looks for looks, run in zip(seen, runs, strict=True) if not run.miss] or seen
-    examples = sorted({at for looks in whole for at in looks})
-    reached = [[looks.get(at) for at in examples] for looks in seen] or [[]]
-    values = np.array([[worst if v is None else v for v in line] for line in reached])
+    whole = [run for run in runs if not run.miss] or runs
+    examples = sorted({int(look[0] or 0) for run in whole for look in run.curve})
+    values = np.array([_held(run, column, examples, worst) for run in runs] or [[]])
     return Band(
         entry=row.entry,
         label=row.label,
@@ -95,6 +95,20 @@ def _band(comparison: Comparison, row: Row, what: What) -> Band:
         misses=row.misses,
         runs=row.runs,
     )
+
+
+def _held(run: Run, column: int, examples: Sequence[int], worst: float) -> list[float]:
+    """A run's figure at each of some costs: that of its last look, and the worst from where a miss has ended."""
+    seen = {int(look[0] or 0): look[column] for look in run.curve}
+    held, values = worst, []
+    for at in examples:
+        if at in seen:
+            found = seen[at]
+            held = worst if found is None else found
+        elif run.miss and at > max(seen, default=0):
+            held = worst
+        values.append(held)
+    return values
 
 
 def curves(comparison: Comparison, what: What = "loss") -> Any:
@@ -126,12 +140,12 @@ def curves(comparison: Comparison, what: What = "loss") -> Any:
     ...                         final_seeds=6, jobs=1)
     >>> figure = descend.plots.curves(found)
     >>> [line.name for line in figure.data if line.showlegend]
-    ['GD', 'Adam']
+    ['GD', 'Adam', 'target']
     """
     found = bands(comparison, what)
     shift = above_minimum(comparison, what)
     found = [dataclasses.replace(b, **{k: getattr(b, k) - shift for k in ("low", "median", "high")}) for b in found]
-    failed = {row.entry for row in comparison.rows if row.verdict == "failed"}
+    failed = {row.entry for row in comparison.rows if not row.test.hits}
     shown = [b for b in found if b.entry not in failed] or found
     every = np.concatenate([np.concatenate([b.low, b.median]) for b in shown])
     higher = what == "metric" and comparison.plan.higher_is_better
@@ -149,6 +163,10 @@ def curves(comparison: Comparison, what: What = "loss") -> Any:
             line_in(look, x=x, y=y, name=text(band.label + missed), legendgroup=str(band.entry), showlegend=True)
         )
         figure.data[-1].hovertemplate = "%{y:.4~g} after %{x:,}"
+    if comparison.target is not None and what_is_aimed_at(comparison, what):
+        at = comparison.target.value - shift
+        if ends[0] <= at <= ends[1]:
+            figure.add_trace(_aim([0, comparison.plan.budget], at))
     if log:
         make_logarithmic(figure, ends)
     figure.update_yaxes(range=[math.log10(end) for end in ends] if log else ends)
@@ -195,15 +213,19 @@ def sensitivity(comparison: Comparison) -> Any:
             )
         )
         figure.data[-1].update(hovertemplate="%{y:.4~g} at %{x}", marker={"maxdisplayed": 0})
-        if row.learning_rate is not None:
-            at = y[found.learning_rates.index(row.learning_rate)]
-            figure.add_trace(_ring([row.learning_rate], [at], style(row.entry).colour, str(row.entry), name))
+        at = [i for i, point in enumerate(found.hyperparameters) if point in row.chosen]
+        if at:
+            x = [found.learning_rates[i] for i in at]
+            figure.add_trace(_ring(x, [y[i] for i in at], style(row.entry).colour, str(row.entry), name))
     figure.add_trace(_ring([None], [None], MUTED, "chosen", "chosen", showlegend=True))
+    rates = sorted({rate for _, s in table for rate in s.learning_rates})
+    height = None if comparison.target is None else comparison.target.value - shift
+    if height is not None and (height > 0 or not log):
+        figure.add_trace(_aim([rates[0], rates[-1]], height))
     if log:
         make_logarithmic(figure, [v for line in figure.data for v in line.y])
     _strip(figure, [(style(row.entry), row.label, s) for row, s in table if any(s.misses)])
-    rates = list(plan.learning_rates)
-    shown = rates if len(rates) <= 7 else rates[::2]
+    shown = rates if len(rates) <= 7 else _powers(rates[0], rates[-1])
     pad = 0.04 * (math.log10(rates[-1] / rates[0]) or 1.0)
     figure.update_xaxes(
         type="log",
@@ -211,6 +233,68 @@ def sensitivity(comparison: Comparison) -> Any:
         ticktext=[f"{rate:g}" for rate in shown],
         range=[math.log10(rates[0]) - pad, math.log10(rates[-1]) + pad],
     )
+    return figure
+
+
+def what_is_aimed_at(comparison: Comparison, what: What) -> bool:
+    """Whether the target is one of this figure: of the metric, which may be the loss itself."""
+    return what == "metric" or comparison.plan.metric == "loss"
+
+
+def _aim(x: Sequence[float], y: float) -> Any:
+    """The target, as a line across."""
+    line = {"color": MUTED, "dash": "dot", "width": 1.5}
+    return go.Scatter(
+        x=list(x), y=[y, y], mode="lines", line=line, name="target", legendgroup="chosen", showlegend=True,
+        hoverinfo="skip",
+    )  # fmt: skip
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Powers of ten from low to high; at least one of them, and the ends where there is none between."""
+    powers = [10.0**k for k in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)]
+    return powers or [low, high]
+
+
+def profiles(suite: Suite) -> Any:
+    """The performance profiles of several comparisons (Dolan and Moré 2002).
+
+    Parameters
+    ----------
+    suite
+        What `descend.compare_all` returned.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        A stair for each entry: x how many times the cost of the first one, on a logarithmic axis; y the share of the
+        problems on which the entry reached the target within that. Higher is better; on the left is who is first, on
+        the right who gets there at all.
+
+    Examples
+    --------
+    >>> import descend
+    >>> suite = descend.compare_all(["booth", "beale"], ["gd", "adam"], learning_rates=[0.01, 0.1], budget=100,
+    ...                             tuning_seeds=1, final_seeds=6, jobs=1)
+    >>> [line.name for line in descend.plots.profiles(suite).data]
+    ['GD', 'Adam']
+    """
+    found = suite.profiles
+    raced = [comparison for comparison in suite.comparisons if comparison.target is not None]
+    order = {row.label: row.entry for comparison in raced[:1] for row in comparison.rows}
+    far = max([2.0, *(ratio for p in found for ratio in p.ratios if math.isfinite(ratio))]) * 1.15
+    figure = blank("Cost as a multiple of the fastest", "Share of the problems")
+    for profile in sorted(found, key=lambda p: order[p.label]):
+        x, y = profile.steps()
+        drawn_line = line_in(
+            style(order[profile.label]), x=[*x, far], y=[*y, y[-1]], name=text(profile.label), showlegend=True
+        )
+        drawn_line.line.shape = "hv"
+        drawn_line.hovertemplate = "%{y:.0%} within %{x:.3g} times"
+        figure.add_trace(drawn_line)
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if t <= far]
+    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{t}×" for t in ticks], range=[-0.01, math.log10(far)])
+    figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%")
     return figure
 
 
@@ -243,6 +327,9 @@ def _range(found: Sequence[Band], log: bool, higher: bool) -> tuple[float, float
     if higher:
         low = min([v for v in drawn(np.concatenate(medians), log) if v is not None] or [low])
     if log:
+        # What diverges may leave the picture at the top; it would press all that converges into a thin stripe.
+        starts = [float(b.median[0]) for b in found if len(b.median) and math.isfinite(b.median[0])]
+        high = max(low, min(high, FAR * max(starts, default=math.inf)))
         factor = max((high / low) ** 0.04, 1.05)
         return low / factor, high * factor
     pad = 0.04 * (high - low or 1.0)

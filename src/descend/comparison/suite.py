@@ -1,0 +1,302 @@
+"""Several comparisons side by side: the same entries on one problem after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from descend.comparison.experiment import compare, writable
+from descend.comparison.notes import listed
+from descend.comparison.outcome import Comparison, by_test, evaluations, exportable, exported, level, number
+from descend.comparison.plan import counted
+from descend.comparison.profiles import ENOUGH, Profile, profiles
+from descend.errors import ComparisonError, OptionError
+from descend.plain import plain
+from descend.problems import Problem
+from descend.problems.registry import named
+
+__all__ = ["Suite", "compare_all"]
+
+SCHEMA = 1
+REPORT, TABLE = "report.html", "comparisons.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """Finished comparisons of the same entries on several problems. Printed, it is its table.
+
+    `comparisons` are in the order in which the problems were given; `failures` has the problems that could not be
+    compared, each with the reason.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    failures: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def profiles(self) -> list[Profile]:
+        """Performance profiles of the entries that took part in all, best first, over the problems with a target."""
+        return profiles([_costs(c) for c in self.comparisons if c.target is not None])
+
+    @property
+    def answer(self) -> str:
+        """The outcome in a sentence."""
+        found = self.profiles
+        raced = sum(c.target is not None for c in self.comparisons)
+        if not raced:
+            return (
+                f"Techniques were compared on {counted(len(self.comparisons), 'problem')} without a target: who came "
+                "out best on each is in the table."
+            )
+        where = f"on {counted(raced, 'problem')}"
+        if not found:
+            return f"No technique took part in the comparisons {where}, so that none is the fastest overall."
+        best = found[0]
+        if not best.solved:
+            return f"No technique reached the target in half of its runs {where}, so that none is the fastest overall."
+        near = round(best.within(2.0) * raced)
+        return (
+            f"Of {counted(len(found), 'technique')} compared {where}, {best.label} was fastest overall: its median run "
+            f"reached the target on {_of(round(best.solved * raced), raced)}, at no more than twice the cost of the "
+            f"fastest one on {_of(near, raced)}."
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know before believing the table."""
+        found = [f"{name} could not be compared: {reason}" for name, reason in self.failures]
+        raced = [c for c in self.comparisons if c.target is not None]
+        if not raced:
+            return found
+        if len(raced) < ENOUGH:
+            found.append(
+                f"{counted(len(raced), 'problem')} with a target {'is' if len(raced) == 1 else 'are'} too few for "
+                f"performance profiles: from {ENOUGH} on they say something."
+            )
+        labels = {row.label for c in raced for row in c.rows}
+        apart = sorted(labels - {p.label for p in self.profiles})
+        if apart:
+            has = "has" if len(apart) == 1 else "have"
+            found.append(f"{listed(apart)} did not take part in every problem, and {has} no profile.")
+        unsolved = [c.plan.problem for c in raced if not c.races]
+        if unsolved:
+            found.append(f"Nobody reached the target in half of the runs on {listed(unsolved)}: it counts against all.")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the runs as JSON holds it; a miss is null."""
+        return {
+            "schema": SCHEMA,
+            "answer": self.answer,
+            "notes": self.notes,
+            "failures": [list(failure) for failure in self.failures],
+            "profiles": [plain(p) | {"solved": p.solved} for p in self.profiles],
+            "comparisons": [c.to_dict(runs=False) for c in self.comparisons],
+        }
+
+    def frame(self, what: str = "runs") -> Any:
+        """The frames of all comparisons, one below the other, with the problem as first column; as in `Comparison`."""
+        frames = [c.frame(what) for c in self.comparisons]
+        for comparison, frame in zip(self.comparisons, frames, strict=True):
+            frame.insert(0, "problem", comparison.plan.problem)
+        import pandas as pd
+
+        return pd.concat(frames, ignore_index=True)
+
+    def export(self, path: str | Path, what: str = "runs") -> Path:
+        """Write `frame` to a file whose name ends in ``.csv``, ``.json`` or ``.parquet``; returns its path."""
+        return exported(self.frame(what), exportable(path))
+
+    def save_report(self, path: str | Path) -> Path:
+        """Write a report as one HTML file that needs nothing else; returns its path."""
+        from descend.comparison.report import write_suite
+
+        return write_suite(self, Path(path))
+
+    def save(self, folder: Path) -> None:
+        """Write report and JSON beside the comparisons' folders; raises `ComparisonError` if that fails."""
+        from descend.comparison.report import write_suite
+
+        try:
+            text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+            (folder / f".{TABLE}").write_text(text + "\n", encoding="utf-8")
+            os.replace(folder / f".{TABLE}", folder / TABLE)
+            write_suite(self, folder / f".{REPORT}", [f"{_folder(c.plan.problem)}/{REPORT}" for c in self.comparisons])
+            os.replace(folder / f".{REPORT}", folder / REPORT)
+        except OSError as error:
+            raise ComparisonError(
+                f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); the comparisons are "
+                "kept in its folders: run the same command again once that is mended"
+            ) from error
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        out = io.StringIO()
+        self.show(Console(file=out, width=80, color_system=None))
+        return out.getvalue().rstrip()
+
+    def show(self, console: Any) -> None:
+        """Print the answer, each problem's outcome and the profiles on a rich console."""
+
+        def say(text: str = "") -> None:
+            console.print(text, highlight=False, markup=False)
+
+        say(self.answer)
+        say()
+        console.print(_problems_table(self))
+        if self.profiles:
+            say()
+            console.print(_profiles_table(self))
+        for note in self.notes:
+            say(f"\nNote: {note}")
+
+
+def _costs(comparison: Comparison) -> dict[str, float]:
+    """What each entry took to the target in the median; to have it at the start takes a look."""
+    least = float(comparison.plan.evaluate_every)
+    return {
+        row.label: math.inf if row.to_target is None else max(row.to_target.median, least) for row in comparison.rows
+    }
+
+
+def _of(some: int, all_: int) -> str:
+    """So many of all, in words."""
+    return f"all {all_}" if some == all_ > 1 else f"{some} of {all_}"
+
+
+def _folder(name: str) -> str:
+    """The name of a problem's folder."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "problem"
+
+
+def _problems_table(suite: Suite) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    view.add_column("problem", no_wrap=True)
+    view.add_column("evaluations", justify="right", no_wrap=True)
+    view.add_column("first to the target")
+    view.add_column("best in the end")
+    for comparison in suite.comparisons:
+        first = comparison.rows[0].to_target
+        took = "–" if first is None else evaluations(first.median)
+        raced = comparison.rows[0].to_target is not None
+        view.add_row(
+            *map(
+                Text,
+                [
+                    comparison.plan.problem,
+                    took,
+                    level(comparison.rows, lambda r: r.to_target.verdict if r.to_target else "") if raced else "–",
+                    level(by_test(comparison), lambda r: r.test.verdict),
+                ],
+            )
+        )
+    return view
+
+
+def _profiles_table(suite: Suite) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    view.add_column("technique")
+    for name in ("first", "within 2×", "within 5×", "target reached", "median ratio"):
+        view.add_column(name, justify="right", no_wrap=True)
+    for profile in suite.profiles:
+        n = len(profile.ratios)
+        shares = [f"{round(share * n)}/{n}" for share in (*map(profile.within, (1.0, 2.0, 5.0)), profile.solved)]
+        middle = sorted(profile.ratios)[n // 2]
+        view.add_row(*map(Text, [profile.label, *shares, number(middle, 2)]))
+    return view
+
+
+def compare_all(
+    problems: Sequence[Problem | str | Path],
+    rules: Iterable[Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    announce: Callable[[str], Any] | None = None,
+    **options: Any,
+) -> Suite:
+    """Compare optimizers on several problems, with the same options, and see them side by side.
+
+    A problem on which every run fails is told, and does not end the others.
+
+    Parameters
+    ----------
+    problems
+        What `compare` takes, several of them. From five on, performance profiles say something.
+    rules, options
+        As in `compare`.
+    out
+        A folder for ``report.html`` and ``comparisons.json``, and for a folder of each comparison's own. What was
+        stopped goes on from there. Default: nothing is written.
+    announce
+        Called with each problem's name before its plan, and as in `compare`.
+
+    Returns
+    -------
+    Suite
+        The comparisons, and performance profiles of the entries that took part in all (Dolan and Moré 2002).
+
+    Raises
+    ------
+    OptionError, ProblemError, RuleError, ComparisonError
+        As in `compare`; no problem, or two of the same name; no comparison could be made at all.
+
+    Examples
+    --------
+    >>> import descend
+    >>> suite = descend.compare_all(["booth", "beale"], ["gd", "adam"], learning_rates=[0.01, 0.1], budget=100,
+    ...                             tuning_seeds=1, final_seeds=6, jobs=1)
+    >>> [comparison.plan.problem for comparison in suite.comparisons]
+    ['booth', 'beale']
+    """
+    if isinstance(problems, (str, Path, Problem)) or not problems:
+        raise OptionError(f"problems={problems!r}: a list of problems is needed, such as ['digits', 'diabetes']")
+    several = isinstance(rules, Iterable) and not isinstance(rules, (str, type))
+    names = [named(problem).name for problem in problems]  # a name that is wrong is told before the first run
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(f"two problems are called {name!r}; leave one out, or give it another name")
+    folders = [_folder(name) for name in names]
+    for name, place in zip(names, folders, strict=True):
+        if folders.count(place) > 1:
+            raise OptionError(f"two problems would be written to {place!r}, one of them {name!r}; give it another name")
+    folder = None if out is None else writable(Path(out))
+    entries = [*rules] if several and rules is not None else rules
+    finished, failures = [], []
+    for i, (problem, name, place) in enumerate(zip(problems, names, folders, strict=True), 1):
+        tell = None if announce is None else _announcing(f"{name} ({i} of {len(problems)})", announce)
+        out = None if folder is None else folder / place
+        try:
+            finished.append(compare(problem, entries, out=out, announce=tell, **options))
+        except ComparisonError as error:
+            failures.append((name, str(error)))
+            if len(failures) == len(problems):
+                raise
+    suite = Suite(tuple(finished), tuple(failures))
+    if folder is not None:
+        suite.save(folder)
+    return suite
+
+
+def _announcing(title: str, announce: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`announce`, with a title before the first text: nothing is said of a problem that is refused."""
+    titles = [title]
+
+    def tell(text: str) -> Any:
+        while titles:
+            announce(titles.pop())
+        return announce(text)
+
+    return tell
