@@ -434,6 +434,8 @@ def test_a_row_of_the_store_says_where_it_comes_from(tmp_path):
     found = descend.compare("booth", ["gd"], **SMALL, out=tmp_path, target="none")
     with sqlite3.connect(tmp_path / "runs.sqlite") as db:
         rows_ = db.execute("SELECT run, plan, task, versions, machine, finished FROM runs").fetchall()
+        plans = dict(db.execute("SELECT hash, plan FROM plans"))
+    assert json.loads(plans[found.plan.hash]) == json.loads(json.dumps(found.plan.settings()))
     assert len(rows_) == len(found.runs)
     run, plan, task, versions, machine, finished = rows_[0]
     assert len(json.loads(run)["curve"]) == 41

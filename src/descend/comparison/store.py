@@ -31,6 +31,7 @@ MIGRATIONS = (
         key TEXT PRIMARY KEY, run TEXT NOT NULL, plan TEXT NOT NULL, task TEXT NOT NULL, versions TEXT NOT NULL,
         machine TEXT NOT NULL, finished TEXT NOT NULL
     );
+    CREATE TABLE plans (hash TEXT PRIMARY KEY, plan TEXT NOT NULL);
     """,
 )
 """What brings a store of schema i to schema i + 1."""
@@ -41,9 +42,9 @@ class Store:
 
     A row is a run: its outcome with its curve, the plan it was first made for, and where and when; it is written
     when the run ends, in a transaction of its own. A run is known by `Plan.key`, so that another plan with the same run
-    finds it. One process at a time has a store: another one waits for it to end, however it ends, and tells `announce`
-    that it does, so that no run is made twice. Raises `ComparisonError` when the file cannot be written or is not such
-    a store.
+    finds it. The plan itself is written before its first run. One process at a time has a store: another one waits for
+    it to end, however it ends, and tells `announce` that it does, so that no run is made twice. Raises
+    `ComparisonError` when the file cannot be written or is not such a store.
     """
 
     def __init__(self, path: Path | None, plan: Plan, announce: Callable[[str], Any] | None = None) -> None:
@@ -65,6 +66,8 @@ class Store:
             # What is written outlives the process; after a loss of power the last runs may be missing, and are made.
             self._db.execute("PRAGMA synchronous=NORMAL")
             _migrate(self._db, path)
+            whole = json.dumps(plan.settings(), default=repr)
+            self._db.execute("INSERT OR IGNORE INTO plans VALUES (?, ?)", (self._hash, whole))
             for key, run in self._db.execute("SELECT key, run FROM runs"):
                 self._outcomes[key] = json.loads(run)
             self._kept.update(self._outcomes)
