@@ -18,31 +18,13 @@ import warnings
 import numpy as np
 import pytest
 import scipy.stats
+from tests.comparing import X, Y, line, lr, plan_of, run_of
 
 import descend
 from descend import Entry, Problem
-from descend.comparison.plan import Plan
-from descend.comparison.runs import Run
 from descend.comparison.statistics import best_shares, choose, rows, sensitivity, standings
 from descend.errors import ComparisonError, OptionError, ProblemError
 from descend.intervals import interval
-
-RNG = np.random.default_rng(7)
-X = RNG.normal(size=(100, 4))
-Y = X @ np.array([1.0, -2.0, 0.5, 3.0]) + 0.3 * RNG.normal(size=100)
-
-
-def line(**options):
-    """A small linear problem; quick to compare on."""
-    settings = {
-        "start": lambda rng: rng.normal(size=4),
-        "loss": lambda w, X, y: float(np.mean((X @ w - y) ** 2)),
-        "jac": lambda w, X, y: 2 * X.T @ (X @ w - y) / len(y),
-        "data": (X, Y),
-        "name": "line",
-    }
-    return Problem(**{**settings, **options})
-
 
 SMALL = {
     "learning_rates": [0.01, 0.1], "budget": 240, "tuning_seeds": 2, "final_seeds": 6, "untuned": False,
@@ -428,35 +410,11 @@ def test_misses_take_part_in_median_and_interval():
     assert interval([inf] * 8).median == inf
 
 
-def plan_of(entries=2, rates=(0.1, 1.0), higher=True, finals=12, studies=1, examples=None):
-    return Plan(
-        problem="p", metric="accuracy", higher_is_better=higher, examples=examples,
-        entries=tuple(Entry(f"e{i}", descend.GD(), space={}) for i in range(entries)), reference=(), target="none",
-        learning_rates=rates, trials=len(rates), studies=studies, budget=10, evaluate_every=1,
-        tuning_seeds=tuple(range(3 * studies)), final_seeds=tuple(range(1000, 1000 + finals)), untuned=False,
-        timed=False, fingerprint="f",
-    )  # fmt: skip
-
-
-def run_of(entry, rate, seed, phase, value, loss=0.0, study=0, curve=()):
-    miss = value is None
-    return Run(
-        entry=entry, hyperparameters={"lr": rate}, seed=seed, phase=phase, study=study, reason="max_steps", message="",
-        miss=miss, examples=10, seconds=0.0, validation=value, validation_loss=None if miss else loss,
-        test=value if phase == "final" else None, curve=[list(look) for look in curve],
-    )  # fmt: skip
-
-
-def lr(rate):
-    """What a study chose, as `rows` takes it."""
-    return ({"lr": rate},)
-
-
 def test_misses_against_figures_are_a_difference():
     """A rule that misses half its runs beside one that misses none: never an interval of zero."""
     plan = plan_of(higher=False, finals=10)
-    runs = [run_of(0, 0.1, s, "final", 1.0 + 0.01 * i) for i, s in enumerate(plan.final_seeds)]
-    runs += [run_of(1, 0.1, s, "final", None if i < 5 else 0.5) for i, s in enumerate(plan.final_seeds)]
+    runs = [run_of(0, s, 1.0 + 0.01 * i) for i, s in enumerate(plan.final_seeds)]
+    runs += [run_of(1, s, None if i < 5 else 0.5) for i, s in enumerate(plan.final_seeds)]
     worse = rows(plan, runs, [lr(0.1)] * 2)[1]
     assert (worse.label, worse.misses) == ("e1", 5)
     assert worse.test.difference.low < 0
@@ -468,7 +426,7 @@ def test_choosing_prefers_the_median_then_the_loss_then_the_smaller_rate():
     plan = plan_of(entries=1, rates=(0.1, 0.3, 1.0))
     values = {0.1: [0.9, 0.9, 0.9], 0.3: [0.9, 0.9, 0.1], 1.0: [0.99, None, None]}
     runs = [
-        run_of(0, r, s, "tuning", v, loss=1.0 if r == 0.1 else 0.5)
+        run_of(0, s, v, rate=r, phase="tuning", loss=1.0 if r == 0.1 else 0.5)
         for r, vs in values.items()
         for s, v in enumerate(vs)
     ]
@@ -476,9 +434,9 @@ def test_choosing_prefers_the_median_then_the_loss_then_the_smaller_rate():
     seen = sensitivity(plan, runs)[0]
     assert seen.validation == [0.9, 0.9, None]
     assert seen.misses == [0, 0, 2]
-    even = [run_of(0, r, s, "tuning", 0.9) for r in (0.1, 0.3, 1.0) for s in range(3)]
+    even = [run_of(0, s, 0.9, rate=r, phase="tuning") for r in (0.1, 0.3, 1.0) for s in range(3)]
     assert choose(plan, even) == [lr(0.1)]
-    assert choose(plan, [run_of(0, r, 0, "tuning", None) for r in (0.1, 0.3, 1.0)]) == [(None,)]
+    assert choose(plan, [run_of(0, 0, None, rate=r, phase="tuning") for r in (0.1, 0.3, 1.0)]) == [(None,)]
 
 
 @pytest.mark.parametrize("higher", [True, False], ids=["higher", "lower"])
@@ -487,8 +445,8 @@ def test_verdicts_follow_the_paired_differences(higher):
     plan, sign = plan_of(higher=higher), 1 if higher else -1
     runs = []
     for i, seed in enumerate(plan.final_seeds):
-        runs.append(run_of(0, 0.1, seed, "final", 0.5 + 0.03 * i))
-        runs.append(run_of(1, 0.1, seed, "final", 0.5 + 0.03 * i - sign * 0.001))
+        runs.append(run_of(0, seed, 0.5 + 0.03 * i))
+        runs.append(run_of(1, seed, 0.5 + 0.03 * i - sign * 0.001))
     table = rows(plan, runs, [lr(0.1)] * 2)
     assert [(r.label, r.verdict) for r in table] == [("e0", "best"), ("e1", "clearly worse")]
     assert table[1].test.difference.median == pytest.approx(-sign * 0.001)
@@ -500,7 +458,7 @@ def test_false_differences_are_rare():
     rng, false = np.random.default_rng(0), 0
     plan = plan_of(finals=10)
     for _ in range(200):
-        runs = [run_of(e, 0.1, s, "final", float(rng.normal())) for e in (0, 1) for s in plan.final_seeds]
+        runs = [run_of(e, s, float(rng.normal())) for e in (0, 1) for s in plan.final_seeds]
         false += any(r.verdict == "clearly worse" for r in rows(plan, runs, [lr(0.1)] * 2))
     assert false <= 10
 
@@ -513,7 +471,7 @@ def test_false_differences_are_rare_among_many():
     rng, false = np.random.default_rng(2), 0
     plan = plan_of(entries=7, finals=10)
     for _ in range(200):
-        runs = [run_of(e, 0.1, s, "final", float(rng.normal())) for e in range(7) for s in plan.final_seeds]
+        runs = [run_of(e, s, float(rng.normal())) for e in range(7) for s in plan.final_seeds]
         table = rows(plan, runs, [lr(0.1)] * 7)
         assert all(r.verdict in ("best", "clearly worse", "no clear difference") for r in table)
         false += any(r.verdict == "clearly worse" for r in table)
@@ -525,7 +483,7 @@ def test_a_real_difference_is_found():
     rng, found = np.random.default_rng(1), 0
     plan = plan_of(finals=10)
     for _ in range(100):
-        runs = [run_of(e, 0.1, s, "final", float(rng.normal() + 2.1 * e)) for e in (0, 1) for s in plan.final_seeds]
+        runs = [run_of(e, s, float(rng.normal() + 2.1 * e)) for e in (0, 1) for s in plan.final_seeds]
         table = rows(plan, runs, [lr(0.1)] * 2)
         found += table[0].label == "e1" and table[1].verdict == "clearly worse"
     assert found >= 80

@@ -8,14 +8,13 @@ import statistics
 
 import numpy as np
 import pytest
+from tests.comparing import line, lr, plan_of, run_of
 
 import descend
 from descend import Choice, Entry, LogUniform, Problem, Uniform
 from descend.comparison.notes import notes
 from descend.comparison.pilot import estimate
-from descend.comparison.plan import Plan
 from descend.comparison.profiles import profiles
-from descend.comparison.runs import Run
 from descend.comparison.spaces import parsed, points, tuning
 from descend.comparison.stacks import Stacks
 from descend.comparison.statistics import difference, rows, sensitivity, standings
@@ -23,47 +22,7 @@ from descend.comparison.store import MIGRATIONS
 from descend.comparison.target import find_target
 from descend.errors import ComparisonError, OptionError
 
-RNG = np.random.default_rng(7)
-X = RNG.normal(size=(100, 4))
-Y = X @ np.array([1.0, -2.0, 0.5, 3.0]) + 0.3 * RNG.normal(size=100)
-
-
-def line(**options):
-    """A small linear problem; quick to compare on."""
-    settings = {
-        "start": lambda rng: rng.normal(size=4),
-        "loss": lambda w, X, y: float(np.mean((X @ w - y) ** 2)),
-        "jac": lambda w, X, y: 2 * X.T @ (X @ w - y) / len(y),
-        "data": (X, Y),
-        "name": "line",
-    }
-    return Problem(**{**settings, **options})
-
-
 SMALL = {"budget": 240, "trials": 4, "tuning_seeds": 1, "final_seeds": 6, "untuned": False, "jobs": 1}
-
-
-def plan_of(entries=2, higher=True, finals=12, studies=1, examples=None, target="none", rates=(0.1, 1.0), rules=None):
-    made = tuple(Entry(f"e{i}", (rules or [descend.GD()] * entries)[i], space={}) for i in range(entries))
-    return Plan(
-        problem="p", metric="accuracy", higher_is_better=higher, examples=examples, entries=made, reference=(),
-        target=target, learning_rates=rates, trials=len(rates), studies=studies, budget=100, evaluate_every=10,
-        tuning_seeds=tuple(range(3 * studies)), final_seeds=tuple(range(1000, 1000 + finals)), untuned=False,
-        timed=False, fingerprint="f",
-    )  # fmt: skip
-
-
-def run_of(entry, seed, value, *, phase="final", study=0, curve=(), rate=0.1, seconds=0.0):
-    miss = value is None
-    return Run(
-        entry=entry, hyperparameters={"lr": rate}, seed=seed, phase=phase, study=study, reason="max_steps", message="",
-        miss=miss, examples=100, seconds=seconds, validation=value, validation_loss=None if miss else 0.0,
-        test=None if phase in ("tuning", "reference") else value, curve=[list(look) for look in curve],
-    )  # fmt: skip
-
-
-def lr(rate=0.1, studies=1):
-    return ({"lr": rate},) * studies
 
 
 # ---- search spaces ----------------------------------------------------------------------------------------------
