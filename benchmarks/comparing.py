@@ -39,7 +39,7 @@ def main() -> None:
     timed(experiment, "named", spent, "loading the problem")
     timed(experiment, "execute", spent, "runs")
     timed(experiment._Race, "about", spent, "pilot")
-    timed(experiment, "_write", spent, "report and JSON")
+    timed(experiment, "save", spent, "report and JSON")
     inside = {"store": 0.0}
     timed(experiment.Store, "put", inside, "store")
     with tempfile.TemporaryDirectory() as out:

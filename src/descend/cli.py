@@ -510,8 +510,10 @@ def _space(tune: list[str] | None) -> dict[str, Any] | None:
 
 def _target(text: str | None) -> Any:
     """The target as `descend.compare` takes it."""
+    from descend.comparison.plan import FROM_REFERENCE
+
     if text is None:
-        return "reference"
+        return FROM_REFERENCE
     try:
         return float(text)
     except ValueError:

@@ -35,7 +35,7 @@ from descend.errors import ComparisonError, DescendError, OptionError, ProblemEr
 from descend.problems import Problem
 from descend.problems.registry import named
 
-__all__ = ["Progress", "compare", "writable"]
+__all__ = ["REPORT", "Progress", "compare", "save", "writable"]
 
 STORE = "runs.sqlite"
 REPORT = "report.html"
@@ -188,7 +188,7 @@ def compare(
             announce(" ".join([f"{plan.describe()}, {place}{race.about()}.", *too_few(plan)]))
         comparison = race.run(None if source is None else str(source), began)
         if folder is not None:
-            _write(comparison, folder)
+            save(folder, TABLE, comparison.to_dict(), comparison.save_report, f"the runs are kept in {STORE}")
     return comparison
 
 
@@ -354,16 +354,19 @@ def _try_out(problem: Problem, plan: Plan) -> None:
             raise OptionError(f"{entry.label} cannot make a step: {type(error).__name__}: {error}") from error
 
 
-def _write(comparison: Comparison, folder: Path) -> None:
+def save(folder: Path, table: str, whole: dict[str, Any], report: Callable[[Path], Any], kept: str) -> None:
+    """Write what was found as JSON and as a report; raises `ComparisonError` that says what is `kept` if that fails.
+
+    Each is written whole under another name first: a reader, or a full disk, never meets half a file.
+    """
     try:
-        # Each is written whole under another name first: a reader, or a full disk, never meets half a file.
-        text = json.dumps(comparison.to_dict(), indent=1, allow_nan=False)
-        (folder / f".{TABLE}").write_text(text + "\n", encoding="utf-8")
-        os.replace(folder / f".{TABLE}", folder / TABLE)
-        comparison.save_report(folder / f".{REPORT}")
+        text = json.dumps(whole, indent=1, allow_nan=False)
+        (folder / f".{table}").write_text(text + "\n", encoding="utf-8")
+        os.replace(folder / f".{table}", folder / table)
+        report(folder / f".{REPORT}")
         os.replace(folder / f".{REPORT}", folder / REPORT)
     except OSError as error:
         raise ComparisonError(
-            f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); the runs are kept in "
-            f"{STORE}: run the same command again once that is mended"
+            f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); {kept}: run the same "
+            "command again once that is mended"
         ) from error

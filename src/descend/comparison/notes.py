@@ -102,13 +102,12 @@ def _disagreeing(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
     """Validation data that name another winner than test data, where the difference is clear."""
     if plan.examples is None:
         return
-    sign = -1.0 if plan.higher_is_better else 1.0
     ranked = [row for row in table if row.validation is not None]
     if len(ranked) < 2:
         return
-    chosen = min(ranked, key=lambda row: sign * (row.validation or 0.0))
+    chosen = min(ranked, key=lambda row: plan.cost(row.validation))
     if chosen.test.verdict == WORSE:
-        best = min(ranked, key=lambda row: sign * row.test.median)
+        best = min(ranked, key=lambda row: plan.cost(row.test.median))
         yield (
             f"Validation and test data disagree: {chosen.label} is best on validation data and clearly worse than "
             f"{best.label} on test data. One of the two may be too small, or not alike."

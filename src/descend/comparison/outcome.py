@@ -85,6 +85,10 @@ class Comparison:
         """How long it took, and where."""
         return f"{duration(self.seconds)} {where(self.jobs)}"
 
+    def runs_of(self, entry: int, phase: str = "final") -> list[Run]:
+        """The runs of one entry in one phase, by its position in the plan."""
+        return [run for run in self.runs if run.phase == phase and run.entry == entry]
+
     def to_dict(self, *, runs: bool = True) -> dict[str, Any]:
         """Everything as JSON holds it; a miss is null."""
         return _as_json(self, runs=runs)
@@ -193,31 +197,28 @@ def _standing_in_test(row: Row) -> Standing:
 
 def by_test(comparison: Comparison) -> list[Row]:
     """The rows in the order of the test metric."""
-    sign = -1.0 if comparison.plan.higher_is_better else 1.0
-    return sorted(comparison.rows, key=lambda row: (row.test.verdict != BEST, sign * row.test.median))
+    cost = comparison.plan.cost
+    return sorted(comparison.rows, key=lambda row: (row.test.verdict != BEST, cost(row.test.median)))
 
 
 def leaderboard(plan: Plan, runs: Sequence[Run]) -> Any:
     """Who leads while runs are being made, as a rich renderable: the best median of each entry so far."""
     from rich.table import Table
 
-    sign = -1.0 if plan.higher_is_better else 1.0
     groups: dict[tuple[int, tuple[tuple[str, Any], ...]], list[float]] = {}
     for run in runs:
         if run.phase != "untuned":
-            value = run.test if run.test is not None else run.validation
-            cost = math.inf if value is None else sign * value
+            cost = plan.cost(run.test if run.test is not None else run.validation)
             groups.setdefault((run.entry, tuple(run.hyperparameters.items())), []).append(cost)
     best: dict[int, tuple[float, int, float]] = {}
     for (entry, point), costs in groups.items():
         found = float(np.median(costs)), len(costs), float(dict(point)["lr"])
         best[entry] = min(best.get(entry, found), found, key=lambda f: f[0])
-    entries = (*plan.entries, *plan.reference)
     view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name, justify in (("so far", "left"), ("lr", "right"), (plan.metric, "right"), ("runs", "right")):
         view.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for entry, (cost, n, lr) in sorted(best.items(), key=lambda item: item[1][0]):
-        view.add_row(entries[entry].label, f"{lr:g}", number(sign * cost), str(n))
+        view.add_row(plan.everyone[entry].label, f"{lr:g}", number(plan.metric_of(cost)), str(n))
     return view
 
 
@@ -281,7 +282,7 @@ def exported(frame: Any, path: Path) -> Path:
 
 
 def _run_in_a_row(plan: Plan, run: Run) -> dict[str, Any]:
-    entry = (*plan.entries, *plan.reference)[run.entry]
+    entry = plan.everyone[run.entry]
     figures = dataclasses.asdict(run)
     searched = figures.pop("hyperparameters")
     del figures["curve"]
@@ -416,7 +417,7 @@ def _lines(comparison: Comparison, measure: _Measure) -> Iterator[str]:
         batch = f"batch {_batch(row)}, " if comparison.shape["train"] else ""
         much = f"{found.hits} of {found.runs} hit" if measure.hits else f"{row.misses} of {row.runs} missed"
         interval = f"interval {spread(found.interval, measure.spell)}, " if found.hits else ""
-        yield (f"{row.label} ({batch}lr {rate(row)}): {measure.spell(found.median)}, {interval}{much}, {found.verdict}")
+        yield f"{row.label} ({batch}lr {rate(row)}): {measure.spell(found.median)}, {interval}{much}, {found.verdict}"
 
 
 def rate(row: Row, mark: str = "*") -> str:

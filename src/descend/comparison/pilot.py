@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -69,12 +68,7 @@ def _descend(problem: Problem, plan: Plan, bundle: Bundle, steps: int) -> None:
     # A learning rate of next to nothing: no pilot diverges.
     rules = [dataclasses.replace(plan.entry(task).rule, lr=1e-8) for task in bundle.tasks]
     problem = problem.without_test()
-    options: dict[str, Any] = {
-        "steps": steps,
-        "batch_size": entry.batch_size if problem.size is not None else None,
-        "evaluate_every": plan.steps_between_looks(entry),
-        "keep_best": True,
-    }
+    options = {"steps": steps, **plan.fitting(entry)}
     with contextlib.suppress(Exception), np.errstate(all="ignore"):  # the run will say what is wrong
         if bundle.stacked:
             fit_many(problem, rules, [SEED + task.seed for task in bundle.tasks], **options)

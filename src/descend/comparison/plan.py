@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.batches import Batches, BatchSize
-from descend.comparison.entries import BATCH, BATCH_SIZE, LEARNING_RATES, Entry, can_take, entries_for, spelled_rule
+from descend.comparison.entries import BATCH, LEARNING_RATES, Entry, can_take, entries_for, spelled_rule
 from descend.comparison.fingerprints import of_problem, of_rule
 from descend.comparison.spaces import Choice, Space, points
 from descend.errors import OptionError, ProblemError
@@ -43,12 +43,14 @@ EPOCHS = 20
 STEPS = 500
 """Gradient evaluations on a problem without data."""
 LOOKS = 40
-"""How often a run is looked at; on data, at most twice in a pass over them."""
+"""How often a run is looked at, about; on data, about twice in a pass over them at most."""
 
 TUNING_SEEDS, REFERENCE_SEEDS, FINAL_SEEDS = 0, 500, 1000
 """Where each kind of run begins to count: final runs start from seeds that no other run has seen."""
 REFERENCE_TRIALS, REFERENCE_RUNS, REFERENCE_BUDGET = 8, 5, 2
 """The reference pool: trials of each of its rules, runs of the best one, and how many budgets each of them has."""
+POOL = (Momentum, Adam)
+"""The rules of the reference pool, whatever is compared: with momentum, and adaptive."""
 TIMED_SEEDS = 3
 FROM_REFERENCE, NO_TARGET = "reference", "none"
 
@@ -104,16 +106,31 @@ class Plan:
     fingerprint: str
     """What the problem's code hashes to, with the package's and the versions of what runs them."""
 
+    @property
+    def everyone(self) -> tuple[Entry, ...]:
+        """Whom a task's or a run's `entry` counts: the entries, and then the reference pool's rules."""
+        return *self.entries, *self.reference
+
     def entry(self, task: Task) -> Entry:
         """Who runs in a task, with the hyperparameters of the task."""
-        return (*self.entries, *self.reference)[task.entry].at(dict(task.hyperparameters))
+        return self.everyone[task.entry].at(dict(task.hyperparameters))
+
+    def cost(self, metric: float | None) -> float:
+        """A value of the metric as something to be minimised; a miss, which has none, is infinite."""
+        if metric is None:
+            return math.inf
+        return -metric if self.higher_is_better else metric
+
+    def metric_of(self, cost: float) -> float:
+        """The value of the metric that has this cost."""
+        return 0.0 - cost if self.higher_is_better else cost
 
     def budget_of(self, task: Task) -> int:
         """The gradient evaluations that a run may spend."""
         return self.budget * (REFERENCE_BUDGET if task.phase == "reference" else 1)
 
     def points(self, entry: Entry, study: int) -> list[dict[str, Any]]:
-        """The trials of an entry in a study: as many for every entry, and no point twice."""
+        """The trials of an entry in a study: as many for every entry, though one that comes twice is made once."""
         space = dict(entry.space or {})
         if self.learning_rates is not None and space.get("lr") == LEARNING_RATES:
             del space["lr"]
@@ -208,9 +225,17 @@ class Plan:
         return examples if self.examples is None else Batches(self.examples, entry.batch_size, 0).steps(examples)
 
     def steps_between_looks(self, entry: Entry) -> int:
-        """How many steps an entry makes from look to look, which come as soon as they can for every batch size."""
+        """The whole steps that `evaluate_every` pays for, at least one: it depends on the batch how often is looked."""
         size = 1 if self.examples is None else Batches(self.examples, entry.batch_size, 0).batch_size
         return max(1, self.evaluate_every // size)
+
+    def fitting(self, entry: Entry) -> dict[str, Any]:
+        """What a descent of an entry is told beside its rule, seed and budget."""
+        return {
+            "batch_size": None if self.examples is None else entry.batch_size,
+            "evaluate_every": self.steps_between_looks(entry),
+            "keep_best": True,
+        }
 
     def describe(self) -> str:
         """The plan in one sentence."""
@@ -291,7 +316,7 @@ def make_plan(
         higher_is_better=problem.higher_is_better,
         examples=problem.size,
         entries=entries,
-        reference=_reference(problem) if target == FROM_REFERENCE else (),
+        reference=entries_for(problem, POOL, None) if target == FROM_REFERENCE else (),
         target=_target(target),
         learning_rates=rates,
         trials=much["trials"],
@@ -329,12 +354,6 @@ def _budget(problem: Problem, entries: Sequence[Entry], budget: int | None) -> i
         if where is not None and not isinstance(where, Choice):
             raise OptionError(f"{entry.label}: batch sizes are a Choice, such as Choice([16, 32, 64]); not {where}")
     return int(budget)
-
-
-def _reference(problem: Problem) -> tuple[Entry, ...]:
-    """The rules of the reference pool, whatever is compared: with momentum, and adaptive."""
-    size: BatchSize = "full" if problem.size is None else min(BATCH_SIZE, problem.size)
-    return Entry("Momentum", Momentum(), size, {}), Entry("Adam", Adam(), size, {})
 
 
 def _target(target: float | str) -> float | str:

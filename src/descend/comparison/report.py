@@ -29,13 +29,14 @@ from descend.comparison.outcome import (
     level,
     number,
     rate,
+    spread,
     where,
 )
 from descend.comparison.plan import EFFORTS, EPOCHS, FROM_REFERENCE, STEPS, counted
 from descend.comparison.spaces import Choice, Space, tuning
 from descend.comparison.statistics import BEST, UNCLEAR, Row, Standing, joint_confidence, pairs
 from descend.errors import DescendError
-from descend.intervals import CONFIDENCE, Interval
+from descend.intervals import CONFIDENCE
 from descend.plots import look
 from descend.problems import Problem
 from descend.rules import Rule
@@ -146,7 +147,6 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "what": f"test {plan.metric}" if comparison.shape["test"] else plan.metric,
         "rows": _rows(comparison),
         "race": _race(comparison),
-        "races": comparison.races,
         "target": None if comparison.target is None else _target(comparison),
         "timed": any(row.seconds is not None for row in comparison.rows),
         "trials": counted(plan.trials, "trial"),
@@ -217,15 +217,14 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
     place, _ = _scale(comparison)
     shown = []
     for row in by_test(comparison):
-        runs = [r for r in comparison.runs if r.phase == "final" and r.entry == row.entry]
+        runs = comparison.runs_of(row.entry)
         shown.append(
             {
                 **_named(row),
                 "untuned": _untuned(row),
                 "median": _figure(row.test.median),
-                "interval": _interval(row.test.interval, _figure) if runs else "",
+                "interval": spread(row.test.interval, _figure) if runs else "",
                 "standing": row.test,
-                "verdict": row.test.verdict,
                 "difference": _difference(row.test, _signed),
                 "share": _share(row.test),
                 "dots": [place(r.test) for r in runs if r.test is not None],
@@ -250,7 +249,7 @@ def _race(comparison: Comparison) -> list[dict[str, Any]]:
         standing = row.to_target
         assert standing is not None
         assert target is not None
-        finals = [r for r in comparison.runs if r.phase == "final" and r.entry == row.entry]
+        finals = comparison.runs_of(row.entry)
         times = [r.reached(target.value, higher) / comparison.plan.budget for r in finals if not r.miss]
         middle, ends = standing.median / comparison.plan.budget, (standing.low, standing.high)
         line = [min(1.0, e / comparison.plan.budget) for e in ends if e is not None]
@@ -259,10 +258,9 @@ def _race(comparison: Comparison) -> list[dict[str, Any]]:
             {
                 **_named(row),
                 "standing": standing,
-                "verdict": standing.verdict,
                 "median": reached(standing.median) if standing.hits else "never",
                 "epochs": f"{standing.median / size:.3g} passes" if size and math.isfinite(standing.median) else "",
-                "interval": _interval(standing.interval, reached) if standing.hits else "",
+                "interval": spread(standing.interval, reached) if standing.hits else "",
                 "difference": _difference(standing, _signed_evaluations),
                 "share": _share(standing),
                 "dots": [5 + 90 * t for t in times if math.isfinite(t)],
@@ -304,7 +302,7 @@ def _difference(standing: Standing, spell: Callable[[float | None], str]) -> str
     """The difference to the best with its interval, where there is one."""
     if standing.difference is None or not standing.hits:
         return ""
-    interval = f" {_interval(standing.difference, spell)}" if standing.difference.known else ""
+    interval = f" {spread(standing.difference, spell)}" if standing.difference.known else ""
     return spell(standing.difference.median) + interval
 
 
@@ -321,10 +319,6 @@ def _signed(value: float | None) -> str:
         return MISSED
     size = number(abs(value)).replace("-", "−")
     return size if value == 0 else f"{'+' if value > 0 else '−'}{size}"
-
-
-def _interval(found: Interval, spell: Callable[[float | None], str]) -> str:
-    return f"[{spell(found.low)}, {spell(found.high)}]" if found.known else "too few seeds"
 
 
 def _scale(comparison: Comparison) -> tuple[Callable[[float], float], dict[str, Any]]:
@@ -488,7 +482,7 @@ def _failures(comparison: Comparison) -> list[dict[str, Any]]:
     found = []
     for row in comparison.rows:
         phase = "final" if row.learning_rate is not None else "tuning"
-        runs = [r for r in comparison.runs if r.entry == row.entry and r.phase == phase]
+        runs = comparison.runs_of(row.entry, phase)
         for reason in sorted({r.reason for r in runs if r.miss}):
             missed = [r for r in runs if r.miss and r.reason == reason]
             failure = {"label": row.label, "missed": len(missed), "runs": len(runs), "phase": phase}

@@ -75,16 +75,14 @@ def _task(task: Task) -> dict[str, Any]:
 def run_tasks(problem: Problem, plan: Plan, tasks: Sequence[Task]) -> list[Run]:
     """Make runs that can be stacked as one program; one at a time if anything in it raises."""
     first = tasks[0]
-    entry = plan.entry(first)
     try:
         with np.errstate(all="ignore"):
             results = fit_many(
-                problem if first.reads_test else problem.without_test(),
+                _seen(problem, first),
                 [plan.entry(task).rule for task in tasks],
                 [task.seed for task in tasks],
                 examples=plan.budget_of(first),
-                batch_size=entry.batch_size if problem.size is not None else None,
-                evaluate_every=plan.steps_between_looks(entry),
+                **plan.fitting(plan.entry(first)),
             )
     except Exception:  # which run it was is found by making each of them alone
         return [run_task(problem, plan, task) for task in tasks]
@@ -98,15 +96,13 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
         # A learning rate that is too large overflows; that is a miss to be counted, not a warning to be printed.
         with np.errstate(all="ignore"):
             result = fit(
-                problem if task.reads_test else problem.without_test(),
+                _seen(problem, task),
                 entry.rule,
                 examples=plan.budget_of(task),
-                batch_size=entry.batch_size if problem.size is not None else None,
                 seed=task.seed,
-                evaluate_every=plan.steps_between_looks(entry),
-                keep_best=True,
                 history=False,
                 progress=False,
+                **plan.fitting(entry),
             )
     except Exception as error:  # the problem's functions and the rule are the user's: anything may happen in them
         so_far = getattr(error, "result", None)
@@ -114,6 +110,11 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
             return nothing(task, Reason.FUNCTION_RAISED, f"{type(error).__name__}: {error}")
         result = so_far
     return _kept(problem, task, result)
+
+
+def _seen(problem: Problem, task: Task) -> Problem:
+    """The problem as a run may see it."""
+    return problem if task.reads_test else problem.without_test()
 
 
 def _kept(problem: Problem, task: Task, result: FitResult) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -135,12 +136,20 @@ def points(spaces: Mapping[str, Space], trials: int, study: int) -> list[dict[st
     A longer sequence begins with the shorter one (Halton 1960; scrambled as in Owen 2017), so that more trials add to
     those that were made. Points that rounding makes equal stay as they are: nobody gets more of them.
     """
+    if not spaces:
+        return [{}] * trials
+    return [
+        {name: space.at(u) for (name, space), u in zip(spaces.items(), point, strict=True)}
+        for point in _shares(len(spaces), trials, study)
+    ]
+
+
+@functools.cache
+def _shares(dimensions: int, trials: int, study: int) -> list[list[float]]:
+    """The points of the sequence, each a share of the way in every dimension; asked for again and again."""
     import numpy as np
     from scipy.stats import qmc
 
-    if not spaces:
-        return [{}] * trials
-    shares = qmc.Halton(len(spaces), scramble=True, rng=np.random.default_rng([study, 2])).random(trials)
-    return [
-        {name: space.at(float(u)) for (name, space), u in zip(spaces.items(), point, strict=True)} for point in shares
-    ]
+    sequence = qmc.Halton(dimensions, scramble=True, rng=np.random.default_rng([study, 2]))
+    found: list[list[float]] = sequence.random(trials).tolist()
+    return found

@@ -54,13 +54,12 @@ class Stacks:
         """What tasks of one bundle have in common; None if it cannot be stacked."""
         entry = self.plan.entry(task)
         rule = entry.rule
-        kind = (type(rule), repr(rule.flags), rule.kept_state(), entry.batch_size, task.phase, task.study)
+        kind = (type(rule), repr(rule.flags), rule.kept_state(), entry.batch_size)
         if kind not in self._known:
-            size = entry.batch_size if self.problem.size is not None else None
-            self._known[kind] = stackable(self.problem, [rule, rule], size)
+            self._known[kind] = stackable(self.problem, [rule, rule], self.plan.fitting(entry)["batch_size"])
         why = self._known[kind]
         if why is None:
-            return kind
+            return kind, task.phase, task.study
         self.reasons.setdefault(entry.label, why)
         return None
 

@@ -133,7 +133,7 @@ def choose(plan: Plan, runs: Sequence[Run]) -> list[tuple[Chosen, ...]]:
 def _best_trial(plan: Plan, runs: Sequence[Run], entry: int, study: int) -> Chosen:
     ranked: list[tuple[float, float, float, int, dict[str, Any]]] = []
     for point, tried in _trials(plan, runs, entry, study):
-        metric = _median([_cost(plan, r.validation) for r in tried])
+        metric = _median([plan.cost(r.validation) for r in tried])
         loss = _median([math.inf if r.validation_loss is None else r.validation_loss for r in tried])
         if math.isfinite(metric):
             ranked.append((metric, loss, point["lr"], len(ranked), point))
@@ -151,29 +151,22 @@ def _median(costs: Sequence[float]) -> float:
     return float(np.median(costs)) if costs else math.inf
 
 
-def _cost(plan: Plan, value: float | None) -> float:
-    """A metric as something to be minimised; a miss is infinite."""
-    if value is None:
-        return math.inf
-    return -value if plan.higher_is_better else value
-
-
 def sensitivity(plan: Plan, runs: Sequence[Run], target: float | None = None) -> list[Sensitivity]:
     """Each entry's tuning runs, by learning rate."""
     found = []
     for i in range(len(plan.entries)):
         trials = [t for study in range(plan.studies) for t in _trials(plan, runs, i, study)]
         trials.sort(key=lambda t: float(t[0]["lr"]))
-        costs = [_median([_cost(plan, r.validation) for r in tried]) for _, tried in trials]
+        costs = [_median([plan.cost(r.validation) for r in tried]) for _, tried in trials]
         rates = [float(point["lr"]) for point, _ in trials]
         found.append(
             Sensitivity(
                 entry=i,
                 learning_rates=rates,
                 hyperparameters=[point for point, _ in trials],
-                validation=[_signed(plan, c) if math.isfinite(c) else None for c in costs],
+                validation=[plan.metric_of(c) if math.isfinite(c) else None for c in costs],
                 misses=[sum(r.miss for r in tried) for _, tried in trials],
-                good=None if target is None else _good(rates, costs, _cost(plan, target)),
+                good=None if target is None else _good(rates, costs, plan.cost(target)),
             )
         )
     return found
@@ -214,12 +207,14 @@ def seeds_needed(confidence: float) -> int:
 def rows(
     plan: Plan, runs: Sequence[Run], chosen: Sequence[tuple[Chosen, ...]], target: float | None = None
 ) -> list[Row]:
-    """The table, best first: by the median of what it took to the target, where anyone reached it, else by the test
-    metric. Ties go to the other measure, then to the order of the plan.
-    """  # noqa: D205
+    """The table, best first.
+
+    By the median of what it took to the target, where anyone reached it, else by the test metric. Ties go to the other
+    measure, then to the order of the plan.
+    """
     finals = [_phase(runs, "final", i) for i in range(len(plan.entries))]
     studies = [study for study in range(plan.studies) for _ in plan.seeds_of(plan.final_seeds, study)]
-    quality = standings([_by_seed(plan, g, lambda r: _cost(plan, r.test)) for g in finals], studies)
+    quality = standings([_by_seed(plan, g, lambda r: plan.cost(r.test)) for g in finals], studies)
     speed: list[Standing] | None = None
     if target is not None:
         reached = lambda r: math.inf if r.miss else r.reached(target, plan.higher_is_better)  # noqa: E731
@@ -347,17 +342,17 @@ def _row(
     verdict: str,
 ) -> Row:
     entry, finals, untuned = plan.entries[i], _phase(runs, "final", i), _phase(runs, "untuned", i)
-    validation = _median([_cost(plan, r.validation) for r in finals])
+    validation = _median([plan.cost(r.validation) for r in finals])
     timed = [r.seconds for r in _phase(runs, "timing", i)]
     sizes = {point.get("batch_size", entry.batch_size) for point in chosen if point is not None} or {entry.batch_size}
-    plain = interval([_cost(plan, r.test) for r in untuned]) if untuned else None
+    plain = interval([plan.cost(r.test) for r in untuned]) if untuned else None
     return Row(
         entry=i,
         label=entry.label,
         batch_size=sizes.pop() if len(sizes) == 1 else " / ".join(map(str, sorted(sizes, key=str))),
         chosen=chosen,
         at_edge=any(_at_edge(plan, i, study, point) for study, point in enumerate(chosen)),
-        validation=_signed(plan, validation) if math.isfinite(validation) else None,
+        validation=plan.metric_of(validation) if math.isfinite(validation) else None,
         to_target=speed,
         test=_oriented_standing(plan, quality),
         misses=quality.runs - quality.hits,
@@ -397,11 +392,6 @@ def _oriented(plan: Plan, found: Interval) -> Interval:
     """An interval of costs, turned back into the metric's direction."""
     if not plan.higher_is_better:
         return found
-    low = None if found.high is None else _signed(plan, found.high)
-    high = None if found.low is None else _signed(plan, found.low)
-    return Interval(_signed(plan, found.median), low, high)
-
-
-def _signed(plan: Plan, cost: float) -> float:
-    """A cost as the metric it came from."""
-    return 0.0 - cost if plan.higher_is_better else cost
+    low = None if found.high is None else plan.metric_of(found.high)
+    high = None if found.low is None else plan.metric_of(found.low)
+    return Interval(plan.metric_of(found.median), low, high)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from descend.comparison.experiment import compare, writable
+from descend.comparison.experiment import REPORT, compare, save, writable
 from descend.comparison.notes import listed
 from descend.comparison.outcome import Comparison, by_test, evaluations, exportable, exported, level, number
 from descend.comparison.plan import counted
@@ -25,7 +23,7 @@ from descend.problems.registry import named
 __all__ = ["Suite", "compare_all"]
 
 SCHEMA = 1
-REPORT, TABLE = "report.html", "comparisons.json"
+TABLE = "comparisons.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,17 +121,9 @@ class Suite:
         """Write report and JSON beside the comparisons' folders; raises `ComparisonError` if that fails."""
         from descend.comparison.report import write_suite
 
-        try:
-            text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-            (folder / f".{TABLE}").write_text(text + "\n", encoding="utf-8")
-            os.replace(folder / f".{TABLE}", folder / TABLE)
-            write_suite(self, folder / f".{REPORT}", [f"{_folder(c.plan.problem)}/{REPORT}" for c in self.comparisons])
-            os.replace(folder / f".{REPORT}", folder / REPORT)
-        except OSError as error:
-            raise ComparisonError(
-                f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); the comparisons are "
-                "kept in its folders: run the same command again once that is mended"
-            ) from error
+        links = [f"{_folder(c.plan.problem)}/{REPORT}" for c in self.comparisons]
+        kept = "the comparisons are kept in its folders"
+        save(folder, TABLE, self.to_dict(), lambda path: write_suite(self, path, links), kept)
 
     def __str__(self) -> str:
         from rich.console import Console

@@ -34,8 +34,7 @@ class Target:
 
 def best_of_pool(plan: Plan, tasks: Sequence[Task], runs: Sequence[Run]) -> Task | None:
     """The reference pool's trial with the best validation metric; None if all failed."""
-    sign = -1.0 if plan.higher_is_better else 1.0
-    ranked = [(sign * run.validation, i) for i, run in enumerate(runs) if run.validation is not None]
+    ranked = [(plan.cost(run.validation), i) for i, run in enumerate(runs) if run.validation is not None]
     return tasks[min(ranked)[1]] if ranked else None
 
 
@@ -48,15 +47,13 @@ def find_target(plan: Plan, runs: Sequence[Run]) -> Target | None:
         return None
     if plan.target != FROM_REFERENCE:
         return Target(float(plan.target))
-    sign = -1.0 if plan.higher_is_better else 1.0
-    best = float(np.median([math.inf if r.validation is None else sign * r.validation for r in runs] or [math.inf]))
-    starts = [r.curve[0][2] for r in runs if r.curve]
-    start = float(np.median([math.inf if s is None else sign * s for s in starts] or [math.inf]))
+    best = float(np.median([plan.cost(run.validation) for run in runs] or [math.inf]))
+    start = float(np.median([plan.cost(run.curve[0][2]) for run in runs if run.curve] or [math.inf]))
     if not (math.isfinite(best) and math.isfinite(start) and best < start):
         return None
     share = SHORT_OF_FUNCTION if plan.examples is None else SHORT_OF
     cost = _rounded_up(best + share * (start - best))
-    return Target(0.0 + sign * cost, 0.0 + sign * best, 0.0 + sign * start, share)
+    return Target(plan.metric_of(cost), plan.metric_of(best), plan.metric_of(start), share)
 
 
 def _rounded_up(cost: float) -> float:

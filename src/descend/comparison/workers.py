@@ -47,13 +47,12 @@ def checked_jobs(jobs: int | None) -> int:
 def execute(
     problem: Problem, plan: Plan, bundles: Iterable[Bundle], done: Done, jobs: int, executor: Executor | None = None
 ) -> None:
-    """Make the runs of all `bundles` and hand each to `done` as they end: at most `jobs` bundles at a time, or by
-    `executor`.
+    """Make the runs of all `bundles`, at most `jobs` bundles at a time or by `executor`, and hand each run to `done`.
 
     BLAS runs on one thread in each, wherever it is made, so that the figures do not depend on it. The runs of a bundle
     whose process dies are made again, each alone; one that dies again is a miss. Raises `ComparisonError` when no
     process can work, and lets KeyboardInterrupt through; what was done is kept by `done`.
-    """  # noqa: D205
+    """
     pending = sorted(bundles, key=lambda b: -_steps(plan, b))  # the longest first: no core idles at the end
     if executor is not None:
         try:

@@ -81,7 +81,7 @@ def _band(comparison: Comparison, row: Row, what: What) -> Band:
     column, worst = 1, math.inf
     if what == "metric":
         column, worst = 2, -math.inf if comparison.plan.higher_is_better else math.inf
-    runs = [r for r in comparison.runs if r.phase == "final" and r.entry == row.entry]
+    runs = comparison.runs_of(row.entry)
     whole = [run for run in runs if not run.miss] or runs
     examples = sorted({int(look[0] or 0) for run in whole for look in run.curve})
     values = np.array([_held(run, column, examples, worst) for run in runs] or [[]])
