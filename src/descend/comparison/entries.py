@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from descend.batches import BatchSize
-from descend.comparison.fingerprints import of_rule, source_of
+from descend.comparison.fingerprints import of_rule, spelled_rule
 from descend.comparison.spaces import Choice, LogUniform, Space, Uniform
 from descend.errors import OptionError, RuleError, did_you_mean
 from descend.problems import Problem
@@ -200,19 +199,6 @@ def label_of(rule: Rule) -> str:
         if f.name != "lr" and getattr(rule, f.name) != f.default
     ]
     return type(rule).__name__ + (f"({', '.join(changed)})" if changed else "")
-
-
-def spelled_rule(rule: Rule, without: str = "") -> str:
-    """A rule with all its hyperparameters but one, as text that is the same in every process."""
-    parts = [f"{f.name}={_spelled(getattr(rule, f.name))}" for f in dataclasses.fields(rule) if f.name != without]
-    return f"{type(rule).__name__}({', '.join(parts)})"
-
-
-def _spelled(value: Any) -> str:
-    """A hyperparameter; a function among them by its name and source, as its address changes from run to run."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_spelled, value))})"
-    return f"<{value.__qualname__} {source_of(value)}>" if inspect.isfunction(value) else repr(value)
 
 
 def described(space: Space) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from descend.batches import Batches, BatchSize
-from descend.comparison.entries import BATCH, LEARNING_RATES, Entry, can_take, entries_for, spelled_rule
-from descend.comparison.fingerprints import of_problem, of_rule
+from descend.comparison.entries import BATCH, LEARNING_RATES, Entry, can_take, entries_for
+from descend.comparison.fingerprints import of_problem, of_rule, spelled_rule
 from descend.comparison.spaces import Choice, Space, points
 from descend.errors import OptionError, ProblemError
 from descend.problems import Problem
