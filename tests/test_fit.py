@@ -213,6 +213,33 @@ def test_budgets_are_kept():
     assert descend.fit(problem, "gd", max_seconds=0.2, epochs=10**6).reason is Reason.MAX_SECONDS
 
 
+@pytest.mark.parametrize(("size", "every"), [(8, 50), (7, 50), (60, 50), (100, 130), ("full", 50), (1, 33), (13, 1)])
+def test_looks_by_gradient_evaluations(size, every):
+    """After the first step at or beyond each multiple, whatever the batch: counted here along the steps."""
+    problem, rule = problems.load("diabetes"), descend.GD(lr=0.01)
+    options = {"epochs": 3, "batch_size": size, "evaluate_every_examples": every}
+    result = descend.fit(problem, rule, **options)
+    batches = Batches(problem.size, size, 0)
+    seen, expected = 0, [0]
+    for step in range(3 * batches.per_epoch):
+        before, seen = seen, seen + len(np.arange(problem.size)[batches.rows(step)])
+        if seen // every > before // every or step == 3 * batches.per_epoch - 1:
+            expected.append(seen)
+    assert [look.examples for look in result.history.evaluations] == expected
+    for stacked in descend.fit_many(problem, [rule, descend.GD(lr=1e9)], [0, 1], **options)[:1]:
+        assert [look.examples for look in stacked.history.evaluations] == expected
+
+
+def test_looks_are_asked_for_in_one_way():
+    """Steps or gradient evaluations, not both; without data a step is one evaluation."""
+    with pytest.raises(OptionError, match="evaluate_every=3 and evaluate_every_examples=30 both say when to look"):
+        descend.fit(line(), "gd", evaluate_every=3, evaluate_every_examples=30)
+    with pytest.raises(OptionError, match="evaluate_every_examples=0: a whole number ≥ 1"):
+        descend.fit(line(), "gd", evaluate_every_examples=0)
+    looks = descend.fit(problems.load("booth"), "gd", steps=7, evaluate_every_examples=3).history.evaluations
+    assert [look.step for look in looks] == [0, 3, 6, 7]
+
+
 def test_looks_are_where_they_are_asked_for():
     """Start, every evaluate_every steps, and the end; losses and metrics are those of a plain computation."""
     problem = line()

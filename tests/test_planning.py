@@ -1,6 +1,8 @@
 """What is settled before a comparison: search spaces, trials, the target, studies, what a run is known by, the time."""
 
+import collections
 import dataclasses
+import itertools
 import json
 import math
 import sqlite3
@@ -8,6 +10,7 @@ import statistics
 
 import numpy as np
 import pytest
+import scipy.stats
 from tests.comparing import line, lr, plan_of, run_of
 
 import descend
@@ -17,10 +20,11 @@ from descend.comparison.pilot import estimate
 from descend.comparison.profiles import profiles
 from descend.comparison.spaces import parsed, points, tuning
 from descend.comparison.stacks import Stacks
-from descend.comparison.statistics import difference, rows, sensitivity, standings
+from descend.comparison.statistics import difference, resampled_median, rows, sensitivity, standings
 from descend.comparison.store import MIGRATIONS
 from descend.comparison.target import find_target
 from descend.errors import ComparisonError, OptionError
+from descend.intervals import interval
 
 SMALL = {"budget": 240, "trials": 4, "tuning_seeds": 1, "final_seeds": 6, "untuned": False, "jobs": 1}
 
@@ -102,7 +106,7 @@ def test_any_hyperparameter_can_be_searched_for():
     for run in [r for r in found.runs if r.phase == "final" and r.entry == 0]:
         alone = descend.fit(
             line(), rule, examples=600, batch_size=chosen["batch_size"], seed=run.seed, keep_best=True,
-            evaluate_every=max(1, 30 // chosen["batch_size"]), progress=False,
+            evaluate_every_examples=found.plan.evaluate_every, progress=False,
         )  # fmt: skip
         assert run.test == pytest.approx(alone.test_metric, rel=1e-12)
     assert f"momentum {chosen['momentum']}" in str(found)
@@ -274,6 +278,80 @@ def test_the_interval_of_a_difference_is_a_bootstrap():
     assert found.high == pytest.approx(medians[int((1 - tail) * 20_000)], abs=0.1)
     wide = difference(minus, 0.9976)
     assert wide.low <= found.low <= found.high <= wide.high
+
+
+def test_the_interval_of_a_difference_is_that_of_ever_more_resamples():
+    """The exact bootstrap distribution against SciPy's draws, and every resample of four values counted."""
+    values = np.array([3.0, -1.0, 2.0, 10.0])
+    medians, weights = resampled_median(values)
+    counts = collections.Counter(statistics.median(draw) for draw in itertools.product(values, repeat=4))
+    for median in counts:
+        assert weights[medians == median].sum() == pytest.approx(counts[median] / 4**4, rel=1e-12)
+    rng = np.random.default_rng(0)
+    for n in (9, 10, 20):
+        values = rng.normal(size=n)
+        medians, weights = resampled_median(values)
+        assert weights.sum() == pytest.approx(1.0)
+        drawn = scipy.stats.bootstrap((values,), np.median, n_resamples=100_000, rng=rng).bootstrap_distribution
+        for share in (0.025, 0.1, 0.5, 0.9):
+            assert np.mean(drawn <= np.quantile(drawn, share)) == pytest.approx(
+                weights[medians <= np.quantile(drawn, share)].sum(), abs=0.006
+            )
+    assert not np.isnan(resampled_median(rng.normal(size=1000))[1]).any()
+    many = rng.normal(size=3000)
+    found = difference(many, 0.95)
+    assert (found.low, found.high) == (interval(many).low, interval(many).high)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.9976])
+def test_a_verdict_does_not_depend_on_the_order_of_the_seeds(confidence):
+    """One of ten seeds the other way round: the same interval wherever it stands, and zero within it."""
+    minus = np.array([-0.5, *np.linspace(1.0, 1.8, 9)])
+    found = {difference(np.roll(minus, k), confidence) for k in range(10)}
+    assert len(found) == 1
+    if confidence > 0.99:
+        assert found.pop().low == -0.5
+
+
+def test_hits_between_the_same_looks_are_level():
+    """Two entries that may have reached the target at the same cost are not told apart, whatever their looks say."""
+    looks = {"fast": [736.0] * 10, "slow": [1437.0] * 10}
+    alone = standings(list(looks.values()), [0] * 10)
+    assert [s.verdict for s in alone] == ["best", "clearly worse"]
+    assert [s.best_probability for s in alone] == [1.0, 0.0]
+    apart = standings(list(looks.values()), [0] * 10, earliest=[[32.0] * 10, [768.0] * 10])
+    assert [s.verdict for s in apart] == ["best", "clearly worse"]
+    level = standings(list(looks.values()), [0] * 10, earliest=[[32.0] * 10, [700.0] * 10])
+    assert [s.verdict for s in level] == ["best", "no clear difference"]
+    assert [s.best_probability for s in level] == [0.5, 0.5]
+    never = standings([[720.0] * 10, [math.inf] * 10], [0] * 10, earliest=[[40.0] * 10, [700.0] * 10])
+    assert [s.verdict for s in never] == ["best", "failed"]
+
+
+def test_looks_of_other_batches_do_not_make_a_difference():
+    """The same descent as two entries that are looked at elsewhere: level; told apart they would have been clearly."""
+    plan = plan_of(2, higher=False, finals=10, examples=100, target=0.5)
+    entries = Entry("a", descend.GD(), 9, space={}), Entry("b", descend.GD(), 7, space={})
+    plan = dataclasses.replace(plan, entries=entries, evaluate_every=50, budget=200)
+    a = [(0, 1.0, 1.0), (54, 0.5, 0.5), (100, 0.1, 0.1)]
+    b = [(0, 1.0, 1.0), (49, 0.9, 0.9), (100, 0.4, 0.4)]
+    runs = [run_of(i, s, 0.4, curve=curve) for i, curve in enumerate((a, b)) for s in plan.final_seeds]
+    table = rows(plan, runs, [lr(), lr()], 0.5)
+    assert [(r.to_target.median, r.to_target.verdict) for r in table] == [(54, "best"), (100, "clearly worse")]
+    b[1] = (42, 0.9, 0.9)
+    runs = [run_of(i, s, 0.4, curve=curve) for i, curve in enumerate((a, b)) for s in plan.final_seeds]
+    table = rows(plan, runs, [lr(), lr()], 0.5)
+    assert [(r.to_target.median, r.to_target.verdict) for r in table] == [(54, "best"), (100, "no clear difference")]
+
+
+def test_nobody_is_best_where_no_median_run_gets_there():
+    """Three and five hits of ten: neither is first, and neither is called so."""
+    some = [[1.0] * k + [math.inf] * (10 - k) for k in (3, 5)]
+    found = standings(some, [0] * 10, never="not reached")
+    assert [s.verdict for s in found] == ["no clear difference"] * 2
+    found = standings([*some, [math.inf] * 10], [0] * 10, never="not reached")
+    assert found[2].verdict == "not reached"
+    assert "best" not in [s.verdict for s in found]
 
 
 def test_differences_of_misses():

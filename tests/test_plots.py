@@ -431,7 +431,8 @@ def test_profiles_are_stairs():
     costs = {"GD": [], "Momentum": []}
     for comparison in suite.comparisons:
         for row in comparison.rows:
-            costs[row.label].append(row.to_target.median)
+            looks = row.to_target.median / comparison.plan.evaluate_every
+            costs[row.label].append(math.inf if math.isinf(looks) else max(1, math.floor(looks)))
     best = [min(both) for both in zip(*costs.values(), strict=True)]
     figure = plots.profiles(suite)
     assert [trace.name for trace in figure.data] == ["GD", "Momentum"]

@@ -159,8 +159,8 @@ def studied():
 
 @pytest.fixture(scope="module")
 def suite():
-    """Three functions, one of them with a target that nobody reaches."""
-    found = descend.compare_all(["booth", "beale"], ["gd", "adam"], **OPTIONS)
+    """Five functions, one of them with a target that nobody reaches."""
+    found = descend.compare_all(["booth", "beale", "quadratic", "himmelblau"], ["gd", "adam"], **OPTIONS)
     hard = descend.compare("rosenbrock", ["gd", "adam"], **OPTIONS, target=1e-30)
     return descend.Suite((*found.comparisons, hard))
 
@@ -434,8 +434,8 @@ def suite_page(suite, tmp_path):
 def test_the_page_of_several_problems(suite, tmp_path):
     """The answer first; for each problem its target and what everyone took to it, read off the comparisons."""
     page = suite_page(suite, tmp_path)
-    assert page.text.index("Which optimizer, over 3 problems?") < page.text.index(words(suite.answer))
-    assert re.match(r"Of 2 techniques compared on 3 problems, \w+ was fastest overall: its median run", suite.answer)
+    assert page.text.index("Which optimizer, over 5 problems?") < page.text.index(words(suite.answer))
+    assert re.match(r"Of 2 techniques compared on 5 problems, \w+ was fastest overall: its median run", suite.answer)
     table = next(rows for rows in page.tables.values() if rows[0][0] == "Problem")
     assert table[0] == ["Problem", "Target", "GD", "Adam", "Best in the end"]
     for comparison, cells in zip(suite.comparisons, table[1:], strict=True):
@@ -493,8 +493,21 @@ def test_several_problems_without_a_target(tmp_path):
 
 def test_nobody_reaches_any_target(suite):
     """Then nobody is the fastest."""
-    hard = descend.Suite(suite.comparisons[2:])
-    assert hard.answer.startswith("No technique reached the target in half of its runs on 1 problem")
+    hard = descend.Suite(suite.comparisons[-1:] * 5)
+    assert hard.answer.startswith("No technique reached the target in half of its runs on 5 problems")
+
+
+def test_few_problems_make_nobody_the_fastest(suite, tmp_path):
+    """Below five, who was first on each is said, and no profile is shown; nobody is first where nobody got there."""
+    few = descend.Suite(suite.comparisons[-2:])
+    first = next(r.label for r in few.comparisons[0].rows if r.to_target.verdict == "best")
+    assert few.answer.startswith(f"First to the target: {first}")
+    assert "; nobody on rosenbrock. 2 problems are too few to say who is fastest overall" in few.answer
+    assert "within 2×" not in str(few)
+    page = suite_page(few, tmp_path)
+    assert page.all("a")[0]["href"] == "#problems"
+    assert all(rows[0][0] != "Technique" for rows in page.tables.values())
+    assert few.to_dict()["profiles"]
 
 
 def test_two_problems_in_one_folder_are_refused(tmp_path):

@@ -15,7 +15,7 @@ from descend.progress import Bar
 from descend.result import FitResult
 from descend.rules import Rule, resolve
 from descend.stopping import Criteria, Reason
-from descend.training import Training, batch, batches_of, check, steps_between, steps_of
+from descend.training import Training, batch, batches_of, check, looks_after, steps_of
 
 __all__ = ["fit"]
 
@@ -30,6 +30,7 @@ def fit(
     batch_size: BatchSize | None = None,
     seed: int = 0,
     evaluate_every: int | None = None,
+    evaluate_every_examples: int | None = None,
     patience: int | None = None,
     keep_best: bool = False,
     max_seconds: float | None = None,
@@ -53,9 +54,10 @@ def fit(
         examples where there are fewer.
     seed
         Decides the start and the order of the examples: the same seed gives the same bits.
-    evaluate_every
-        Steps between looks at the validation data. Default: once an epoch (100 times in all without data). The
-        start and the end are always looked at.
+    evaluate_every, evaluate_every_examples
+        Steps between looks at the validation data; or gradient evaluations, which has a look after the first step at or
+        beyond each multiple of them, so that descents with other batches are looked at as often. Default: once an epoch
+        (100 times in all without data). The start and the end are always looked at.
     patience
         Stop early when the validation metric has not improved in this many looks.
     keep_best
@@ -92,13 +94,13 @@ def fit(
     (50, 13250, 'max_steps')
     """
     rule = resolve(rule)
-    check(problem, seed, keep_best, evaluate_every=evaluate_every, patience=patience)
+    counts = {"evaluate_every": evaluate_every, "evaluate_every_examples": evaluate_every_examples}
+    check(problem, seed, keep_best, patience=patience, **counts)
     if callback is not None and not callable(callback):
         raise OptionError(f"callback={callback!r} is not a function")
     batches = batches_of(problem, batch_size, int(seed))
     total = steps_of(batches, epochs, steps, examples)
-    every = steps_between(batches, total, evaluate_every)
-    training = Training(problem, int(seed), batches, total, every, keep_best)
+    training = Training(problem, int(seed), batches, total, looks_after(batches, total, **counts), keep_best)
     return _Fit(training, rule, patience, max_seconds, callback, history).run(progress)
 
 

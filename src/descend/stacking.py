@@ -20,7 +20,7 @@ from descend.problems.problem import Problem, Split
 from descend.result import FitResult
 from descend.rules import Rule, resolve
 from descend.stopping import Reason
-from descend.training import Training, batches_of, check, steps_between, steps_of
+from descend.training import Training, batches_of, check, looks_after, steps_of
 
 __all__ = ["fit_many", "stackable"]
 
@@ -42,6 +42,7 @@ def fit_many(
     examples: int | None = None,
     batch_size: BatchSize | None = None,
     evaluate_every: int | None = None,
+    evaluate_every_examples: int | None = None,
     keep_best: bool = True,
 ) -> list[FitResult]:
     """Make many runs at once, as `fit` makes each: other hyperparameters, other seeds, the same problem and budget.
@@ -54,7 +55,7 @@ def fit_many(
     rules, seeds
         One of each for every run. The rules are of one kind with the same flags; their numbers may differ, and be
         schedules.
-    epochs, steps, examples, batch_size, evaluate_every, keep_best
+    epochs, steps, examples, batch_size, evaluate_every, evaluate_every_examples, keep_best
         As in `fit`, the same for all runs; but the best parameters are kept by default.
 
     Returns
@@ -84,15 +85,16 @@ def fit_many(
     resolved, seeds = [resolve(rule) for rule in rules], list(seeds)
     if not resolved or len(resolved) != len(seeds):
         raise OptionError(f"{len(resolved)} rules and {len(seeds)} seeds: give one of each for every run, at least one")
+    counts = {"evaluate_every": evaluate_every, "evaluate_every_examples": evaluate_every_examples}
     for seed in seeds:
-        check(problem, seed, keep_best, evaluate_every=evaluate_every)
+        check(problem, seed, keep_best, **counts)
     why = stackable(problem, resolved, batch_size)
     if why is not None:
         raise OptionError(f"the runs cannot be stacked: {why}; make them one at a time, by descend.fit")
     batches = {int(seed): batches_of(problem, batch_size, int(seed)) for seed in seeds}
     one = next(iter(batches.values()))
     total = steps_of(one, epochs, steps, examples)
-    every = steps_between(one, total, evaluate_every)
+    after = looks_after(one, total, **counts)
     # Runs from one seed see the same batches, which are taken once if the runs are neighbours.
     order = sorted(range(len(seeds)), key=lambda i: seeds[i])
     width = _width(Memory(problem.begin(seeds[0]).params, "params"))
@@ -101,7 +103,7 @@ def fit_many(
         for first in range(0, len(order), width):
             chunk = order[first : first + width]
             trainings = [
-                Training(problem, int(seeds[i]), batches[int(seeds[i])], total, every, keep_best) for i in chunk
+                Training(problem, int(seeds[i]), batches[int(seeds[i])], total, after, keep_best) for i in chunk
             ]
             found = _Stacked(problem, [resolved[i] for i in chunk], trainings).run(interrupted)
             results.update(zip(chunk, found, strict=True))

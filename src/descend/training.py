@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 from descend.batches import Batches, BatchSize
@@ -15,12 +16,15 @@ from descend.problems.problem import Problem, Start
 from descend.result import FitResult
 from descend.stopping import Reason, count
 
-__all__ = ["Training", "batch", "batches_of", "check", "measured", "steps_between", "steps_of"]
+__all__ = ["Training", "batch", "batches_of", "check", "looks_after", "measured", "steps_of"]
 
 DEFAULT_EPOCHS = 20
 DEFAULT_STEPS = 1_000
 """Steps for a problem without data, where there are no epochs."""
 DEFAULT_BATCH_SIZE = 32
+
+
+After = Callable[[int], int]
 
 
 class Training:
@@ -30,17 +34,17 @@ class Training:
     ----------
     problem, seed, keep_best
         As `descend.fit` takes them.
-    batches, total, every
-        The batches of the steps, how many steps there are at most, and how many there are between two looks.
+    batches, total, after
+        The batches of the steps, how many steps there are at most, and the step of the next look after a step.
     """
 
     def __init__(
-        self, problem: Problem, seed: int, batches: Batches | None, total: int, every: int, keep_best: bool
+        self, problem: Problem, seed: int, batches: Batches | None, total: int, after: After, keep_best: bool
     ) -> None:
         self.problem = problem
         self.batches = batches
         self.total = total
-        self.every = every
+        self._after, self._next = after, after(0)
         self.keep_best = keep_best
         self.start: Start = problem.begin(seed)
         self.memory = Memory(self.start.params, "params")
@@ -55,8 +59,11 @@ class Training:
         self._best_extra: Any = None
 
     def due(self, steps: int) -> bool:
-        """Whether there is a look after so many steps."""
-        return steps % self.every == 0 or steps == self.total
+        """Whether there is a look after so many steps; asked after every step, or every few, in their order."""
+        if steps < self._next:
+            return steps == self.total
+        self._next = self._after(steps)
+        return True
 
     def look(self, steps: int, seconds: float) -> Evaluation:
         """Evaluate on the validation data, after so many steps and seconds, and keep the best."""
@@ -233,6 +240,22 @@ def steps_of(batches: Batches | None, epochs: float | None, steps: int | None, e
     return max(1, round(float(epochs) * batches.per_epoch))
 
 
-def steps_between(batches: Batches | None, total: int, evaluate_every: int | None) -> int:
-    """How many steps there are between two looks; by default an epoch or, without data, a hundredth of all."""
-    return evaluate_every or (batches.per_epoch if batches else max(1, total // 100))
+def looks_after(
+    batches: Batches | None, total: int, evaluate_every: int | None, evaluate_every_examples: int | None
+) -> After:
+    """The step of the next look after a step; by default an epoch later or, without data, a hundredth of all."""
+    if evaluate_every is not None and evaluate_every_examples is not None:
+        raise OptionError(
+            f"evaluate_every={evaluate_every} and evaluate_every_examples={evaluate_every_examples} both say when to "
+            "look; leave one of them out"
+        )
+    if evaluate_every_examples is None or batches is None:
+        every = evaluate_every_examples or evaluate_every or (batches.per_epoch if batches else max(1, total // 100))
+        return lambda steps: (steps // every + 1) * every
+
+    def after(steps: int) -> int:
+        enough = (batches.examples(steps) // evaluate_every_examples + 1) * evaluate_every_examples
+        found = batches.steps(enough)
+        return found if batches.examples(found) == enough else found + 1
+
+    return after

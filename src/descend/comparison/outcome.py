@@ -345,6 +345,8 @@ def _answer(comparison: Comparison) -> str:
     first = by_test(comparison)[0]
     if first.test.verdict == FAILED:
         return f"{start} every technique failed."
+    if math.isinf(first.test.median):
+        return f"{start} half of the runs of every technique failed, or more."
     test = "test " if comparison.shape["test"] else ""
     figure = f"median {test}{plan.metric}"
     reached = number(first.test.median)

@@ -188,6 +188,22 @@ class Plan:
                 if task.seed == seed:
                     yield dataclasses.replace(task, phase="timing")
 
+    def possible(self) -> Iterator[Task]:
+        """Every task that the plan may come to, whatever its runs will say."""
+        for trial in self.pool():
+            yield trial
+            yield from self.pool_finals(trial)
+        yield from self.tuning()
+        yield from self.defaults()
+        for i, entry in enumerate(self.entries):
+            for study in range(self.studies):
+                for point in self.points(entry, study):
+                    only = [
+                        [point if (i, study) == (j, k) else None for k in range(self.studies)] for j in range(i + 1)
+                    ]
+                    yield from self.finals(only)
+                    yield from self.timings(only)
+
     @property
     def runs(self) -> int:
         """How many runs there are in all, at most."""
@@ -224,16 +240,18 @@ class Plan:
         """How many steps so many gradient evaluations pay for."""
         return examples if self.examples is None else Batches(self.examples, entry.batch_size, 0).steps(examples)
 
-    def steps_between_looks(self, entry: Entry) -> int:
-        """The whole steps that `evaluate_every` pays for, at least one: it depends on the batch how often is looked."""
-        size = 1 if self.examples is None else Batches(self.examples, entry.batch_size, 0).batch_size
-        return max(1, self.evaluate_every // size)
+    def next_step(self, entry: Entry, examples: float | None) -> float:
+        """The gradient evaluations that an entry has spent a step after it has spent so many; 0 at the start, None."""
+        if examples is None or self.examples is None:
+            return 0.0 if examples is None else examples + 1
+        batches = Batches(self.examples, entry.batch_size, 0)
+        return batches.examples(batches.steps(int(examples)) + 1)
 
     def fitting(self, entry: Entry) -> dict[str, Any]:
         """What a descent of an entry is told beside its rule, seed and budget."""
         return {
             "batch_size": None if self.examples is None else entry.batch_size,
-            "evaluate_every": self.steps_between_looks(entry),
+            "evaluate_every_examples": self.evaluate_every,
             "keep_best": True,
         }
 

@@ -95,7 +95,7 @@ def _page() -> dict[str, Any]:
 
 def _suite_context(suite: Suite, links: Sequence[str]) -> dict[str, Any]:
     """Everything the template of several comparisons is given."""
-    last, found = suite.comparisons[-1], suite.profiles
+    last, found = suite.comparisons[-1], suite.profiles if suite.enough else []
     labels = list(dict.fromkeys(entry.label for c in suite.comparisons for entry in c.plan.entries))
     figures = {"profiles": json.loads(_bare(plots.profiles(suite)).to_json())} if found else {}
     reached = ", ".join(f"{p.label} {_percent(p.solved)}" for p in found)
@@ -250,7 +250,7 @@ def _race(comparison: Comparison) -> list[dict[str, Any]]:
         assert standing is not None
         assert target is not None
         finals = comparison.runs_of(row.entry)
-        times = [r.reached(target.value, higher) / comparison.plan.budget for r in finals if not r.miss]
+        times = [r.reached(target.value, higher)[1] / comparison.plan.budget for r in finals if not r.miss]
         middle, ends = standing.median / comparison.plan.budget, (standing.low, standing.high)
         line = [min(1.0, e / comparison.plan.budget) for e in ends if e is not None]
         size = comparison.plan.examples

@@ -57,12 +57,17 @@ class Run:
         """The run of a task with an outcome."""
         return cls(**(_task(task) | dict(outcome)))
 
-    def reached(self, target: float, higher_is_better: bool) -> float:
-        """Gradient evaluations to the first look with a validation metric as good as the target; ∞ if none has."""
+    def reached(self, target: float, higher_is_better: bool) -> tuple[float | None, float]:
+        """Gradient evaluations to the first look with a validation metric as good as the target; ∞ if none has.
+
+        Before them come those to the last look without one, None if the start has it.
+        """
+        before = None
         for examples, _, metric in self.curve:
             if metric is not None and (metric >= target if higher_is_better else metric <= target):
-                return float(examples or 0)
-        return math.inf
+                return before, float(examples or 0)
+            before = examples
+        return before, math.inf
 
 
 _TASK = ("entry", "hyperparameters", "seed", "phase", "study")
@@ -105,6 +110,8 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
                 **plan.fitting(entry),
             )
     except Exception as error:  # the problem's functions and the rule are the user's: anything may happen in them
+        if any(isinstance(e, MemoryError) for e in (error, error.__cause__)):
+            return nothing(task, Reason.KILLED, f"{type(error).__name__}: {error}")
         so_far = getattr(error, "result", None)
         if not isinstance(so_far, FitResult):
             return nothing(task, Reason.FUNCTION_RAISED, f"{type(error).__name__}: {error}")

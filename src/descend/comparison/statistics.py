@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from descend.comparison.entries import Entry
 from descend.comparison.plan import Chosen, Plan
 from descend.comparison.runs import Run
 from descend.containers import Array
@@ -26,14 +27,19 @@ __all__ = [
     "difference",
     "joint_confidence",
     "pairs",
+    "resampled_median",
     "rows",
     "seeds_needed",
     "sensitivity",
     "standings",
 ]
 
+T = TypeVar("T")
+
 RESAMPLES = 10_000
-"""How often the seeds are drawn anew."""
+"""How often the seeds are drawn anew to find out who is best."""
+MANY = 1_000
+"""Seeds up to which the bootstrap distribution of a median is written down."""
 RESOLUTION = 1e-12
 """Figures closer than this, relative to the larger and at least 1, are the same: both have converged."""
 BEST, WORSE, UNCLEAR, TOO_FEW = "best", "clearly worse", "no clear difference", "too few seeds"
@@ -214,12 +220,13 @@ def rows(
     """
     finals = [_phase(runs, "final", i) for i in range(len(plan.entries))]
     studies = [study for study in range(plan.studies) for _ in plan.seeds_of(plan.final_seeds, study)]
-    quality = standings([_by_seed(plan, g, lambda r: plan.cost(r.test)) for g in finals], studies)
+    quality = standings([_by_seed(plan, g, lambda r: plan.cost(r.test), math.inf) for g in finals], studies)
     speed: list[Standing] | None = None
     if target is not None:
-        reached = lambda r: math.inf if r.miss else r.reached(target, plan.higher_is_better)  # noqa: E731
+        reached = [_reached(plan, entry, group, target) for entry, group in zip(plan.entries, finals, strict=True)]
         ties = [standing.median for standing in quality]
-        speed = standings([_by_seed(plan, g, reached) for g in finals], studies, ties, NOT_REACHED)
+        earliest = [[first for first, _ in found] for found in reached]
+        speed = standings([[last for _, last in found] for found in reached], studies, ties, NOT_REACHED, earliest)
     first = quality if speed is None or all(math.isinf(s.median) for s in speed) else speed
     order = sorted(
         range(len(finals)), key=lambda i: (first[i].verdict != BEST, first[i].median, -first[i].hits, quality[i].median)
@@ -233,10 +240,22 @@ def _phase(runs: Sequence[Run], phase: str, entry: int) -> list[Run]:
     return sorted((r for r in runs if r.phase == phase and r.entry == entry), key=lambda r: r.seed)
 
 
-def _by_seed(plan: Plan, runs: Sequence[Run], cost: Callable[[Run], float]) -> list[float]:
-    """A cost for each final seed; ∞ where there is no run, as no study found a trial to run."""
+def _by_seed(plan: Plan, runs: Sequence[Run], cost: Callable[[Run], T], miss: T) -> list[T]:
+    """A cost for each final seed; a miss where there is no run, as no study found a trial to run."""
     found = {run.seed: cost(run) for run in runs}
-    return [found.get(seed, math.inf) for seed in plan.final_seeds]
+    return [found.get(seed, miss) for seed in plan.final_seeds]
+
+
+def _reached(plan: Plan, entry: Entry, runs: Sequence[Run], target: float) -> list[tuple[float, float]]:
+    """Gradient evaluations to the target for each final seed: at the earliest, and those of the look that saw it."""
+
+    def found(run: Run) -> tuple[float, float]:
+        if run.miss:
+            return math.inf, math.inf
+        before, at = run.reached(target, plan.higher_is_better)
+        return min(at, plan.next_step(entry.at(run.hyperparameters), before)), at
+
+    return _by_seed(plan, runs, found, (math.inf, math.inf))
 
 
 def standings(
@@ -244,6 +263,7 @@ def standings(
     studies: Sequence[int],
     ties: Sequence[float] | None = None,
     never: str = FAILED,
+    earliest: Sequence[Sequence[float]] | None = None,
 ) -> list[Standing]:
     """How each entry stands by a measure of which less is better.
 
@@ -257,17 +277,24 @@ def standings(
         Which of two entries with equal medians comes first.
     never
         The verdict on an entry without a single hit.
+    earliest
+        What each of the costs may have been in truth, at the least, where it was only looked at from time to time. Two
+        that may have been the same are no difference. Default: the costs are exact.
+
+    Where not even the best entry has a hit in half of its runs, none is called the best.
     """
     seeds, confidence = len(studies), joint_confidence(len(costs))
     own = [interval(c) for c in costs]
     hits = [sum(map(math.isfinite, c)) for c in costs]
     rank = [(own[i].median, -hits[i], 0.0 if ties is None else ties[i], i) for i in range(len(costs))]
-    best, shares = min(rank)[-1], best_shares(costs)
+    earliest = costs if earliest is None else earliest
+    best, shares = min(rank)[-1], best_shares(costs, earliest)
     found = []
     for i, cost in enumerate(costs):
-        between, verdict = None, BEST
+        between, verdict = None, UNCLEAR if math.isinf(own[best].median) else BEST
         if i != best:
-            minus = np.array([_minus(a, b) for a, b in zip(cost, costs[best], strict=True)])
+            spans = zip(cost, costs[best], earliest[i], earliest[best], strict=True)
+            minus = np.array([_minus(*span) for span in spans])
             between = difference(minus, confidence)
             agreed = all(_middle(minus[np.equal(studies, study)]) > 0 for study in set(studies))
             verdict = WORSE if between.low is not None and between.low > 0 and agreed else UNCLEAR
@@ -282,22 +309,52 @@ def standings(
 def difference(minus: Array, confidence: float) -> Interval:
     """The median of paired differences, with its percentile bootstrap interval (Efron 1979).
 
-    Of few seeds such an interval is too narrow. Its percentiles are therefore those that would make the interval of a
-    mean as wide as Student's t does (Hesterberg 2015, section 4.1: the "expanded percentile").
+    Of a median, the bootstrap distribution is known without drawing (`resampled_median`), so that the interval depends
+    neither on the order of the seeds nor on chance. Of few seeds such an interval is too narrow. Its percentiles are
+    therefore those that would make the interval of a mean as wide as Student's t does (Hesterberg 2015, section 4.1:
+    the "expanded percentile"). Of more than a thousand, it is the interval between order statistics, which is the same.
     """
-    from scipy.stats import bootstrap, norm, t
+    from scipy.stats import norm, t
 
     n = len(minus)
+    if n > MANY:
+        return dataclasses.replace(interval(minus.tolist(), confidence), median=float(_middle(minus)))
     if n < 2 or np.all(minus == minus[0]):
         return Interval(_middle(minus), float(minus[0]), float(minus[0])) if n else Interval(math.nan, None, None)
     tail = float(norm.cdf(-math.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1)))
-    with np.errstate(invalid="ignore"):  # it also computes a standard error, which a miss has none of
-        drawn: Any = bootstrap(
-            (minus,), _middle, n_resamples=RESAMPLES, vectorized=True, method="percentile", rng=np.random.default_rng(0)
-        )
-    medians = np.sort(drawn.bootstrap_distribution)
-    ends = math.floor(tail * RESAMPLES), math.ceil((1 - tail) * RESAMPLES) - 1
-    return Interval(float(_middle(minus)), float(medians[ends[0]]), float(medians[ends[1]]))
+    medians, weights = resampled_median(minus)
+    below, above = np.cumsum(weights), np.cumsum(weights[::-1])
+    low, high = medians[np.argmax(below > tail)], medians[::-1][np.argmax(above > tail)]
+    return Interval(float(_middle(minus)), float(low), float(high))
+
+
+def resampled_median(values: Array) -> tuple[Array, Array]:
+    """The medians that a bootstrap of some values can draw, ascending, and the probability of each.
+
+    Of n draws from n values, the number that are among the i lowest is binomial. With n = 2m, the lower middle one of
+    the draws is among the i lowest and the upper one is not among the j lowest, j ≥ i, when m draws are of the former
+    and m are not of the latter: C(2m, m) (i/n)ᵐ (1 − j/n)ᵐ.
+
+    >>> medians, weights = resampled_median(np.array([3.0, 1.0, 2.0]))
+    >>> medians.tolist(), (27 * weights).round(9).tolist()
+    ([1.0, 2.0, 3.0], [7.0, 13.0, 7.0])
+    """
+    from scipy.stats import binom
+
+    ordered, n = np.sort(values), len(values)
+    shares = np.arange(n + 1) / n
+    single = np.diff(binom.sf((n + 1) // 2 - 1, n, shares))
+    if n % 2:
+        return ordered, single
+    m = n // 2
+    rise, fall = np.diff(shares**m), -np.diff((1 - shares) ** m)
+    lower, upper = np.triu_indices(n, 1)
+    apart = binom.pmf(m, n, 0.5) * 2.0**n * rise[lower] * fall[upper]
+    together = single - np.bincount(lower, apart, n)
+    medians = _middle(np.stack([np.append(ordered, ordered[lower]), np.append(ordered, ordered[upper])]), axis=0)
+    weights = np.append(np.maximum(together, 0.0), apart)
+    order = np.argsort(medians, kind="stable")
+    return medians[order], weights[order]
 
 
 def _middle(values: Array, axis: int = -1) -> Any:
@@ -309,24 +366,23 @@ def _middle(values: Array, axis: int = -1) -> Any:
     return np.where(np.isnan(middle), high, middle)[()]
 
 
-def best_shares(costs: Sequence[Sequence[float]]) -> list[float]:
+def best_shares(costs: Sequence[Sequence[float]], earliest: Sequence[Sequence[float]] | None = None) -> list[float]:
     """How often each entry has the lowest median, as the seeds are drawn with replacement (Efron 1979).
 
-    The same seeds are drawn for all entries, which keeps them paired; a draw that ends in a tie is shared. An entry
-    without runs, or all of whose runs failed, is never best.
+    The same seeds are drawn for all entries, which keeps them paired; a draw that ends in a tie is shared, and so is
+    one whose lowest medians may have been the same (`earliest`, as in `standings`). An entry without runs, or all of
+    whose runs failed, is never best.
     """
     seeds = max(map(len, costs), default=0)
-    whole = np.full((len(costs), seeds), math.inf)
-    for row, found in zip(whole, costs, strict=True):
+    whole, least = np.full((2, len(costs), seeds), math.inf)
+    for row, found in zip((*whole, *least), (*costs, *(costs if earliest is None else earliest)), strict=True):
         row[: len(found)] = found
     alive = np.isfinite(whole).any(axis=1)
     if not alive.any():
         return [0.0] * len(costs)
     drawn = np.random.default_rng(0).integers(seeds, size=(RESAMPLES, seeds))
-    with np.errstate(invalid="ignore"):  # costs of the best kind may be −∞, of the worst ∞
-        medians = np.array([np.median(row[drawn], axis=1) for row in whole[alive]])
-    medians = np.where(np.isnan(medians), math.inf, medians)
-    best = medians <= medians.min(axis=0)
+    medians, lowest = (np.array([_middle(row[drawn]) for row in rows[alive]]) for rows in (whole, least))
+    best = lowest <= medians.min(axis=0)
     shares = np.zeros(len(costs))
     shares[alive] = (best / best.sum(axis=0)).mean(axis=1)
     return [float(share) for share in shares]
@@ -343,7 +399,7 @@ def _row(
 ) -> Row:
     entry, finals, untuned = plan.entries[i], _phase(runs, "final", i), _phase(runs, "untuned", i)
     validation = _median([plan.cost(r.validation) for r in finals])
-    timed = [r.seconds for r in _phase(runs, "timing", i)]
+    timed = [r.seconds for r in _phase(runs, "timing", i) if not r.miss]
     sizes = {point.get("batch_size", entry.batch_size) for point in chosen if point is not None} or {entry.batch_size}
     plain = interval([plan.cost(r.test) for r in untuned]) if untuned else None
     return Row(
@@ -379,9 +435,9 @@ def _oriented_standing(plan: Plan, found: Standing) -> Standing:
     return dataclasses.replace(found, median=own.median, low=own.low, high=own.high, difference=between)
 
 
-def _minus(a: float, b: float) -> float:
-    """A − b; two misses are equal, and so are figures that differ by rounding alone."""
-    if a == b:
+def _minus(a: float, b: float, a_least: float, b_least: float) -> float:
+    """A − b; two misses are equal, and so are figures that differ by rounding alone, or may have been the same."""
+    if a == b or (a_least <= b and b_least <= a):
         return 0.0
     if math.isinf(a) or math.isinf(b):
         return a - b

@@ -43,14 +43,25 @@ class Suite:
         return profiles([_costs(c) for c in self.comparisons if c.target is not None])
 
     @property
+    def enough(self) -> bool:
+        """Whether there are enough problems with a target for profiles to say who is fastest overall."""
+        return sum(c.target is not None for c in self.comparisons) >= ENOUGH
+
+    @property
     def answer(self) -> str:
-        """The outcome in a sentence."""
+        """The outcome in a sentence or two."""
         found = self.profiles
         raced = sum(c.target is not None for c in self.comparisons)
         if not raced:
             return (
                 f"Techniques were compared on {counted(len(self.comparisons), 'problem')} without a target: who came "
                 "out best on each is in the table."
+            )
+        if not self.enough:
+            firsts = [f"{_first(c)} on {c.plan.problem}" for c in self.comparisons if c.target is not None]
+            return (
+                f"First to the target: {'; '.join(firsts)}. {counted(raced, 'problem')} "
+                f"{'is' if raced == 1 else 'are'} too few to say who is fastest overall: {ENOUGH} are enough."
             )
         where = f"on {counted(raced, 'problem')}"
         if not found:
@@ -72,14 +83,9 @@ class Suite:
         raced = [c for c in self.comparisons if c.target is not None]
         if not raced:
             return found
-        if len(raced) < ENOUGH:
-            found.append(
-                f"{counted(len(raced), 'problem')} with a target {'is' if len(raced) == 1 else 'are'} too few for "
-                f"performance profiles: from {ENOUGH} on they say something."
-            )
         labels = {row.label for c in raced for row in c.rows}
         apart = sorted(labels - {p.label for p in self.profiles})
-        if apart:
+        if apart and self.enough:
             has = "has" if len(apart) == 1 else "have"
             found.append(f"{listed(apart)} did not take part in every problem, and {has} no profile.")
         unsolved = [c.plan.problem for c in raced if not c.races]
@@ -141,7 +147,7 @@ class Suite:
         say(self.answer)
         say()
         console.print(_problems_table(self))
-        if self.profiles:
+        if self.profiles and self.enough:
             say()
             console.print(_profiles_table(self))
         for note in self.notes:
@@ -149,11 +155,17 @@ class Suite:
 
 
 def _costs(comparison: Comparison) -> dict[str, float]:
-    """What each entry took to the target in the median; to have it at the start takes a look."""
-    least = float(comparison.plan.evaluate_every)
-    return {
-        row.label: math.inf if row.to_target is None else max(row.to_target.median, least) for row in comparison.rows
-    }
+    """What each entry took to the target in the median, in whole looks, at least one: no look sees more exactly."""
+    look = float(comparison.plan.evaluate_every)
+    medians = {row.label: math.inf if row.to_target is None else row.to_target.median for row in comparison.rows}
+    return {label: max(took // look, 1.0) * look if math.isfinite(took) else took for label, took in medians.items()}
+
+
+def _first(comparison: Comparison) -> str:
+    """Who reached the target first, and who shows no clear difference to it."""
+    if not comparison.races:
+        return "nobody"
+    return level(comparison.rows, lambda row: row.to_target.verdict if row.to_target is not None else "")
 
 
 def _of(some: int, all_: int) -> str:
@@ -178,14 +190,13 @@ def _problems_table(suite: Suite) -> Any:
     for comparison in suite.comparisons:
         first = comparison.rows[0].to_target
         took = "–" if first is None else evaluations(first.median)
-        raced = comparison.rows[0].to_target is not None
         view.add_row(
             *map(
                 Text,
                 [
                     comparison.plan.problem,
                     took,
-                    level(comparison.rows, lambda r: r.to_target.verdict if r.to_target else "") if raced else "–",
+                    "–" if first is None else _first(comparison),
                     level(by_test(comparison), lambda r: r.test.verdict),
                 ],
             )
