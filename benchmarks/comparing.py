@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     spent = dict.fromkeys(("loading the problem", "runs", "pilot", "report and JSON"), 0.0)
     timed(experiment, "named", spent, "loading the problem")
-    timed(experiment, "execute", spent, "runs")
+    timed(experiment.Workers, "make", spent, "runs")
     timed(experiment._Race, "about", spent, "pilot")
     timed(experiment, "save", spent, "report and JSON")
     inside = {"store": 0.0}

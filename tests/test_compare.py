@@ -1,19 +1,15 @@
 """`descend.compare`: equal tuning, equal cost, paired seeds, misses that stay misses, and comparisons that go on."""
 
-import concurrent.futures
 import dataclasses
 import itertools
 import json
 import math
-import os
 import random
-import signal
 import sqlite3
 import statistics
 import subprocess
 import sys
 import time
-import warnings
 
 import numpy as np
 import pytest
@@ -130,15 +126,6 @@ def test_the_table_is_what_the_runs_say():
     assert found.rows[0].verdict == "best"
 
 
-def test_one_process_and_two_give_the_same_figures():
-    """The figures do not depend on how many runs are made at once."""
-    one = descend.compare(line(), ["gd", "adam"], **SMALL)
-    two = descend.compare(line(), ["gd", "adam"], **{**SMALL, "jobs": 2})
-    assert one.rows == two.rows
-    strip = lambda runs: [dataclasses.replace(r, seconds=0.0) for r in runs]  # noqa: E731
-    assert strip(one.runs) == strip(two.runs)
-
-
 def test_identical_rules_under_two_names_do_not_differ():
     """Paired seeds: the same rule twice gives differences of exactly zero, and no verdict between them."""
     found = descend.compare(line(), [Entry("one", descend.Adam()), Entry("two", descend.Adam())], **SMALL)
@@ -229,21 +216,6 @@ def test_a_rule_that_cannot_step_is_told_before_any_run():
         descend.compare(line(), [Capped()], **SMALL)
 
 
-def test_a_private_rule_with_a_known_name_travels():
-    """register=False and a name that descend uses itself, in two processes."""
-
-    class Adam(descend.Rule, register=False):
-        """Not that one."""
-
-        @staticmethod
-        def update(p, g, s):
-            return p - s.lr * g
-
-    found = descend.compare(line(), [Adam()], **{**SMALL, "jobs": 2})
-    assert found.rows[0].misses == 0
-    assert descend.rules.get("adam") is descend.Adam
-
-
 def test_a_changed_base_class_makes_new_runs(tmp_path):
     """What a rule inherits decides the outcome too: the file of every class it is made from is part of the plan."""
     (tmp_path / "base_of_mine.py").write_text(
@@ -287,102 +259,6 @@ def test_when_everything_fails_the_first_reason_is_told():
     problem = Problem(start=lambda rng: np.ones(2), loss=lambda w: math.nan, jac=lambda w: w, name="void")
     with pytest.raises(ComparisonError, match=r"every run failed on void; the first one: .*The loss is nan at step 0"):
         descend.compare(problem, ["gd"], learning_rates=[0.1], budget=5, jobs=1)
-
-
-def deadly(tmp_path, condition):
-    """A problem file whose loss kills its process, unless that is this one, where a condition holds."""
-    path = tmp_path / "deadly.py"
-    path.write_text(
-        "import os, pathlib, descend, numpy as np\n"
-        f"parent, flag = {os.getpid()}, pathlib.Path({str(tmp_path / 'flag')!r})\n"
-        "def loss(w):\n"
-        f"    if os.getpid() != parent and {condition}:\n"
-        "        flag.touch()\n"
-        "        os.kill(os.getpid(), 9)\n"
-        "    return float(w[0] ** 2)\n"
-        "problem = descend.Problem(lambda rng: rng.uniform(0, 2, size=1), loss, lambda w: 2 * w)\n"
-    )
-    return path
-
-
-def test_a_run_whose_process_dies_is_a_miss(tmp_path):
-    """Killed in mid-work, and again when it is made alone: a counted miss with its reason; all others are made."""
-    options = {
-        "learning_rates": [0.1],
-        "budget": 50,
-        "tuning_seeds": 5,
-        "final_seeds": 6,
-        "target": "none",
-        "untuned": False,
-    }
-    path = deadly(tmp_path, "w[0] > 1.5")
-    found = descend.compare(path, ["gd"], **options, jobs=2, out=tmp_path / "o")
-    dead = {run.seed for run in found.runs if run.reason == "killed"}
-    assert dead == {run.seed for run in found.runs if np.random.default_rng(run.seed).uniform(0, 2) > 1.5}
-    assert 0 < len(dead) < len(found.runs)
-    assert all(run.miss == (run.seed in dead) for run in found.runs)
-    assert found.rows[0].misses == sum(seed >= 1000 for seed in dead)
-    assert "ran out of memory, or was killed" in next(run.message for run in found.runs if run.miss)
-    again = descend.compare(path, ["gd"], **options, jobs=2, out=tmp_path / "o")
-    assert again.reused == len(found.runs)
-    assert again.rows == found.rows
-
-
-def test_a_process_that_dies_once_costs_nothing_but_time(tmp_path):
-    """What died with others beside it is made again alone, and is no miss if that succeeds."""
-    path = deadly(tmp_path, "w[0] > 1.5 and not flag.exists()")
-    found = descend.compare(
-        path, ["gd"], learning_rates=[0.1], budget=20, tuning_seeds=10, final_seeds=6, target="none", jobs=2
-    )
-    assert (tmp_path / "flag").exists()
-    assert not any(run.miss for run in found.runs)
-
-
-class Unwelcome:
-    """A loss that kills the process it arrives in."""
-
-    def __call__(self, w):
-        return float(w @ w)
-
-    def __setstate__(self, state):
-        os._exit(3)
-
-    def __getstate__(self):
-        return {"here": True}
-
-
-def test_when_no_process_can_work_it_ends_in_words():
-    """Each worker dies before it begins anything: no hanging, and a reason."""
-    problem = Problem(start=lambda rng: rng.normal(size=2), loss=Unwelcome(), jac=lambda w: 2 * w, name="unwelcome")
-    with pytest.raises(ComparisonError, match="a worker process died"):
-        descend.compare(problem, ["gd"], **{**SMALL, "jobs": 2})
-
-
-def test_what_an_executor_gives_up_is_a_miss():
-    """A cluster's own error for one run is that run's miss; a pool that is broken ends the comparison."""
-
-    class Cluster(concurrent.futures.ThreadPoolExecutor):
-        def submit(self, function, bundle, parcel):
-            if bundle.tasks[0].seed == 1001:
-                future = concurrent.futures.Future()
-                future.set_exception(RuntimeError("gave up after 3 workers died"))
-                return future
-            return super().submit(function, bundle, parcel)
-
-    with Cluster(1) as pool:
-        found = descend.compare(line(), ["gd"], **SMALL, executor=pool)
-    assert found.rows[0].misses == 1
-    assert found.jobs is None
-    lost = next(run for run in found.runs if run.miss)
-    assert (lost.seed, lost.reason) == (1001, "killed")
-    assert "RuntimeError: gave up after 3 workers died" in lost.message
-
-    class Broken(concurrent.futures.ThreadPoolExecutor):
-        def submit(self, function, bundle, parcel):
-            raise concurrent.futures.BrokenExecutor("no worker")
-
-    with Broken(1) as pool, pytest.raises(ComparisonError, match="a worker process died"):
-        descend.compare(line(), ["gd"], **SMALL, executor=pool)
 
 
 # ---- statistics -------------------------------------------------------------------------------------------------
@@ -650,27 +526,6 @@ def test_a_comparison_prints_as_its_table():
 # ---- the user's own ---------------------------------------------------------------------------------------------
 
 
-def test_a_users_rule_and_problem_travel_to_other_processes(tmp_path):
-    """A file that defines both: the rule is known by name, lambdas and all, in two worker processes."""
-    path = tmp_path / "own.py"
-    path.write_text(
-        "import descend, numpy as np\n"
-        "from descend.rules import maths\n"
-        "class SignStep(descend.Rule):\n"
-        "    'Step by the sign.'\n"
-        "    lr: float = 0.1\n"
-        "    @staticmethod\n"
-        "    def update(p, g, s):\n"
-        "        return p - s.lr * maths.sign(g)\n"
-        "problem = descend.Problem(lambda rng: rng.normal(size=2), lambda w: float(w @ w), lambda w: 2 * w)\n"
-    )
-    found = descend.compare(str(path), ["signstep", "gd"], **{**SMALL, "jobs": 2, "budget": 40})
-    assert {row.label for row in found.rows} == {"SignStep", "GD"}
-    assert all(row.misses == 0 for row in found.rows)
-    finals = [r.test for r in found.runs if r.entry == 0 and r.phase == "final"]
-    assert max(finals) <= 2 * 0.1**2  # sign steps of the better rate end within one step of the minimum
-
-
 def test_two_processes_in_one_folder_make_no_run_twice(tmp_path):
     """The second says that it waits, takes all runs of the first, and writes the same table; also after a SIGKILL."""
     path = tmp_path / "slow.py"
@@ -737,64 +592,6 @@ def test_parquet(tmp_path):
 
     found = descend.compare(line(), ["gd", "adam"], **SMALL)
     pandas.testing.assert_frame_equal(pandas.read_parquet(found.export(tmp_path / "runs.parquet")), found.frame())
-
-
-def test_any_executor_will_do():
-    """Threads instead of processes, as a stand-in for a cluster: the same table, and the executor is left running."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        found = descend.compare(line(), ["gd", "adam"], **SMALL, executor=pool)
-        assert pool.submit(int, "1").result() == 1
-    assert found.rows == descend.compare(line(), ["gd", "adam"], **SMALL).rows
-
-
-@pytest.mark.slow
-def test_a_dask_cluster_gives_the_same_table(tmp_path):
-    """Two worker processes of a real cluster, one of them killed in mid-work; the same command with --dask."""
-    distributed = pytest.importorskip("distributed")
-    path = tmp_path / "slow.py"
-    path.write_text(
-        "import descend, time\n"
-        "def loss(w):\n    time.sleep(0.005)\n    return float(w @ w)\n"
-        "problem = descend.Problem(lambda rng: rng.normal(size=2), loss, lambda w: 2 * w)\n"
-    )
-    options = {"learning_rates": [0.01, 0.1], "budget": 60, "tuning_seeds": 2, "final_seeds": 6, "target": "none"}
-    with (
-        warnings.catch_warnings(action="ignore"),
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        workers = [w.pid for w in cluster.workers.values()]
-        done = []
-
-        def kill_one(phase, finished, total):
-            if finished == 2 and not done:
-                done.append(os.kill(workers[0], signal.SIGKILL))
-
-        found = descend.compare(path, ["gd", "adam"], **options, executor=client.get_executor(), progress=kill_one)
-        assert done
-        command = "compare slow.py --rules gd,adam --lr 0.01,0.1 --budget 60 --tuning-seeds 2 --final-seeds 6 --json"
-        command += " --target none"
-        told = subprocess.run(
-            [sys.executable, "-m", "descend.cli", *command.split(), "--dask", cluster.scheduler_address],
-            cwd=tmp_path, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    here = descend.compare(path, ["gd", "adam"], **options, jobs=1)
-    assert found.rows == here.rows
-    assert json.loads(told.stdout)["rows"] == here.to_dict()["rows"]
-    assert json.loads(told.stdout)["jobs"] is None
-    assert "through an executor" in told.stderr
-
-
-def test_a_problem_file_travels_with_its_neighbours(tmp_path):
-    """What the file imports from its own folder is found in worker processes too."""
-    (tmp_path / "neighbour_to_import.py").write_text("def loss(w):\n    return float(w @ w)\n")
-    path = tmp_path / "with_neighbour.py"
-    path.write_text(
-        "import descend, neighbour_to_import\n"
-        "problem = descend.Problem(lambda rng: rng.normal(size=2), neighbour_to_import.loss, lambda w: 2 * w)\n"
-    )
-    found = descend.compare(str(path), ["gd"], **{**SMALL, "jobs": 2})
-    assert found.rows[0].misses == 0
 
 
 def test_a_torch_problem_can_be_compared():

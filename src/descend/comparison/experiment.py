@@ -28,7 +28,7 @@ from descend.comparison.stacks import Stacks
 from descend.comparison.statistics import choose, rows, sensitivity
 from descend.comparison.store import Store
 from descend.comparison.target import Target, best_of_pool, find_target
-from descend.comparison.workers import checked_jobs, cores, execute
+from descend.comparison.workers import Workers, checked_jobs, cores
 from descend.containers import Memory
 from descend.engines import engine
 from descend.errors import ComparisonError, DescendError, OptionError, ProblemError
@@ -181,8 +181,13 @@ def compare(
         raise OptionError(f"out={out!r}: the path of a folder is needed, or None to write nothing")
     folder = None if out is None else writable(Path(out))
     _try_out(problem, plan)
-    with Store(None if folder is None else folder / STORE, plan, announce) as store:
-        race = _Race(problem, plan, store, jobs, executor, progress, leaders, announce, fresh)
+    with (
+        Store(None if folder is None else folder / STORE, plan, announce) as store,
+        Workers(problem, plan, jobs, executor) as workers,
+    ):
+        if fresh:
+            store.forget(plan.possible())
+        race = _Race(problem, plan, store, workers, progress, leaders, announce)
         if announce is not None:
             place = where(None if executor is not None else jobs)
             announce(" ".join([f"{plan.describe()}, {place}{race.about()}.", *too_few(plan)]))
@@ -200,16 +205,13 @@ class _Race:
         problem: Problem,
         plan: Plan,
         store: Store,
-        jobs: int,
-        executor: Executor | None,
+        workers: Workers,
         progress: Progress | None,
         leaders: Callable[[Plan, Sequence[Run]], Any] | None,
         announce: Callable[[str], Any] | None,
-        fresh: bool,
     ) -> None:
-        self.problem, self.plan, self.store = problem, plan, store
-        self.jobs, self.executor = jobs, executor
-        self.progress, self.leaders, self.announce, self.fresh = progress, leaders, announce, fresh
+        self.problem, self.plan, self.store, self.workers = problem, plan, store, workers
+        self.progress, self.leaders, self.announce = progress, leaders, announce
         self._said: set[str] = set()
         self.stacks = Stacks(problem, plan)
         self.runs: list[Run] = []
@@ -223,16 +225,16 @@ class _Race:
     def about(self) -> str:
         """How long it is going to take, in words; nothing if it is short, or for somebody else's machines to say."""
         plan, store = self.plan, self.store
-        if self.executor is not None:
+        if self.workers.executor is not None:
             return ""
         known = [*plan.pool(), *plan.tuning(), *plan.defaults()]
-        missing = [task for task in known if self.fresh or store.get(task) is None]
+        missing = [task for task in known if store.get(task) is None]
         first = dict(next(plan.tuning()).hyperparameters)
         for i, entry in enumerate(plan.entries):  # which learning rates will be chosen makes no difference here
             seeds = plan.final_seeds if any(t.entry == i for t in missing) else ()
             point = first if entry.space == plan.entries[0].space else plan.points(entry, 0)[0]
             missing += [Task(i, tuple(point.items()), seed, "final") for seed in seeds]
-        seconds = estimate(self.problem, plan, self.stacks.bundles(missing), min(self.jobs, cores()))
+        seconds = estimate(self.problem, plan, self.stacks.bundles(missing), min(self.workers.jobs, cores()))
         return f", about {duration(seconds)}" if seconds >= SHORT else ""
 
     def run(self, source: str | None, began: float) -> Comparison:
@@ -263,7 +265,7 @@ class _Race:
             shape=problem.examples,
             optimum=problem.optimum,
             seconds=time.perf_counter() - began,
-            jobs=None if self.executor is not None else min(self.jobs, plan.runs),
+            jobs=None if self.workers.executor is not None else min(self.workers.jobs, plan.runs),
             reused=self.reused,
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             versions=versions(),
@@ -282,8 +284,6 @@ class _Race:
     def _make(self, phase: str, tasks: list[Task]) -> list[Run]:
         """The runs of `tasks`, in their order: from the store where they are finished, else made now."""
         store = self.store
-        if self.fresh:
-            store.forget(tasks)
         self.reused += sum(map(store.kept, tasks))
         different = list({store.key(task): task for task in tasks}.values())
         bundles = self.stacks.bundles(different, alone=phase == "timing")
@@ -312,8 +312,7 @@ class _Race:
 
         same = collections.Counter(map(store.key, tasks))
         tell()
-        alone = phase == "timing"
-        execute(self.problem, self.plan, missing, done, 1 if alone else self.jobs, None if alone else self.executor)
+        self.workers.make(missing, done, in_turns=phase == "timing")
         runs = [run for run in map(store.get, tasks) if run is not None]
         self.runs += runs
         return runs

@@ -19,6 +19,7 @@ from descend.comparison.fingerprints import versions
 from descend.comparison.plan import Plan, Task
 from descend.comparison.runs import Run
 from descend.errors import ComparisonError
+from descend.stopping import Reason
 
 __all__ = ["Store"]
 
@@ -69,7 +70,9 @@ class Store:
             whole = json.dumps(plan.settings(), default=repr)
             self._db.execute("INSERT OR IGNORE INTO plans VALUES (?, ?)", (self._hash, whole))
             for key, run in self._db.execute("SELECT key, run FROM runs"):
-                self._outcomes[key] = json.loads(run)
+                outcome = json.loads(run)
+                if outcome["reason"] != str(Reason.KILLED):  # of a lack of memory, or of anything: it is made again
+                    self._outcomes[key] = outcome
             self._kept.update(self._outcomes)
         except ComparisonError:
             self.close()
@@ -112,13 +115,18 @@ class Store:
                 ) from error
 
     def forget(self, tasks: Iterable[Task]) -> None:
-        """Forget the finished runs of some tasks."""
-        for task in tasks:
-            key = self.key(task)
-            self._outcomes.pop(key, None)
-            self._kept.discard(key)
-            if self._db is not None:
-                self._db.execute("DELETE FROM runs WHERE key = ?", (key,))
+        """Forget the finished runs of some tasks: all of them, or none if that fails."""
+        keys = set(map(self.key, tasks)) & self._outcomes.keys()
+        if self._db is not None:
+            try:
+                with self._db:
+                    self._db.execute("BEGIN")
+                    self._db.executemany("DELETE FROM runs WHERE key = ?", [(key,) for key in keys])
+            except sqlite3.Error as error:
+                raise ComparisonError(f"{self.path} cannot be written: {error}; its runs are kept") from error
+        for key in keys:
+            del self._outcomes[key]
+        self._kept -= keys
 
     def __enter__(self) -> Store:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import os
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from descend.comparison.plan import Plan, Task
@@ -25,7 +27,7 @@ from descend.problems import FILE_MODULE, Problem
 from descend.rules.base import unpickling
 from descend.stopping import Reason
 
-__all__ = ["checked_jobs", "cores", "execute", "on_dask"]
+__all__ = ["Workers", "checked_jobs", "cores", "on_dask"]
 
 Done = Callable[[Task, Run], Any]
 
@@ -44,27 +46,122 @@ def checked_jobs(jobs: int | None) -> int:
     return jobs
 
 
-def execute(
-    problem: Problem, plan: Plan, bundles: Iterable[Bundle], done: Done, jobs: int, executor: Executor | None = None
-) -> None:
-    """Make the runs of all `bundles`, at most `jobs` bundles at a time or by `executor`, and hand each run to `done`.
+class Workers:
+    """Makes the runs of a comparison: in this process, in pools of its own, or through somebody's executor.
 
-    BLAS runs on one thread in each, wherever it is made, so that the figures do not depend on it. The runs of a bundle
-    whose process dies are made again, each alone; one that dies again is a miss. Raises `ComparisonError` when no
-    process can work, and lets KeyboardInterrupt through; what was done is kept by `done`.
+    BLAS runs on one thread in each, wherever it is made, so that the figures do not depend on it. Processes are started
+    when they are first needed, stay for the next runs, and end with the block.
+
+    Parameters
+    ----------
+    problem, plan
+        What the runs are of.
+    jobs
+        How many bundles are made at a time; 1 makes them in this process.
+    executor
+        Makes them instead, but for those that have to be made in turns.
     """
-    pending = sorted(bundles, key=lambda b: -_steps(plan, b))  # the longest first: no core idles at the end
-    if executor is not None:
+
+    def __init__(self, problem: Problem, plan: Plan, jobs: int, executor: Executor | None = None) -> None:
+        self.problem, self.plan, self.jobs, self.executor = problem, plan, jobs, executor
+        self._folder = contextlib.ExitStack()
+        self._pool: Any = None
+        self._width = 0
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._folder:
+            self._end_pool(at_once=kind is not None)
+
+    def make(self, bundles: Iterable[Bundle], done: Done, *, in_turns: bool = False) -> None:
+        """Make the runs of all `bundles`, and hand each run to `done`; in their order, one at a time, if `in_turns`.
+
+        A bundle whose process dies is made again with no other beside it; if it dies of that, each of its runs alone;
+        one that dies again is a miss. Raises `ComparisonError` when no process can work, or when a run cannot be sent
+        or its outcome not be received; lets KeyboardInterrupt through. What was done is kept by `done`.
+        """
+        pending = list(bundles)
+        if not in_turns:
+            pending.sort(key=lambda b: -_steps(self.plan, b))  # the longest first: no core idles at the end
+        if self.executor is not None and not in_turns:
+            try:
+                with _one_thread():  # it may make them in this process, in threads that cannot limit BLAS themselves
+                    _through(self.executor, pending, done, self._parcel)
+            except (BrokenExecutor, CancelledError) as error:
+                raise _broken(error) from error
+        elif self.jobs == 1:
+            with _one_thread():
+                for bundle in pending:
+                    _hand_over(bundle, _made(self.problem, self.plan, bundle), done)
+        elif pending:
+            self._in_pools(pending, done, 1 if in_turns else min(self.jobs, len(pending)))
+
+    @functools.cached_property
+    def _parcel(self) -> bytes:
+        return _pack(self.problem, self.plan)
+
+    @functools.cached_property
+    def _begun(self) -> str:
+        """The folder where a worker leaves a mark of what it has begun."""
+        return self._folder.enter_context(tempfile.TemporaryDirectory(prefix="descend-"))
+
+    def _in_pools(self, pending: list[Bundle], done: Done, width: int) -> None:
+        """Make the bundles in pools of processes: a new one whenever a process of the last one has died.
+
+        Which run it died of is not known, only which bundles had begun.
+        """
+        while pending:
+            finished: set[Task] = set()
+
+            def note(task: Task, run: Run, finished: set[Task] = finished) -> None:
+                finished.add(task)
+                done(task, run)
+
+            try:
+                _through(self._pool_of(width), pending, note, None)
+                return
+            except BrokenExecutor as error:
+                self._end_pool(at_once=True)
+                left = [bundle for bundle in pending if bundle.tasks[0] not in finished]
+                suspects = [bundle for bundle in left if _mark(self._begun, bundle).exists()]
+                if not suspects:
+                    raise _broken(error) from error
+            for bundle in suspects:
+                self._with_no_other(bundle, done)
+            pending = [bundle for bundle in left if bundle not in suspects]
+
+    def _with_no_other(self, bundle: Bundle, done: Done) -> None:
+        """Make a bundle in a process of its own, or else each of its runs; a miss if that dies."""
+        self._end_pool(at_once=False)
         try:
-            _through(executor, pending, done, _pack(problem, plan))
-        except (BrokenExecutor, CancelledError) as error:
-            raise _broken(error) from error
-    elif jobs == 1 or len(pending) <= 1:
-        with _one_thread():
-            for bundle in pending:
-                _hand_over(bundle, _made(problem, plan, bundle), done)
-    else:
-        _in_pools(_pack(problem, plan), pending, done, jobs)
+            _through(self._pool_of(1), [bundle], done, None)
+        except BrokenExecutor:
+            self._end_pool(at_once=True)
+            if len(bundle.tasks) == 1:
+                done(bundle.tasks[0], nothing(bundle.tasks[0], Reason.KILLED, Reason.KILLED.message()))
+            else:
+                for one in bundle.each():
+                    self._with_no_other(one, done)
+
+    def _pool_of(self, width: int) -> Executor:
+        """The pool that is there, or another one if that has too few processes, or too many for one at a time."""
+        if self._width < width or width == 1 < self._width:
+            self._end_pool(at_once=False)
+            import loky
+
+            start = {"initializer": _start, "initargs": (self._parcel, self._begun)}
+            self._pool, self._width = loky.ProcessPoolExecutor(max_workers=width, **start), width
+        pool: Executor = self._pool
+        return pool
+
+    def _end_pool(self, *, at_once: bool) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, kill_workers=at_once)
+        self._pool, self._width = None, 0
 
 
 def _made(problem: Problem, plan: Plan, bundle: Bundle) -> list[Run]:
@@ -75,43 +172,6 @@ def _made(problem: Problem, plan: Plan, bundle: Bundle) -> list[Run]:
 def _hand_over(bundle: Bundle, runs: Iterable[Run], done: Done) -> None:
     for task, run in zip(bundle.tasks, runs, strict=True):
         done(task, run)
-
-
-def _in_pools(parcel: bytes, pending: list[Bundle], done: Done, jobs: int) -> None:
-    """Make the bundles in pools of processes: a new one whenever a process of the last one has died.
-
-    Which run it died of is not known, only which had begun. Each of these is then made in a process of its own.
-    """
-    with tempfile.TemporaryDirectory(prefix="descend-") as begun:
-        while pending:
-            finished: set[Task] = set()
-
-            def note(task: Task, run: Run, finished: set[Task] = finished) -> None:
-                finished.add(task)
-                done(task, run)
-
-            try:
-                with _pool(parcel, begun, min(jobs, len(pending))) as pool:
-                    _through(pool, pending, note, None)
-                return
-            except BrokenExecutor as error:
-                left = [bundle for bundle in pending if bundle.tasks[0] not in finished]
-                suspects = [bundle for bundle in left if _mark(begun, bundle).exists()]
-                if not suspects:
-                    raise _broken(error) from error
-            for bundle in suspects:
-                for one in bundle.each():
-                    _alone(parcel, begun, one, done)
-            pending = [bundle for bundle in left if bundle not in suspects]
-
-
-def _alone(parcel: bytes, begun: str, bundle: Bundle, done: Done) -> None:
-    """Make one run in a process of its own; a miss if that dies."""
-    try:
-        with _pool(parcel, begun, 1) as pool:
-            _through(pool, [bundle], done, None)
-    except BrokenExecutor:
-        done(bundle.tasks[0], nothing(bundle.tasks[0], Reason.KILLED, Reason.KILLED.message()))
 
 
 def _broken(error: Exception) -> ComparisonError:
@@ -147,26 +207,46 @@ def on_dask(address: str) -> Iterator[Executor]:
 
 
 def _through(executor: Executor, bundles: list[Bundle], done: Done, parcel: bytes | None) -> None:
-    """Make the bundles through an executor; each carries the parcel if the workers have not received it already."""
+    """Make the bundles through an executor; each carries the parcel if the workers have not received it already.
+
+    A bundle that a cluster gave up, as workers died of it, is taken apart; a run that it gives up is a miss.
+    """
     futures: dict[concurrent.futures.Future[list[Run]], Bundle] = {}
     try:
         with _ctrl_c_held() if parcel is None else contextlib.nullcontext():
             for bundle in bundles:
                 futures[executor.submit(_work, bundle, parcel)] = bundle
+        apart: list[Bundle] = []
         for future in concurrent.futures.as_completed(futures):
             bundle = futures[future]
             try:
                 runs = future.result()
             except (BrokenExecutor, CancelledError):
                 raise
-            except Exception as error:  # a cluster gives up what its workers die of
-                message = f"{Reason.KILLED.message()} {type(error).__name__}: {error}"
-                runs = [nothing(task, Reason.KILLED, message) for task in bundle.tasks]
+            except Exception as error:
+                if not _workers_died(error):
+                    raise ComparisonError(
+                        f"runs could not be made where they were sent ({type(error).__name__}: {error}); finished runs "
+                        "are kept: see that descend, the problem and its modules are the same there, and run the same "
+                        "command to go on"
+                    ) from error
+                if len(bundle.tasks) > 1:
+                    apart += bundle.each()
+                    continue
+                runs = [nothing(bundle.tasks[0], Reason.KILLED, f"{Reason.KILLED.message()} {error}")]
             _hand_over(bundle, runs, done)
     finally:
         if parcel is not None:  # somebody else's executor goes on; our own pool ends with its block
             for future in futures:
                 future.cancel()
+    if apart:
+        _through(executor, apart, done, parcel)
+
+
+def _workers_died(error: Exception) -> bool:
+    """Whether this is how a cluster says that it tried a run again and again, and each time the worker died."""
+    distributed = sys.modules.get("distributed")
+    return distributed is not None and isinstance(error, distributed.KilledWorker)
 
 
 def _steps(plan: Plan, bundle: Bundle) -> int:
@@ -202,20 +282,6 @@ def _ctrl_c_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _pool(parcel: bytes, begun: str, jobs: int) -> Iterator[Executor]:
-    """A pool of processes that have received the parcel. They are ended with the block, at once if it fails."""
-    import loky
-
-    pool: Executor = loky.ProcessPoolExecutor(max_workers=jobs, initializer=_start, initargs=(parcel, begun))
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
-        raise
-    pool.shutdown(wait=True)
 
 
 # ---- in a worker ------------------------------------------------------------------------------------------------
@@ -267,18 +333,31 @@ def _work(bundle: Bundle, parcel: bytes | None) -> list[Run]:
         return _made(problem, plan, bundle)
 
 
+_LIMITING = threading.Lock()
+_LIMITED: list[contextlib.ExitStack] = []
+"""One for each run that is being made in this process; the first one takes its limits back when the last run ends."""
+
+
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for BLAS, OpenMP, torch and steps in machine code."""
+    """One thread for BLAS, OpenMP, torch and steps in machine code, however many runs this process makes at a time."""
     from threadpoolctl import threadpool_limits
 
     torch = sys.modules.get("torch")
-    before = torch.get_num_threads() if torch is not None else 1
-    with threadpool_limits(limits=1), threads.limited(1):
+    with _LIMITING:
+        back = contextlib.ExitStack()
+        back.callback(threadpool_limits(limits=1).restore_original_limits)  # OpenMP has one for each thread
         if torch is not None:
+            back.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            if torch is not None:
-                torch.set_num_threads(before)
+        if not _LIMITED:
+            back.enter_context(threads.limited(1))
+        _LIMITED.append(back)
+    try:
+        yield
+    finally:
+        with _LIMITING:
+            if len(_LIMITED) > 1:
+                del _LIMITED[-1]
+            else:
+                _LIMITED.pop().close()
