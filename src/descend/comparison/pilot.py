@@ -49,6 +49,8 @@ def _measured(problem: Problem, plan: Plan, bundle: Bundle) -> tuple[float, floa
     runs, most, began = len(bundle.tasks), plan.steps(plan.entry(bundle.tasks[0]), plan.budget), time.perf_counter()
     steps, before = min(FIRST, most), (0, 0.0)
     _descend(problem, plan, bundle, steps)  # what is loaded or compiled on the way is no part of it
+    if time.perf_counter() - began > 1.5 * PATIENCE:  # dear steps: fewer of them tell as much
+        steps = 1
     while True:
         start = time.perf_counter()
         _descend(problem, plan, bundle, steps)
