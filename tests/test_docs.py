@@ -261,7 +261,9 @@ def test_the_reference_has_every_public_name():
     assert top <= set(descend.__all__)
 
 
-@pytest.mark.parametrize("module", ["rules", "problems", "schedules", "gradients", "engines", "plots", "errors"])
+@pytest.mark.parametrize(
+    "module", ["rules", "methods", "problems", "schedules", "gradients", "engines", "plots", "errors"]
+)
 def test_the_reference_has_every_name_of_its_modules(module):
     """Each class and function that a public module lists is documented somewhere."""
     loaded = importlib.import_module(f"descend.{module}")
@@ -279,7 +281,7 @@ WITHOUT_EXAMPLE = {
     # What a call returns, shown by the call's own example.
     *("Comparison", "Evaluation", "FitResult", "History", "Reason", "Result", "Suite"),
     # Shown in the docstring of their module, or where they are used.
-    *("DescendError", "Entry", "Rule", "hyper"),
+    *("Armijo", "DescendError", "Entry", "Method", "Rule", "Wolfe", "hyper"),
 }
 
 

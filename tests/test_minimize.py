@@ -424,7 +424,7 @@ def test_a_schedule_or_rule_that_fails_keeps_the_descent():
         descend.minimize(square, 0.0, jac=slope, method=descend.GD(lr=lambda t: 0.1 if t < 5 else -1.0), max_steps=9)
     assert len(caught.value.result.history.loss) == 6
     with pytest.raises(ObjectiveError, match="callback raised ZeroDivisionError") as caught:
-        descend.minimize(square, 0.0, jac=slope, callback=lambda p: 0 // (3 - p.nit), max_steps=9)
+        descend.minimize(square, 0.0, jac=slope, method="gd", callback=lambda p: 0 // (3 - p.nit), max_steps=9)
     assert caught.value.result.nit == 3
 
 
@@ -524,7 +524,7 @@ def test_keyboard_interrupt_from_the_function_is_taken_as_ctrl_c():
             raise KeyboardInterrupt
         return square(x)
 
-    result = descend.minimize(fun, 0.0, jac=slope, max_steps=100)
+    result = descend.minimize(fun, 0.0, jac=slope, method="adam", max_steps=100)
     assert result.reason is Reason.INTERRUPTED
     assert len(result.history.loss) == 4
 
@@ -532,7 +532,9 @@ def test_keyboard_interrupt_from_the_function_is_taken_as_ctrl_c():
 def test_it_runs_in_any_thread():
     """Signals belong to the main thread; a descent elsewhere leaves them alone."""
     found = []
-    thread = threading.Thread(target=lambda: found.append(descend.minimize(square, 0.0, jac=slope, max_steps=3).nit))
+    thread = threading.Thread(
+        target=lambda: found.append(descend.minimize(square, 0.0, method="gd", jac=slope, max_steps=3).nit)
+    )
     thread.start()
     thread.join()
     assert found == [3]

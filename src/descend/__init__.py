@@ -4,6 +4,8 @@ The words, used in this sense everywhere:
 
 rule
     What one update is, such as ``descend.Adam(lr=1e-3)``: hyperparameters, names of its state, one formula.
+method
+    How to go down where the whole gradient is at hand, such as ``descend.LBFGS()``: a direction with a search.
 engine
     Who runs a rule over memory: the reference engine is the rule itself on NumPy arrays.
 problem
@@ -37,11 +39,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from descend import engines, errors, gradients, problems, rules, schedules
+from descend import engines, errors, gradients, methods, problems, rules, schedules
 from descend.errors import DescendError
 from descend.finding import RangeTest, find_lr
 from descend.fitting import fit
 from descend.history import Evaluation, History
+from descend.methods import (
+    BFGS,
+    LBFGS,
+    AcceleratedGradient,
+    AdaptiveGradient,
+    Armijo,
+    BarzilaiBorwein,
+    ConjugateGradient,
+    Method,
+    SteepestDescent,
+    Wolfe,
+)
 from descend.minimizing import minimize
 from descend.problems import Problem
 from descend.result import FitResult, Result
@@ -83,8 +97,11 @@ __version__ = "0.1.0"
 __all__ = [
     "ADOPT",
     "ASGD",
+    "BFGS",
     "GD",
+    "LBFGS",
     "SGD",
+    "AcceleratedGradient",
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",
@@ -93,8 +110,12 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "AdaptiveGradient",
+    "Armijo",
+    "BarzilaiBorwein",
     "Choice",
     "Comparison",
+    "ConjugateGradient",
     "DescendError",
     "Entry",
     "Evaluation",
@@ -102,6 +123,7 @@ __all__ = [
     "History",
     "Lion",
     "LogUniform",
+    "Method",
     "Momentum",
     "NAdam",
     "Nesterov",
@@ -113,9 +135,11 @@ __all__ = [
     "Result",
     "Rprop",
     "Rule",
+    "SteepestDescent",
     "Suite",
     "TorchProblem",
     "Uniform",
+    "Wolfe",
     "Yogi",
     "compare",
     "compare_all",
@@ -126,6 +150,7 @@ __all__ = [
     "fit_many",
     "gradients",
     "hyper",
+    "methods",
     "minimize",
     "optim",
     "plots",

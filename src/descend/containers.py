@@ -18,7 +18,7 @@ import optree
 
 from descend.errors import ObjectiveError, ParameterError
 
-__all__ = ["Array", "Memory", "Rows"]
+__all__ = ["Array", "Bounds", "Memory", "Rows"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["numpy", "torch", "jax"]
@@ -50,6 +50,8 @@ class Memory:
             self._places.append((which, ends[which], ends[which] + array.size))
             ends[which] += array.size
         self._gathered: tuple[Sequence[Array], list[Array]] | None = None
+        self._bare = self._types == [np.ndarray] and self.spec.is_leaf()
+        """Whether the container is one array, which saves taking it apart and putting it together."""
         self.leaves = self.views(self.vectors)
         for leaf, array in zip(self.leaves, arrays, strict=True):
             leaf[...] = array
@@ -88,6 +90,8 @@ class Memory:
         overflow to infinity where Python's raise.
         """
         leaves = self.leaves if vectors is None else self.views(vectors)
+        if self._bare and kind is None:
+            return leaves[0].copy() if copy else leaves[0]
         return self.spec.unflatten(
             [_as_leaf(leaf, kind or own, copy) for leaf, own in zip(leaves, self._kinds, strict=True)]
         )
@@ -109,6 +113,11 @@ class Memory:
         """
         if self._gathered is None or self._gathered[0] is not out:
             self._gathered = out, self.views(out)
+        if self._bare and type(tree) is np.ndarray:
+            view = self._gathered[1][0]
+            if tree.dtype == view.dtype and tree.shape == view.shape:
+                np.copyto(view, tree)
+                return
         for leaf, view, name in zip(self._match(tree, what), self._gathered[1], self.names, strict=True):
             if type(leaf) is np.ndarray and leaf.dtype == view.dtype and leaf.shape == view.shape:
                 view[...] = leaf
@@ -152,6 +161,94 @@ class Memory:
         return None
 
 
+class Bounds:
+    """Where parameters may lie, as vectors that are laid out as a memory's.
+
+    Parameters
+    ----------
+    memory
+        Whose parameters.
+    bounds
+        ``(lower, upper)``, each None for no bound, a number for all parameters, or a container like that of the
+        parameters, in which an infinity or None stands for no bound; a `scipy.optimize.Bounds`; or SciPy's list of a
+        ``(low, high)`` pair for each parameter.
+
+    Raises `ParameterError` where they do not fit the parameters, or a lower one is above the upper one.
+    """
+
+    def __init__(self, memory: Memory, bounds: Any) -> None:
+        low, high = _ends(memory, bounds)
+        self.lower = self._vectors(memory, low, -np.inf, "lower")
+        self.upper = self._vectors(memory, high, np.inf, "upper")
+        for which, (lower, upper) in enumerate(zip(self.lower, self.upper, strict=True)):
+            crossed = np.flatnonzero(~(lower <= upper))
+            if crossed.size:
+                at = int(crossed[0])
+                raise ParameterError(
+                    f"bounds of {memory.locate(which, at)}: {lower[at]:g} is not at most {upper[at]:g}; "
+                    "give (low, high)"
+                )
+
+    @staticmethod
+    def _vectors(memory: Memory, ends: Any, missing: float, which: str) -> list[Array]:
+        vectors = [np.full_like(v, missing) for v in memory.vectors]
+        if ends is None:
+            return vectors
+        views = memory.views(vectors)
+        if np.ndim(ends) == 0 and not isinstance(ends, dict):
+            found = [ends] * len(views)
+        elif memory.spec.num_leaves == 1 and memory.spec.type is None:
+            found = [ends]
+        else:
+            try:
+                found = memory.spec.flatten_up_to(ends)
+            except (ValueError, TypeError) as error:
+                raise ParameterError(f"the {which} bounds are not built like x0: {error}") from None
+        for view, end, name in zip(views, found, memory.names, strict=True):
+            try:
+                array = np.asarray(end, dtype=object)
+                array = (
+                    np.where([e is None for e in array.flat], missing, array.ravel())
+                    .reshape(array.shape)
+                    .astype(view.dtype)
+                )
+                view[...] = array
+            except (TypeError, ValueError) as error:
+                raise ParameterError(
+                    f"the {which} bound of {name} is {end!r}, for shape {view.shape}: {error}"
+                ) from None
+        return vectors
+
+    def apply(self, vectors: Sequence[Array]) -> None:
+        """Move a point into the bounds."""
+        for vector, lower, upper in zip(vectors, self.lower, self.upper, strict=True):
+            np.clip(vector, lower, upper, out=vector)
+
+    def residual(self, vectors: Sequence[Array], grads: Sequence[Array]) -> list[Array]:
+        """How far a step along the negative gradients would lead within the bounds: zero at a minimum."""
+        return [
+            np.clip(x - g, lower, upper) - x
+            for x, g, lower, upper in zip(vectors, grads, self.lower, self.upper, strict=True)
+        ]
+
+
+def _ends(memory: Memory, bounds: Any) -> tuple[Any, Any]:
+    """Lower and upper bounds, from any of the forms they come in."""
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        return bounds.lb, bounds.ub
+    parts = list(bounds) if isinstance(bounds, (list, tuple, np.ndarray)) else []
+    pairs = len(parts) == memory.size and all(isinstance(p, (list, tuple, np.ndarray)) and len(p) == 2 for p in parts)
+    # Two pairs for two parameters may be two ends as well: SciPy's form is a list, or has tuples.
+    if pairs and (len(parts) != 2 or isinstance(bounds, list) or all(isinstance(p, tuple) for p in parts)):
+        return [low for low, _ in parts], [high for _, high in parts]
+    if len(parts) == 2:
+        return parts[0], parts[1]
+    raise ParameterError(
+        f"bounds={bounds!r}: (lower, upper) is needed, each a number, None or a container like x0; or a (low, high) "
+        f"pair for each of the {memory.size} parameters"
+    )
+
+
 class Rows(Memory):
     """Many memories of one layout as the rows of one matrix per dtype; their own vectors become its rows.
 
@@ -169,6 +266,7 @@ class Rows(Memory):
                 )
         self.memories = list(memories)
         self.spec, self.names, self.kind = first.spec, first.names, first.kind
+        self._bare = False
         self.shapes, self._places, self._kinds, self._types = first.shapes, first._places, first._kinds, first._types
         self.keep(range(len(memories)))
 

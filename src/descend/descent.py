@@ -11,19 +11,25 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
+from typing import Any
 
 import numpy as np
 
-from descend.containers import Array, Memory
+from descend.containers import Array, Bounds, Memory
 from descend.engines import engine
-from descend.errors import ObjectiveError
+from descend.errors import ObjectiveError, StateError
 from descend.history import History
+from descend.methods import Method, Walk
 from descend.rules import Rule
 from descend.stopping import Criteria, Reason, bound
 
 __all__ = ["Descent", "Judge", "at_step", "cannot_step", "interrupts"]
+
+
+FEW = 16
+"""Numbers up to which Python's own arithmetic is faster than NumPy's."""
 
 
 class Descent:
@@ -34,7 +40,7 @@ class Descent:
     memory
         The parameters; they are updated in place.
     rule
-        What a step is.
+        What a step is: a rule, or a method that searches for where to go.
     evaluate
         Writes the gradient at the memory's point into the vectors it is given and returns the loss.
     evaluations
@@ -51,7 +57,7 @@ class Descent:
     def __init__(
         self,
         memory: Memory,
-        rule: Rule,
+        rule: Rule | Method,
         evaluate: Callable[[list[Array]], float],
         criteria: Criteria,
         history: History | None,
@@ -59,6 +65,7 @@ class Descent:
         whole: bool,
         evaluations: Callable[[], tuple[int, int]],
         each: Callable[[Descent], Reason | None] | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self.memory = memory
         self.rule = rule
@@ -71,14 +78,24 @@ class Descent:
         self.steps = 0
         self.loss = math.nan
         self.grad = memory.like()
-        # A cautious step counts over each of the user's arrays; any other sees one long vector of them all.
-        arrays, self._grads = (memory.leaves, memory.views(self.grad)) if rule.cautious else (memory.vectors, self.grad)
-        self.engine = engine(rule, arrays, criteria.max_steps)
+        self.bounds = bounds
+        self.engine: Any = None
+        self.walk: Walk | None = None
+        self.ground: Ground | None = None
+        if isinstance(rule, Rule):
+            # A cautious step counts over each of the user's arrays; any other sees one long vector of them all.
+            cautious = rule.cautious
+            arrays, self._grads = (memory.leaves, memory.views(self.grad)) if cautious else (memory.vectors, self.grad)
+            self.engine = engine(rule, arrays, criteria.max_steps)
         self.judge = Judge(memory, rule)
         self.best_loss = math.nan
         self.best: list[Array] | None = None
         self.best_grad: list[Array] | None = None
         self._before: list[Array] | None = memory.snapshot() if criteria.xtol is not None else None
+        self._loss_before = math.nan
+        self._known = self._told = False
+        """Whether the point at hand has been looked at, and whether `each` has been told of it."""
+        self._root = math.sqrt(memory.size)
         self._began = time.perf_counter()
 
     @property
@@ -114,18 +131,22 @@ class Descent:
             return Reason.INTERRUPTED
 
     def _step(self) -> Reason | None:
-        spent = self._spent()
-        if spent is not None:
-            return spent
-        loss_before = self.loss
-        try:
-            self.loss = self.evaluate(self.grad)
-        except ObjectiveError as error:
-            raise at_step(error, self.steps) from error.__cause__
+        loss_before = self._loss_before
+        if not self._known:
+            spent = self._spent()
+            if spent is not None:
+                return spent
+            loss_before = self.loss
+            try:
+                self.loss = self.evaluate(self.grad)
+            except ObjectiveError as error:
+                raise at_step(error, self.steps) from error.__cause__
+            self._known, self._told, self._loss_before = self.whole, False, loss_before
         reason = self._judge(loss_before)
         if reason is not None:
             return reason
-        if self.whole and self.each is not None:
+        if self.whole and self.each is not None and not self._told:
+            self._told = True
             reason = self.each(self)
             if reason is not None:
                 return reason
@@ -136,6 +157,8 @@ class Descent:
             history.path.append(self.memory.result())
         if self._before is not None:
             self._before = self.memory.snapshot()
+        if self.engine is None:
+            return self._advance()
         # A step that overflows is judged at the next point; NumPy need not warn of it as well.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             try:
@@ -143,7 +166,125 @@ class Descent:
             except Exception as error:  # a schedule, or the user's own rule
                 raise cannot_step(self.rule, self.steps + 1, error) from error
         self.steps += 1
+        self._known = False
+        if self.bounds is not None:
+            self.bounds.apply(self.memory.vectors)
         return None if self.whole or self.each is None else self.each(self)
+
+    def state(self) -> dict[str, Array]:
+        """What it takes to go on exactly here: arrays by name, which ``numpy.savez`` keeps and reads without pickle."""
+        found: dict[str, Any] = {
+            "format": 1,
+            "method": repr(self.rule),
+            "steps": self.steps,
+            "loss": self.loss,
+            "loss_before": self._loss_before,
+            "first": self.judge.first,
+            "known": self._known,
+            "told": self._told,
+            "best_loss": self.best_loss,
+        }
+        lists = {
+            "x": self.memory.vectors,
+            "grad": self.grad,
+            "best": self.best or [],
+            "best_grad": self.best_grad or [],
+        }
+        if self._before is not None:
+            lists["before"] = self._before
+        found |= {f"{name}.{i}": v for name, vectors in lists.items() for i, v in enumerate(vectors)}
+        if self.walk is not None:
+            found |= {f"walk.{name}": value for name, value in self.walk.state().items()}
+        elif self.engine is not None:
+            found |= {f"carried.{name}": value for name, value in self.engine.carried.items()}
+            found |= {f"{name}.{i}": v for i, kept in enumerate(self.engine.state) for name, v in kept.items()}
+        return {name: np.array(value) for name, value in found.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; raises `StateError` where it was taken of something else."""
+        try:
+            self._restore(state)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise StateError(
+                f"state= does not fit {type(self.rule).__name__} and {self.memory.size} parameters "
+                f"({type(error).__name__}: {error}): give that of a descent with the same method and container"
+            ) from error
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        if str(state["method"]) != repr(self.rule):
+            raise ValueError(f"it was taken of {state['method']}, this is {self.rule!r}")
+        self.steps, self.loss, self._loss_before = (
+            int(state["steps"]),
+            float(state["loss"]),
+            float(state["loss_before"]),
+        )
+        self._known, self._told, self.best_loss = bool(state["known"]), bool(state["told"]), float(state["best_loss"])
+        self.judge.first = float(state["first"])
+        self.judge.bound = bound(self.judge.first)
+        _copy(state, "x", self.memory.vectors)
+        _copy(state, "grad", self.grad)
+        if "best.0" in state:
+            self.best, self.best_grad = self.memory.snapshot(), [g.copy() for g in self.grad]
+            _copy(state, "best", self.best)
+            _copy(state, "best_grad", self.best_grad)
+        if self._before is not None and "before.0" in state:
+            _copy(state, "before", self._before)
+        walked = {name[5:]: state[name] for name in state if name.startswith("walk.")}
+        if walked:
+            assert isinstance(self.rule, Method)
+            self._begin_walk(self.rule).restore(walked)
+        if self.engine is not None:
+            self.engine.steps = self.steps
+            self.engine.carried = {name: float(state[f"carried.{name}"]) for name in self.engine.carried}
+            for i, kept in enumerate(self.engine.state):
+                for name, held in kept.items():
+                    held[...] = state[f"{name}.{i}"]
+
+    def _begin_walk(self, method: Method) -> Walk:
+        self.ground = Ground(self)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            self.walk = method.walk(self.ground)
+        return self.walk
+
+    def _advance(self) -> Reason | None:
+        """Let the method make a step."""
+        walk = self.walk
+        if walk is None:
+            assert isinstance(self.rule, Method)
+            walk = self._begin_walk(self.rule)
+        ground, self._loss_before = self.ground, self.loss
+        assert ground is not None
+        ground.finite = ground.looks = 0
+        if self.norm == 0.0:
+            self.detail = f"It is zero after step {self.steps}, and says no more where to go."
+            return Reason.GRADIENT
+        try:
+            if walk.loud:
+                ground.heard = np.geterr()
+                with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                    reason = walk.advance()
+            else:
+                reason = walk.advance()
+        except _Spent as spent:
+            ground.back(walk.x, walk.g, walk.loss)
+            return spent.reason
+        except ObjectiveError as error:
+            ground.back(walk.x, walk.g, walk.loss)
+            raise at_step(error, self.steps + 1) from error.__cause__
+        except KeyboardInterrupt:
+            ground.back(walk.x, walk.g, walk.loss)
+            raise
+        self.loss = ground.loss
+        if reason is None:
+            self.steps += 1
+            self._told = False
+            return None
+        largest = max(float(np.max(np.abs(g))) for g in self.grad)
+        self.detail = f"The gradient's largest entry is {largest:.3g} after step {self.steps}."
+        if ground.looks and not ground.finite:
+            self.detail = f"Ahead of step {self.steps + 1} the loss is not finite at any point tried."
+            return Reason.NON_FINITE
+        return reason
 
     def _spent(self) -> Reason | None:
         limits = self.criteria
@@ -162,12 +303,22 @@ class Descent:
         if reason is not None:
             return reason
         if self.whole and not judge.sign * self.loss > judge.sign * self.best_loss:
-            self.best_loss, self.best = self.loss, self.memory.snapshot()
-            self.best_grad = [g.copy() for g in self.grad]
+            self.keep_best()
+            if self.ground is not None:
+                self.ground.better = False
         reason = judge.grown(self.loss, self.steps)
         if reason is not None:
             return reason
         return self._converged(judge.sign, loss_before) if self.criteria.has_tolerance and self.whole else None
+
+    def keep_best(self) -> None:
+        """Remember the memory's point as the best."""
+        self.best_loss = self.loss
+        if self.best is None or self.best_grad is None:
+            self.best, self.best_grad = self.memory.snapshot(), [g.copy() for g in self.grad]
+            return
+        for kept, now in zip((*self.best, *self.best_grad), (*self.memory.vectors, *self.grad), strict=True):
+            np.copyto(kept, now)
 
     def _converged(self, sign: float, loss_before: float) -> Reason | None:
         limits = self.criteria
@@ -175,7 +326,10 @@ class Descent:
             self.detail = f"The loss is {self.loss:.6g}, the target {limits.target:g}."
             return Reason.TARGET
         if limits.gtol is not None:
-            largest = max(float(np.max(np.abs(g))) for g in self.grad)
+            grads = self.grad if self.bounds is None else self.bounds.residual(self.memory.vectors, self.grad)
+            # The largest entry is no less than the norm shared among all.
+            near = self.bounds is not None or self.norm <= 1.001 * limits.gtol * self._root
+            largest = max([float(np.max(np.abs(g))) for g in grads]) if near else math.inf
             if largest <= limits.gtol:
                 self.detail = f"Its largest entry is {largest:.3g}, gtol {limits.gtol:g}."
                 return Reason.GRADIENT
@@ -195,6 +349,120 @@ class Descent:
         return None
 
 
+class Ground:
+    """The objective as a method sees it (`descend.methods.Ground`): one long vector of float64 over a descent's memory.
+
+    `looks` counts those of the step at hand, `finite` those of them whose loss was finite.
+    """
+
+    def __init__(self, descent: Descent) -> None:
+        self.descent, self.memory = descent, descent.memory
+        vectors, grads = self.memory.vectors, descent.grad
+        self._direct = len(vectors) == 1 and vectors[0].dtype == np.float64
+        self.x: Array = vectors[0] if self._direct else np.concatenate(vectors).astype(np.float64)
+        self.g: Array = grads[0] if self._direct else np.concatenate(grads).astype(np.float64)
+        self.loss = descent.loss
+        self.eps = max(float(np.finfo(v.dtype).eps) for v in vectors)
+        self.finite = self.looks = 0
+        self.bounded = descent.bounds is not None
+        self.heard: Any = None
+        """How NumPy warns of what the user's function does, where a method has it hold its peace."""
+        self.move: Callable[[Array, Array, float, Array], Any] = _move
+        self.dot: Callable[[Array, Array], Any] = np.dot
+        """What writes base + alpha · direction, and what multiplies; a method may put machine code here."""
+        self.better = False
+        """Whether the point at hand is better than the best that is kept."""
+        limits = descent.criteria
+        self._limited = limits.max_evals is not None or limits.max_seconds is not None
+
+    def step(self, base: Array, direction: Array, alpha: float) -> float:
+        """Look at base + alpha · direction; returns the loss. Raises `_Spent` where no look is left."""
+        descent, x = self.descent, self.x
+        if self.better:
+            self._keep()
+        if self._limited:
+            spent = descent._spent()
+            if spent is not None:
+                raise _Spent(spent)
+        self.move(base, direction, alpha, x)
+        if not self._direct:
+            self._write(x, self.memory.vectors)
+        if descent.bounds is not None:  # rounding may have led out of them
+            descent.bounds.apply(self.memory.vectors)
+        if not self._direct:
+            self._read(self.memory.vectors, x)  # rounded to what the parameters can hold
+        self.looks += 1
+        if self.heard is None:
+            self.loss = descent.loss = loss = descent.evaluate(descent.grad)
+        else:
+            with np.errstate(**self.heard):
+                self.loss = descent.loss = loss = descent.evaluate(descent.grad)
+        if not self._direct:
+            self._read(descent.grad, self.g)
+        if math.isfinite(loss):
+            self.finite += 1
+            self.better = loss < descent.best_loss
+        return loss
+
+    def _keep(self) -> None:
+        """Remember the point at hand, which a method does not stay at, if it is a good one."""
+        self.better = False
+        if math.isfinite(float(np.dot(self.g, self.g))):
+            self.descent.keep_best()
+
+    def slope(self, direction: Array) -> float:
+        """The gradient's product with a direction."""
+        return float(self.dot(self.g, direction))
+
+    def back(self, base: Array, gradient: Array, loss: float) -> None:
+        """Stand again where the method has stood before."""
+        if self.better:
+            self._keep()
+        np.copyto(self.x, base)
+        np.copyto(self.g, gradient)
+        if not self._direct:
+            self._write(base, self.memory.vectors)
+            self._write(gradient, self.descent.grad)
+        self.loss = self.descent.loss = loss
+
+    def project(self, point: Array) -> None:
+        """Move a point into the bounds."""
+        bounds = self.descent.bounds
+        assert bounds is not None
+        np.clip(point, np.concatenate(bounds.lower), np.concatenate(bounds.upper), out=point)
+
+    def _write(self, flat: Array, vectors: list[Array]) -> None:
+        start = 0
+        for vector in vectors:
+            vector[...] = flat[start : start + vector.size]
+            start += vector.size
+
+    def _read(self, vectors: list[Array], flat: Array) -> None:
+        np.concatenate(vectors, out=flat, casting="same_kind")
+
+
+def _copy(state: Mapping[str, Any], name: str, vectors: list[Array]) -> None:
+    """Write the arrays of that name into vectors."""
+    for i, vector in enumerate(vectors):
+        if np.shape(state[f"{name}.{i}"]) != vector.shape:
+            raise ValueError(f"{name}.{i} has shape {np.shape(state[f'{name}.{i}'])}, {vector.shape} is needed")
+        vector[...] = state[f"{name}.{i}"]
+
+
+def _move(base: Array, direction: Array, alpha: float, out: Array) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.multiply(direction, alpha, out=out)
+        np.add(out, base, out=out)
+
+
+class _Spent(Exception):
+    """No look is left within a step."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 class Judge:
     """Whether one descent has failed at a point: something is not finite, or the loss has grown beyond all bounds.
 
@@ -202,7 +470,7 @@ class Judge:
     `bound` by how much it may grow, `sign` −1 for a rule that climbs.
     """
 
-    def __init__(self, memory: Memory, rule: Rule) -> None:
+    def __init__(self, memory: Memory, rule: Rule | Method) -> None:
         self.memory = memory
         self.sign = -1.0 if rule.maximize else 1.0
         self.norm = math.nan
@@ -212,8 +480,11 @@ class Judge:
 
     def finite(self, loss: float, grad: list[Array], steps: int) -> Reason | None:
         """A reason to stop if the loss, or an entry of the gradient after so many steps, is not finite."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.norm = math.sqrt(sum([float(np.dot(g, g)) for g in grad]))
+        if len(grad) == 1 and grad[0].size <= FEW:
+            self.norm = math.hypot(*grad[0].tolist())  # of few numbers, in a fraction of NumPy's time
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.norm = math.sqrt(sum([float(np.dot(g, g)) for g in grad]))
         if not (math.isfinite(loss) and math.isfinite(self.norm)):
             if self._not_finite(loss, grad, steps):
                 return Reason.NON_FINITE
@@ -251,7 +522,7 @@ def at_step(error: ObjectiveError, steps: int) -> ObjectiveError:
     return ObjectiveError(f"{error} (at step {steps})", error.result)
 
 
-def cannot_step(rule: Rule, step: int, error: Exception) -> ObjectiveError:
+def cannot_step(rule: Rule | Method, step: int, error: Exception) -> ObjectiveError:
     """What to raise when a rule has raised."""
     return ObjectiveError(f"{type(rule).__name__} cannot make step {step}: {type(error).__name__}: {error}")
 

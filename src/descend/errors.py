@@ -5,6 +5,7 @@
     DescendError
     ├── RuleError          a rule, its hyperparameters, or its name
     ├── ScheduleError      a schedule's numbers
+    ├── MethodError        a method of minimize, its constants, or its name
     ├── ParameterError     x0, or a container of parameters
     ├── OptionError        an option of minimize, fit, compare or the command line
     ├── ProblemError       a problem, its data, or the file that defines it
@@ -31,6 +32,7 @@ __all__ = [
     "ComparisonError",
     "DescendError",
     "GradientError",
+    "MethodError",
     "MissingExtra",
     "ObjectiveError",
     "OptionError",
@@ -52,6 +54,10 @@ class RuleError(DescendError, ValueError):
 
 class ScheduleError(DescendError, ValueError):
     """A schedule has a number out of range."""
+
+
+class MethodError(DescendError, ValueError):
+    """A method is unknown, has a constant out of range, or cannot do what is asked of it."""
 
 
 class ParameterError(DescendError, ValueError):

@@ -272,6 +272,8 @@ def _require(package: str) -> None:
 
 def as_loss(value: Any, name: str) -> float:
     """What a loss function returned, as a float; NaN and infinities pass. Raises `ObjectiveError` for anything else."""
+    if isinstance(value, float):  # NumPy's float64 is one, too
+        return float(value)
     if value is None:
         raise ObjectiveError(f"{name} returned None: it must return a number; does it end without 'return'?")
     if isinstance(value, numbers.Real) and not isinstance(value, bool):

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import inspect
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from descend.containers import Memory
+from descend.containers import Bounds, Memory
 from descend.descent import Descent
-from descend.errors import ObjectiveError, OptionError
+from descend.errors import MethodError, ObjectiveError, OptionError, ParameterError, RuleError, did_you_mean
 from descend.gradients import Jac, Objective, check_at, require_agreement
 from descend.history import History
+from descend.methods import LBFGS, BarzilaiBorwein, Method, known, registry
 from descend.result import Result
 from descend.rules import Rule, resolve
 from descend.stopping import Criteria, Reason
 
-__all__ = ["Point", "minimize"]
+__all__ = ["SCIPY_OPTIONS", "Point", "as_scipy_method", "minimize"]
 
 DEFAULT_MAX_STEPS = 10_000
 
@@ -45,9 +48,10 @@ def minimize(
     fun: Callable[..., Any],
     x0: Any,
     args: Sequence[Any] = (),
-    method: Rule | type[Rule] | str = "adam",
+    method: Rule | Method | type[Rule] | type[Method] | str = "auto",
     jac: Jac = None,
     *,
+    bounds: Any = None,
     tol: float | None = None,
     gtol: float | None = None,
     ftol: float | None = None,
@@ -59,8 +63,10 @@ def minimize(
     callback: Callable[[Point], Any] | None = None,
     history: bool | Literal["path"] = True,
     check_gradient: bool = False,
+    starts: Sequence[Any] | None = None,
+    state: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Minimise a function of parameters in any container, by any rule.
+    """Minimise a function of parameters in any container, by a method that searches for its steps, or by any rule.
 
     Parameters
     ----------
@@ -72,12 +78,19 @@ def minimize(
     args
         Further arguments of `fun` and `jac`.
     method
-        A rule (``descend.Adam(lr=0.1)``), its class, or its name with default hyperparameters.
+        ``"auto"``: L-BFGS, or with bounds Barzilai and Borwein's steps, and `Result.why` says so. Or a method
+        (``descend.LBFGS(memory=10)``, see `descend.methods`) or a rule (``descend.Adam(lr=0.1)``), its class, or its
+        name with default constants.
     jac
         Where the gradient comes from: a function ``jac(x, *args)`` that returns it in the shape of `x`; True if `fun`
         returns ``(value, gradient)``; ``"2-point"``, ``"3-point"`` or ``"cs"`` for SciPy's finite differences;
         ``"torch"`` or ``"jax"`` for automatic differentiation of `fun`, which is given tensors then. None: autodiff if
         `x0` holds tensors of either, else ``"2-point"``.
+    bounds
+        Where the parameters may lie: ``(lower, upper)``, each None, a number, or a container like `x0`; a
+        `scipy.optimize.Bounds`; or a ``(low, high)`` pair for each parameter. Rules are projected after each step; of
+        the methods, `BarzilaiBorwein` keeps to bounds. `gtol` is then for how far a step along the gradient would lead
+        within them.
     gtol, ftol, xtol
         Stop when the largest absolute gradient entry is at most `gtol`; when the loss changes in a step by at most
         ``ftol · max(1, |loss|)``; when no parameter changes in a step by more than ``xtol · max(1, max |x|)``.
@@ -95,6 +108,14 @@ def minimize(
         records.
     check_gradient
         Compare the gradient with finite differences at `x0` first; raise `GradientError` naming the worst entry.
+    starts
+        Further starts, each built as `x0`: the function is minimised from each of them, with the same budget, and the
+        best result is returned; its `runs` are the results of all, `x0`'s first. Where the function raises from one of
+        them, that is the reason of its result.
+    state
+        `Result.state` of an earlier call: go on exactly where it stopped, with the same bits as if it had not. What
+        the function raises is not in it, nor is the history. ``numpy.savez(file, **result.state)`` keeps it and
+        ``numpy.load(file)`` gives it back, without pickle.
 
     Returns
     -------
@@ -105,8 +126,8 @@ def minimize(
 
     Raises
     ------
-    ParameterError, OptionError, RuleError
-        A bad `x0`, option, or hyperparameter, before anything is run.
+    ParameterError, OptionError, RuleError, MethodError, StateError
+        A bad `x0`, option, hyperparameter, constant or state, before anything is run.
     ObjectiveError
         `fun` or `jac` raised, or returned something that is not a number; `.result` holds the descent so far.
 
@@ -117,8 +138,15 @@ def minimize(
     >>> round(result.x, 4), result.success, str(result.reason)
     (3.0, True, 'gradient')
     """
-    rule = resolve(method)
+    if starts is not None:
+        given = dict(locals())
+        del given["starts"], given["x0"]
+        return _from_all([x0, *_listed(starts)], given, state)
     memory = Memory(_as_scipy(x0))
+    limits = None if bounds is None else Bounds(memory, bounds)
+    rule, why = _chosen(method, memory, limits)
+    if limits is not None:
+        limits.apply(memory.vectors)
     criteria = _criteria(memory, _tolerances(tol, gtol, ftol, xtol), target, max_steps, max_evals, max_seconds)
     if not (isinstance(history, bool) or history == "path"):
         raise OptionError(f"history={history!r}: True, False or 'path'")
@@ -145,14 +173,159 @@ def minimize(
         whole=True,
         evaluations=lambda: (objective.nfev, objective.cost),
         each=None if callback is None else _asking(callback, objective),
+        bounds=limits,
     )
+    if state is not None:
+        descent.restore(state)
+        objective.nfev, objective.njev = (int(state[name]) for name in ("nfev", "njev"))
     try:
         reason = descent.run()
     except ObjectiveError as error:
         descent.detail = f"{error}."
-        error.result = _result(descent, objective, Reason.FUNCTION_RAISED)
+        error.result = _result(descent, objective, Reason.FUNCTION_RAISED, why)
         raise
-    return _result(descent, objective, reason)
+    return _result(descent, objective, reason, why)
+
+
+def _listed(starts: Any) -> list[Any]:
+    """The further starts; raises `OptionError`."""
+    if isinstance(starts, (str, Mapping)) or not hasattr(starts, "__iter__"):
+        raise OptionError(f"starts={starts!r}: a list of starts is needed, each built as x0")
+    return list(starts)
+
+
+def _from_all(points: Sequence[Any], options: dict[str, Any], state: Any) -> Result:
+    """The best of the results from several starts, with all of them."""
+    if state is not None:
+        raise OptionError("state= goes on with one descent: leave starts out")
+    shapes = [_layout(Memory(_as_scipy(point), f"starts[{i - 1}]" if i else "x0")) for i, point in enumerate(points)]
+    for i, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise ParameterError(f"starts[{i - 1}] has {shape}, x0 has {shapes[0]}: all starts are built alike")
+    runs: list[Result] = []
+    failure: ObjectiveError | None = None
+    for point in points:
+        try:
+            runs.append(minimize(x0=point, **options))
+        except ObjectiveError as error:
+            if error.result is None:
+                raise
+            failure = error
+            runs.append(error.result)
+        if runs[-1].reason is Reason.INTERRUPTED:
+            break
+    alive = [run for run in runs if run.reason is not Reason.FUNCTION_RAISED]
+    if not alive:
+        assert failure is not None
+        raise failure
+    maximize = getattr(alive[0].method, "maximize", False)
+    sign = -1.0 if maximize else 1.0
+    best = min(alive, key=lambda run: (math.isnan(run.fun), sign * run.fun))
+    return dataclasses.replace(best, runs=tuple(runs))
+
+
+def _layout(memory: Memory) -> str:
+    return ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in memory.leaves)
+
+
+def as_scipy_method(
+    method: Rule | Method,
+    fun: Callable[..., Any],
+    x0: Any,
+    args: Sequence[Any] = (),
+    jac: Any = None,
+    hess: Any = None,  # noqa: ARG001 - SciPy gives it
+    hessp: Any = None,  # noqa: ARG001
+    bounds: Any = None,
+    constraints: Any = (),
+    callback: Callable[..., Any] | None = None,
+    **options: Any,
+) -> Any:
+    """What `scipy.optimize.minimize` calls when its `method` is a rule or a method of descend's.
+
+    SciPy's options have descend's names, but for ``maxiter`` (`max_steps`) and ``maxfun`` or ``maxfev`` (`max_evals`);
+    ``disp`` prints the message. `hess` and `hessp` are not used. Returns a `scipy.optimize.OptimizeResult` that has
+    all fields of a `Result`.
+    """
+    from scipy.optimize import OptimizeResult
+
+    if len(constraints) if hasattr(constraints, "__len__") else constraints is not None:
+        raise MethodError(
+            f"{type(method).__name__} knows no constraints; use SciPy's 'SLSQP' or 'trust-constr', or bounds"
+        )
+    show = options.pop("disp", False)
+    for old, new in SCIPY_OPTIONS.items():
+        if old in options:
+            if new in options:
+                raise OptionError(f"options {old!r} and {new!r} are the same; give one of them")
+            options[new] = options.pop(old)
+    known = list(inspect.signature(minimize).parameters)[5:]
+    for name in options:
+        if name not in known:
+            raise OptionError(f"option {name!r} is not known; {did_you_mean(name, [*known, *SCIPY_OPTIONS, 'disp'])}")
+    told: list[int] = []
+    tell = None if callback is None else _scipy_callback(callback, told)
+    result = minimize(fun, x0, args, method, jac, bounds=bounds, callback=tell, **options)
+    if tell is not None and result.nit > max(told, default=0):  # SciPy tells of the point that has converged, too
+        with contextlib.suppress(StopIteration):
+            tell(_point_of(result))
+    if show:
+        print(result.message)
+    return OptimizeResult({name: result[name] for name in result.keys()})  # noqa: SIM118 - they are not all its fields
+
+
+SCIPY_OPTIONS = {"maxiter": "max_steps", "maxfun": "max_evals", "maxfev": "max_evals"}
+"""SciPy's options that have another name here."""
+
+
+def _point_of(result: Result) -> Point:
+    """The point that a descent ended with."""
+    norm = math.sqrt(sum(float(np.sum(leaf**2)) for leaf in Memory(result.jac, "jac").vectors))
+    return Point(result.x, result.fun, result.jac, norm, result.nit, result.nfev, result.njev, result.seconds)
+
+
+def _scipy_callback(callback: Callable[..., Any], told: list[int]) -> Callable[[Point], Any]:
+    """A callback as SciPy has them: given the parameters or, if it asks for `intermediate_result`, a result."""
+    from scipy.optimize import OptimizeResult
+
+    try:
+        whole = set(inspect.signature(callback).parameters) == {"intermediate_result"}
+    except (TypeError, ValueError):
+        whole = False
+
+    def tell(point: Point) -> Any:
+        if point.nit == 0:  # SciPy calls it after each step
+            return None
+        told.append(point.nit)
+        if whole:
+            return callback(intermediate_result=OptimizeResult(dataclasses.asdict(point)))
+        return callback(point.x)
+
+    return tell
+
+
+def _chosen(
+    method: Rule | Method | type[Rule] | type[Method] | str, memory: Memory, bounds: Bounds | None
+) -> tuple[Rule | Method, str]:
+    """The rule or method that was named, or picked, and why; raises `MethodError` or `RuleError`."""
+    if isinstance(method, str) and method.strip().lower() == "auto":
+        if bounds is not None:
+            return BarzilaiBorwein(), "BarzilaiBorwein, as there are bounds, to which its steps can be projected"
+        return LBFGS(), f"LBFGS, as {memory.size:,} parameters have a whole gradient and no bounds"
+    found: Any = known(method) if isinstance(method, str) else method
+    if isinstance(found, type) and issubclass(found, Method):
+        found = found()
+    if not isinstance(found, Method):
+        try:
+            return resolve(method), ""  # type: ignore[arg-type]
+        except RuleError as error:
+            raise RuleError(f"{error}; or a method: 'auto', {', '.join(map(repr, sorted(registry())))}") from None
+    if bounds is not None and not found.takes_bounds:
+        able = [name for name, made in registry().items() if made.takes_bounds]
+        raise MethodError(
+            f"{type(found).__name__} cannot keep to bounds; use a rule, or {', '.join(map(repr, sorted(able)))}"
+        )
+    return found, ""
 
 
 def _tolerances(
@@ -211,7 +384,7 @@ def _asking(callback: Callable[[Point], Any], objective: Objective) -> Callable[
     return each
 
 
-def _result(descent: Descent, objective: Objective, reason: Reason) -> Result:
+def _result(descent: Descent, objective: Objective, reason: Reason, why: str) -> Result:
     memory, detail = descent.memory, descent.detail
     vectors, grad, loss = descent.best, descent.best_grad, descent.best_loss
     if reason.success:
@@ -223,6 +396,7 @@ def _result(descent: Descent, objective: Objective, reason: Reason) -> Result:
         nothing_known = [np.full_like(g, math.nan) for g in descent.grad]
         vectors, grad, loss = memory.vectors, nothing_known, descent.loss
     message = reason.message(detail)
+    counts = {"nfev": np.array(objective.nfev), "njev": np.array(objective.njev)}
     if reason is Reason.MAX_STEPS and not descent.criteria.has_tolerance:
         message = (
             f"{reason.sentence} {descent.steps} were asked for, and no tolerance; pass gtol to stop when converged."
@@ -239,4 +413,7 @@ def _result(descent: Descent, objective: Objective, reason: Reason) -> Result:
         history=descent.history,
         x_last=memory.result(),
         seconds=descent.seconds,
+        method=descent.rule,
+        why=why,
+        _state=lambda: descent.state() | counts,
     )

@@ -19,7 +19,9 @@ class Result:
     `x` is the point where a criterion that was asked for holds or, where none does, the best finite point seen; it is
     built as `x0` was. `fun` and `jac` belong to it; `x_last` is where the last step led. `nit` counts steps, `nfev`
     evaluations of the function, `njev` of its gradient. `success` says whether a criterion that was asked for holds;
-    `reason` is why it stopped, `message` the same for people.
+    `reason` is why it stopped, `message` the same for people. `method` is the rule or method that was used, and `why`
+    why it was picked, if it was. `state` is what it takes to go on (``minimize(state=…)``), `runs` the results from
+    each of several starts.
     """
 
     x: Any
@@ -33,6 +35,10 @@ class Result:
     history: History | None
     x_last: Any
     seconds: float
+    method: Any = dataclasses.field(default=None, kw_only=True)
+    why: str = dataclasses.field(default="", kw_only=True)
+    runs: tuple[Result, ...] = dataclasses.field(default=(), kw_only=True, repr=False)
+    _state: Any = dataclasses.field(default=None, kw_only=True, repr=False, compare=False)
 
     @property
     def success(self) -> bool:
@@ -44,9 +50,19 @@ class Result:
         """0 for success, else a number for the reason."""
         return self.reason.status
 
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What it takes to go on (``minimize(state=…)``), as arrays by name: put together when it is asked for."""
+        found: dict[str, Any] | None = self._state() if callable(self._state) else self._state
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_state": self.state}
+
     def keys(self) -> Iterator[str]:
-        """Names of the fields, `success` and `status` included."""
-        return iter([*(f.name for f in dataclasses.fields(self)), "success", "status"])
+        """Names of the fields, `success`, `status` and `state` included."""
+        fields = [f.name for f in dataclasses.fields(self) if not f.name.startswith("_")]
+        return iter([*fields, "success", "status", "state"])
 
     def __getitem__(self, key: str) -> Any:
         if key not in set(self.keys()):
@@ -55,6 +71,8 @@ class Result:
 
     def __repr__(self) -> str:
         lines = [("message", self.message), ("reason", self.reason), ("success", self.success)]
+        if self.method is not None:
+            lines.append(("method", f"{self.method!r}{f' ({self.why})' if self.why else ''}"))
         lines += [(k, getattr(self, k)) for k in ("fun", "x", "jac", "nit", "nfev", "njev", "history")]
         return "\n".join(f"{k:>8}: {_short(v)}" for k, v in lines)
 

@@ -55,6 +55,12 @@ class Reason(enum.Enum):
         "Stopped: a value is not finite.",
         "Lower the learning rate, or keep the function's argument inside its domain.",
     )
+    LINE_SEARCH = (
+        "line_search",
+        "failed",
+        "Stopped: no lower point was found.",
+        "Check the gradient (check_gradient=True); if it is right, rounding hides what is left: loosen gtol.",
+    )
     FUNCTION_RAISED = (
         "function_raised",
         "failed",

@@ -22,6 +22,7 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
+import importlib
 import inspect
 import math
 import numbers
@@ -209,6 +210,10 @@ class Rule(_Declared):
     def is_scheduled(self) -> bool:
         """Whether any hyperparameter follows a schedule."""
         return bool(self._scheduled)  # type: ignore[attr-defined]
+
+    def __call__(self, fun: Any, x0: Any, args: Any = (), **options: Any) -> Any:
+        """``scipy.optimize.minimize(fun, x0, method=rule)``, which calls it so; a rule itself knows of no descent."""
+        return importlib.import_module("descend.minimizing").as_scipy_method(self, fun, x0, args, **options)
 
     def kept_state(self) -> tuple[str, ...]:
         """Names of the state that these settings keep, in order."""

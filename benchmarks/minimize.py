@@ -1,0 +1,303 @@
+"""How many functions a minimiser solves, and with how many evaluations: descend against SciPy and others.
+
+A function is solved at the first evaluation whose gradient has no entry beyond 1e-5, within 2,000 evaluations of value
+and gradient together. Everyone is told a tolerance of 1e-5 on the gradient and none on progress, and is stopped from
+outside. Prints the counts, the ratios of evaluations on functions that both solve (geometric means, with bootstrap
+intervals), the misses by name, and the time an iteration takes beside the function.
+
+    python benchmarks/minimize.py --json minimize.json --markdown minimize.md --picture minimize.png
+    python benchmarks/minimize.py --sets quadratics,logistic --contenders 'descend,L-BFGS-B 10'
+    python benchmarks/minimize.py --overhead
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read when NumPy is imported
+
+import argparse
+import concurrent.futures
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+import scipy.optimize
+from problem_set import SETS, Function, functions
+
+import descend
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Watched = Callable[[Array], tuple[float, Array]]
+
+GTOL, MOST = 1e-5, 2000
+RESAMPLES = 10_000
+
+
+class Enough(Exception):
+    """Ends a minimiser from outside."""
+
+
+class Watch:
+    """Counts the evaluations of a function, and ends its minimiser when it is solved or too expensive."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.count = 0
+        self.solved: int | None = None
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        self.count += 1
+        f, g = self.function.value_and_gradient(np.asarray(x, dtype=float))
+        if self.solved is None and math.isfinite(f) and float(np.max(np.abs(g))) <= GTOL:
+            self.solved = self.count
+            raise Enough
+        if self.count >= MOST:
+            raise Enough
+        return f, g
+
+
+def by_descend(method: Any) -> Callable[[Watched, Array], Any]:
+    """One of descend's methods."""
+    return lambda fun, x0: descend.minimize(fun, x0, jac=True, method=method, gtol=GTOL, history=False)
+
+
+def by_scipy(method: str, **options: Any) -> Callable[[Watched, Array], Any]:
+    """One of SciPy's methods, told to stop at nothing but the gradient."""
+
+    def run(fun: Watched, x0: Array) -> Any:
+        return scipy.optimize.minimize(
+            fun, x0, jac=True, method=method, options={"maxiter": 10**6, "gtol": GTOL} | options
+        )
+
+    return run
+
+
+def by_newton_cg(fun: Watched, x0: Array) -> Any:
+    """SciPy's Newton-CG, whose products with the Hessian are differences of gradients."""
+    return scipy.optimize.minimize(fun, x0, jac=True, method="Newton-CG", options={"maxiter": 10**6, "xtol": 1e-300})
+
+
+def by_torch(fun: Watched, x0: Array) -> Any:
+    """torch.optim.LBFGS with its strong Wolfe search."""
+    import torch
+
+    x = torch.tensor(x0, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [x], max_iter=10**6, max_eval=10**6, tolerance_grad=0.0, tolerance_change=0.0, history_size=30,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> torch.Tensor:
+        f, g = fun(x.detach().numpy().copy())
+        x.grad = torch.from_numpy(np.array(g))
+        return torch.tensor(f, dtype=torch.float64)
+
+    optimizer.step(closure)
+
+
+CONTENDERS: dict[str, Callable[[Watched, Array], Any]] = {
+    "descend": by_descend("auto"),
+    "descend bfgs": by_descend("bfgs"),
+    "descend cg": by_descend("conjugategradient"),
+    "descend bb": by_descend("barzilaiborwein"),
+    "L-BFGS-B 10": by_scipy("L-BFGS-B", maxcor=10, ftol=0.0, maxfun=10**6),
+    "L-BFGS-B 30": by_scipy("L-BFGS-B", maxcor=30, ftol=0.0, maxfun=10**6),
+    "BFGS": by_scipy("BFGS"),
+    "CG": by_scipy("CG"),
+    "Newton-CG": by_newton_cg,
+    "torch LBFGS": by_torch,
+}
+USUAL = [name for name in CONTENDERS if name != "torch LBFGS"]
+
+
+def main() -> None:
+    """Measure, and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", default=",".join(SETS), help=f"of {','.join(SETS)}; default: all")
+    parser.add_argument("--contenders", default=",".join(USUAL), help=f"of {','.join(CONTENDERS)}")
+    parser.add_argument("--most", type=int, default=60, help="dimensions of CUTEst problems, at most")
+    parser.add_argument("--half", choices=("first", "second"), help="of the CUTEst problems, by every other name")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", metavar="FILE", help="write every figure")
+    parser.add_argument("--markdown", metavar="FILE", help="write the report that is printed")
+    parser.add_argument("--overhead", action="store_true", help="only the time beside the function")
+    options = parser.parse_args()
+    about = machine.describe(options.jobs)
+    text = machine.heading(about)
+    found: dict[str, Any] = {"machine": about}
+    if options.overhead:
+        found["overhead"] = overhead()
+        text += overhead_table(found["overhead"])
+    else:
+        sets = machine.chosen(options.sets, SETS)
+        contenders = machine.chosen(options.contenders, CONTENDERS)
+        found["functions"] = solve(sets, contenders, options.most, options.half, options.jobs)
+        text += report(found["functions"], contenders)
+    print("\n".join(text))
+    if options.json:
+        Path(options.json).write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if options.markdown:
+        Path(options.markdown).write_text("\n".join(text), encoding="utf-8")
+
+
+# ---- who solves what --------------------------------------------------------------------------------------------
+
+
+def solve(
+    sets: Sequence[str], contenders: Sequence[str], most: int, half: str | None, jobs: int
+) -> list[dict[str, Any]]:
+    """For each function, the evaluations of each contender; None for a miss."""
+    names = [(kind, i) for kind in sets for i, _ in enumerate(functions(kind, most)) if _wanted(kind, i, half)]
+    with concurrent.futures.ProcessPoolExecutor(jobs) as pool:
+        tasks = [pool.submit(_share, list(names[k :: jobs * 4]), list(contenders), most) for k in range(jobs * 4)]
+        found = [row for task in tasks for row in task.result()]
+    order = {name: i for i, name in enumerate(names)}
+    return sorted(found, key=lambda row: order[row["set"], row["place"]])
+
+
+def _wanted(kind: str, place: int, half: str | None) -> bool:
+    return kind != "cutest" or half is None or place % 2 == (half == "second")
+
+
+def _share(places: list[tuple[str, int]], contenders: list[str], most: int) -> list[dict[str, Any]]:
+    rows = []
+    for kind in dict.fromkeys(kind for kind, _ in places):
+        wanted = {place for other, place in places if other == kind}
+        for place, function in enumerate(functions(kind, most)):
+            if place in wanted:
+                row = {"set": kind, "place": place, "name": function.name, "n": len(function.start)}
+                rows.append(row | {"evaluations": {c: evaluations(function, c) for c in contenders}})
+    return rows
+
+
+def evaluations(function: Function, contender: str) -> int | None:
+    """What it took a contender to solve a function; None if it did not."""
+    watch = Watch(function)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            CONTENDERS[contender](watch, function.start.copy())
+        except Enough:
+            pass
+        except Exception as error:  # a minimiser that fails has not solved it
+            if not isinstance(error.__cause__, Enough):
+                machine.say(f"{function.name}: {contender} raised {type(error).__name__}: {error}")
+    return watch.solved
+
+
+def report(rows: list[dict[str, Any]], contenders: Sequence[str]) -> list[str]:
+    """The figures as Markdown."""
+    text = []
+    for kind in dict.fromkeys(row["set"] for row in rows):
+        text += _set_report(kind, [row for row in rows if row["set"] == kind], contenders)
+    return text
+
+
+def _set_report(kind: str, rows: list[dict[str, Any]], contenders: Sequence[str]) -> list[str]:
+    ours = contenders[0]
+    lines = []
+    for name in contenders:
+        counts = [row["evaluations"][name] for row in rows]
+        line = [name, str(sum(c is not None for c in counts))]
+        both = [
+            row["evaluations"][ours] / row["evaluations"][name]
+            for row in rows
+            if row["evaluations"][ours] is not None and row["evaluations"][name] is not None
+        ]
+        lines.append([*line, *(ratio(both) if name != ours and both else ["", ""]), *_within(rows, name)])
+    columns = ["", "solved", f"evaluations of {ours}, of its", "both", "within 1×", "2×", "5×"]
+    found = [f"### {kind}: {len(rows)} functions", "", *machine.table(columns, lines)]
+    missed = [row["name"] for row in rows if row["evaluations"][ours] is None]
+    if missed:
+        others = [n for n in missed if any(r["evaluations"][c] for r in rows if r["name"] == n for c in contenders)]
+        found += [f"{ours} misses {', '.join(missed)}; of these, somebody solves {', '.join(others) or 'none'}.", ""]
+    return found
+
+
+def ratio(ratios: Sequence[float]) -> list[str]:
+    """A geometric mean with its bootstrap interval at 95 %, and of how many."""
+    logs = np.log(ratios)
+    drawn = np.random.default_rng(0).integers(len(logs), size=(RESAMPLES, len(logs)))
+    low, high = np.exp(np.quantile(logs[drawn].mean(axis=1), [0.025, 0.975]))
+    return [f"{math.exp(float(logs.mean())):.3f}× [{low:.3f}, {high:.3f}]", str(len(ratios))]
+
+
+def _within(rows: list[dict[str, Any]], name: str) -> list[str]:
+    """The performance profile: on how many functions it took at most so many times what the best one took."""
+    shares = []
+    for factor in (1.0, 2.0, 5.0):
+        count = 0
+        for row in rows:
+            best = min((c for c in row["evaluations"].values() if c is not None), default=None)
+            mine = row["evaluations"][name]
+            count += mine is not None and best is not None and mine <= factor * best
+        shares.append(f"{count}/{len(rows)}")
+    return shares
+
+
+# ---- the time beside the function -------------------------------------------------------------------------------
+
+
+def overhead(sizes: Sequence[int] = (2, 1000), rounds: int = 7) -> list[dict[str, Any]]:
+    """Microseconds an iteration on a chain of valleys, less what the function itself takes; they take turns."""
+    names = ["descend", "descend bfgs", "L-BFGS-B 10", "L-BFGS-B 30", "BFGS"]
+    rows = []
+    for n in sizes:
+        times: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(rounds):
+            for name in names:
+                steps = 20 if name == "BFGS" and n > 100 else 400
+                times[name].append(_an_iteration(name, n, steps))
+        rows.append({"n": n, "microseconds": {name: machine.spread(t) for name, t in times.items()}})
+    return rows
+
+
+def _an_iteration(name: str, n: int, most: int) -> float:
+    """Microseconds that an iteration takes beside the function, on Rosenbrock's function or a chain of it."""
+    spent, calls, steps = 0.0, 0, 0
+    x0 = np.tile([-1.2, 1.0], n // 2)
+
+    def fun(x: Array) -> tuple[float, Array]:
+        nonlocal spent, calls
+        began = time.perf_counter()
+        calls += 1
+        found = scipy.optimize.rosen(x), scipy.optimize.rosen_der(x)
+        spent += time.perf_counter() - began
+        return found
+
+    methods = {"descend": "lbfgs", "descend bfgs": "bfgs"}
+    began = time.perf_counter()
+    while steps < most:
+        if name in methods:
+            result = descend.minimize(
+                fun, x0, jac=True, method=methods[name], gtol=1e-300, max_steps=min(most, 30 if n == 2 else most),
+                history=False,
+            )  # fmt: skip
+        else:
+            options = {"gtol": 1e-300, "maxiter": min(most, 30 if n == 2 else most)}
+            if name.startswith("L-BFGS-B"):
+                options |= {"maxcor": int(name.split()[1]), "ftol": 0.0, "maxfun": 10**6}
+            result = scipy.optimize.minimize(fun, x0, jac=True, method=name.split(maxsplit=1)[0], options=options)
+        steps += result.nit
+    return 1e6 * (time.perf_counter() - began - spent) / steps
+
+
+def overhead_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Medians, and the ratio to each peer's."""
+    names = list(rows[0]["microseconds"])
+    lines = []
+    for row in rows:
+        medians = {name: figures["median"] for name, figures in row["microseconds"].items()}
+        lines.append([str(row["n"]), *(f"{medians[name]:,.1f}" for name in names)])
+    return ["### Microseconds an iteration beside the function", "", *machine.table(["n", *names], lines)]
+
+
+if __name__ == "__main__":
+    main()

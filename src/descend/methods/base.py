@@ -1,0 +1,149 @@
+"""What a method is: a direction, and a search for how far to go along it, chosen for a whole and exact gradient.
+
+A rule's step is a formula of one gradient; a method may look at several points before it makes a step, and sees the
+parameters as one long vector of float64, whatever they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from descend.errors import MethodError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from descend.containers import Array
+    from descend.stopping import Reason
+
+__all__ = ["Ground", "Method", "Walk", "registry", "spelling"]
+
+
+class Ground(Protocol):
+    """The objective as a method sees it: where it stands, as vectors of float64, with the loss and the gradient there.
+
+    `x` and `g` are overwritten at each look; `eps` is the spacing of the coarsest floats among the parameters.
+    """
+
+    x: Array
+    g: Array
+    loss: float
+    eps: float
+    bounded: bool
+    move: Callable[[Array, Array, float, Array], Any]
+    dot: Callable[[Array, Array], Any]
+
+    def step(self, base: Array, direction: Array, alpha: float) -> float:
+        """Look at base + alpha · direction; returns the loss. May raise what ends the descent."""
+
+    def slope(self, direction: Array) -> float:
+        """The gradient's product with a direction."""
+
+    def back(self, base: Array, gradient: Array, loss: float) -> None:
+        """Stand again where the method has stood before."""
+
+    def project(self, point: Array) -> None:
+        """Move a point into the bounds."""
+
+
+class Walk:
+    """A method on its way: what it remembers, and where it stood before the step at hand.
+
+    `x`, `g` and `loss` are those of the point that the last step led to; the ground may have gone elsewhere since.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.x, self.g, self.loss = ground.x.copy(), ground.g.copy(), ground.loss
+        self.steps = 0
+        self.detail = ""
+
+    def advance(self) -> Reason | None:
+        """Make a step: leave the ground at a better point, or say why there is none."""
+        raise NotImplementedError
+
+    def arrive(self) -> None:
+        """Take the ground's point for the one that the step led to."""
+        np.copyto(self.x, self.ground.x)
+        np.copyto(self.g, self.ground.g)
+        self.loss = self.ground.loss
+        self.steps += 1
+
+    def state(self) -> dict[str, Any]:
+        """What it takes to go on later, as arrays and numbers."""
+        return {name: value for name, value in vars(self).items() if name not in ("ground", "detail", *self.scratch)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        for name, value in state.items():
+            held = getattr(self, name)
+            if isinstance(held, np.ndarray):
+                held[...] = value
+            elif isinstance(held, list):
+                setattr(self, name, [float(number) for number in value])
+            else:
+                setattr(self, name, type(held)(value))
+
+    loud: ClassVar[bool] = True
+    """Whether NumPy would warn of what overflows in it; it is judged by looking."""
+    scratch: ClassVar[tuple[str, ...]] = ("method",)
+    """Attributes that are no part of the state."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How to go down where the whole gradient is at hand: a direction with a search. Subclasses are the methods."""
+
+    name: ClassVar[str] = ""
+    maximize: ClassVar[bool] = False
+    takes_bounds: ClassVar[bool] = False
+    cautious: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.name = cls.name or spelling(cls.__name__)
+        _REGISTRY[cls.name] = cls
+
+    def walk(self, ground: Ground) -> Walk:
+        """The method at the point where the ground stands, which has been looked at."""
+        raise NotImplementedError
+
+    def __call__(self, fun: Callable[..., Any], x0: Any, args: Any = (), **options: Any) -> Any:
+        """``scipy.optimize.minimize(fun, x0, method=self)``, which calls it so."""
+        return import_module("descend.minimizing").as_scipy_method(self, fun, x0, args, **options)
+
+    def _number(self, name: str, low: float, usual: float) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > low:
+            raise MethodError(f"{type(self).__name__}({name}={value!r}): a number > {low:g} is needed; try {usual:g}")
+
+    def _whole(self, name: str, least: int, usual: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+            raise MethodError(
+                f"{type(self).__name__}({name}={value!r}): a whole number ≥ {least} is needed; try {usual}"
+            )
+
+    def _kind(self, name: str, kinds: tuple[type, ...]) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, kinds):
+            allowed = " or ".join(f"{kind.__name__}(…)" for kind in kinds)
+            raise MethodError(f"{type(self).__name__}({name}={value!r}): {allowed} is needed")
+
+
+_REGISTRY: dict[str, type[Method]] = {}
+
+
+def registry() -> dict[str, type[Method]]:
+    """Every method by its name."""
+    return dict(_REGISTRY)
+
+
+def spelling(name: str) -> str:
+    """A method's name in any spelling of case, ``-`` and ``_``."""
+    return name.strip().lower().replace("-", "").replace("_", "").replace(" ", "")

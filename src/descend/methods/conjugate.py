@@ -1,0 +1,120 @@
+"""Nonlinear conjugate gradients: each direction remembers the one before, at the price of two vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+
+from descend.errors import MethodError
+from descend.methods.base import Ground, Method, Walk
+from descend.methods.searches import Wolfe
+from descend.stopping import Reason
+
+__all__ = ["ConjugateGradient"]
+
+BETAS = ("hager-zhang", "polak-ribiere")
+LENGTHEN = 10.0
+"""How much longer than the last step the first trial of the next one is, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ConjugateGradient(Method):
+    """Nonlinear conjugate gradients, for when even L-BFGS takes too much memory.
+
+    Parameters
+    ----------
+    beta
+        How much of the last direction is kept: ``"hager-zhang"`` (2005, equations 1.3 and 1.5; the default), or
+        ``"polak-ribiere"``: never negative (Gilbert and Nocedal 1992), which begins anew where it would be.
+    search
+        How far to go. Default: for Hager and Zhang ``Wolfe(c1=0.1, c2=0.4)``, else the strong conditions
+        ``Wolfe(c2=0.1, strong=True)``.
+
+    Raises `MethodError` for another beta, or a search that is not `Wolfe`.
+
+    >>> import descend
+    >>> import scipy.optimize
+    >>> rosen = {"fun": scipy.optimize.rosen, "jac": scipy.optimize.rosen_der}
+    >>> descend.minimize(**rosen, x0=[-1.2, 1.0], method=descend.ConjugateGradient()).success
+    True
+    """
+
+    beta: Literal["hager-zhang", "polak-ribiere"] = "hager-zhang"
+    search: Wolfe | None = None
+
+    def __post_init__(self) -> None:
+        if self.beta not in BETAS:
+            raise MethodError(f"ConjugateGradient(beta={self.beta!r}): one of {', '.join(map(repr, BETAS))} is needed")
+        if self.search is None:
+            usual = Wolfe(c1=0.1, c2=0.4) if self.beta == "hager-zhang" else Wolfe(c2=0.1, strong=True)
+            object.__setattr__(self, "search", usual)
+        self._kind("search", (Wolfe,))
+
+    def walk(self, ground: Ground) -> Walk:
+        """As in `Method`."""
+        return _Conjugate(ground, self)
+
+
+class _Conjugate(Walk):
+    scratch = ("method", "search", "change")
+
+    def __init__(self, ground: Ground, method: ConjugateGradient) -> None:
+        super().__init__(ground)
+        self.method = method
+        assert method.search is not None
+        self.search = method.search
+        self.d = -self.g
+        self.change = np.empty_like(self.g)
+        self.slope = -float(np.dot(self.g, self.g))
+        self.first = min(1.0, 1.0 / math.sqrt(-self.slope)) if self.slope < 0.0 else 1.0
+        self.fresh = True
+        """Whether the direction is the gradient's own."""
+
+    def advance(self) -> Reason | None:
+        if not self.slope < 0.0:
+            self._begin_anew()
+        alpha = self._along()
+        if alpha is None and not self.fresh:
+            self._begin_anew()
+            alpha = self._along()
+        if alpha is None:
+            self.ground.back(self.x, self.g, self.loss)
+            return Reason.LINE_SEARCH
+        ground, went = self.ground, self.slope
+        np.subtract(ground.g, self.g, out=self.change)
+        beta = self._beta()
+        self.arrive()
+        self.d *= beta
+        self.d -= self.g
+        self.fresh = beta == 0.0
+        self.slope = float(np.dot(self.d, self.g))
+        # The loss may fall about as much as it has just fallen.
+        self.first = min(alpha * went / self.slope, LENGTHEN * alpha) if self.slope < 0.0 else alpha
+        return None
+
+    def _along(self) -> float | None:
+        if not (self.slope < 0.0 and math.isfinite(self.slope)):
+            return None
+        return self.search.along(self.ground, self.x, self.d, self.loss, self.slope, self.first)
+
+    def _begin_anew(self) -> None:
+        np.negative(self.g, out=self.d)
+        self.slope = -float(np.dot(self.g, self.g))
+        self.fresh = True
+
+    def _beta(self) -> float:
+        g, change = self.ground.g, self.change
+        if self.method.beta == "polak-ribiere":
+            below = float(np.dot(self.g, self.g))
+            return max(0.0, float(np.dot(g, change)) / below) if below > 0.0 else 0.0
+        curved = float(np.dot(self.d, change))
+        if not curved > 0.0:
+            return 0.0
+        beta = (
+            float(np.dot(change, g)) - 2 * float(np.dot(change, change)) * float(np.dot(self.d, g)) / curved
+        ) / curved
+        lengths = math.sqrt(float(np.dot(self.d, self.d))) * min(0.01, math.sqrt(float(np.dot(self.g, self.g))))
+        return max(beta, -1.0 / lengths) if lengths > 0.0 and math.isfinite(beta) else 0.0

@@ -1,0 +1,214 @@
+"""Quasi-Newton methods: the curvature of the loss, learned from how the gradient has changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from descend.methods.base import Ground, Method, Walk
+from descend.methods.searches import Wolfe
+from descend.stopping import Reason
+
+__all__ = ["BFGS", "LBFGS"]
+
+LIMITED_SEARCH, FULL_SEARCH = Wolfe(c2=0.7), Wolfe(c2=0.9)
+CURVED = 1e-14
+"""A pair is learned from if step · change exceeds this share of what it would be for vectors that are parallel."""
+
+
+class _QuasiNewton(Walk):
+    """Directions from a model of the curvature that can be forgotten."""
+
+    def __init__(self, ground: Ground, search: Wolfe) -> None:
+        super().__init__(ground)
+        self.search = search
+        self.d = np.empty_like(self.x)
+        self.pairs = 0
+        """How many pairs the model was made from."""
+
+    scratch: ClassVar[tuple[str, ...]] = ("search", "d")
+
+    def advance(self) -> Reason | None:
+        slope = self.direct()
+        if not slope < 0.0 and self.pairs:
+            slope = self._steepest()
+        alpha = self._along(slope)
+        if alpha is None and self.pairs:
+            alpha = self._along(self._steepest())
+        if alpha is None:
+            self.ground.back(self.x, self.g, self.loss)
+            return Reason.LINE_SEARCH
+        self.learn()
+        self.loss = self.ground.loss
+        self.steps += 1
+        return None
+
+    def _along(self, slope: float) -> float | None:
+        if not (slope < 0.0 and math.isfinite(slope)):
+            return None
+        # Nothing is known of the scale before the first pair: a step of length 1 at most.
+        first = 1.0 if self.pairs else min(1.0, 1.0 / math.sqrt(-slope))
+        return self.search.along(self.ground, self.x, self.d, self.loss, slope, first)
+
+    def _steepest(self) -> float:
+        """Forget the model, and point straight down."""
+        self.forget()
+        np.negative(self.g, out=self.d)
+        return -float(np.dot(self.g, self.g))
+
+    def direct(self) -> float:
+        """Write the direction; returns its slope."""
+        raise NotImplementedError
+
+    def learn(self) -> None:
+        """Learn from the step that the ground has made, and stand there."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Begin the model anew."""
+        self.pairs = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LBFGS(Method):
+    """Limited-memory BFGS (Liu and Nocedal 1989, algorithm 2.1), two loops over the last few pairs (Nocedal 1980).
+
+    Parameters
+    ----------
+    memory
+        How many pairs of steps and changes of the gradient are remembered; 30. Each takes as much memory as two
+        gradients; more of them save evaluations.
+    search
+        How far to go: ``Wolfe(c2=0.7)``, the weak conditions, first with a step of 1.
+
+    Raises `MethodError` for a memory below 1, or a search that is not `Wolfe`: without its conditions a pair may say
+    nothing of the curvature.
+
+    >>> import descend
+    >>> import scipy.optimize
+    >>> rosen = {"fun": scipy.optimize.rosen, "jac": scipy.optimize.rosen_der}
+    >>> descend.minimize(**rosen, x0=[-1.2, 1.0], method=descend.LBFGS(memory=10)).x.round(6)
+    array([1., 1.])
+    """
+
+    memory: int = 30
+    search: Wolfe = LIMITED_SEARCH
+
+    def __post_init__(self) -> None:
+        self._whole("memory", 1, 30)
+        self._kind("search", (Wolfe,))
+
+    def walk(self, ground: Ground) -> Walk:
+        """As in `Method`."""
+        return _Limited(ground, self)
+
+
+class _Limited(_QuasiNewton):
+    """L-BFGS on its way: a ring of pairs."""
+
+    loud = False
+    scratch = ("search", "d", "two_loops", "measure", "inner")
+
+    def __init__(self, ground: Ground, method: LBFGS) -> None:
+        super().__init__(ground, method.search)
+        from descend.methods import kernels
+
+        self.two_loops, self.measure = kernels.two_loops, kernels.learn
+        ground.move, ground.dot = kernels.move, kernels.dot
+        shape = method.memory, self.x.size
+        self.steps_made, self.changes = np.zeros(shape), np.zeros(shape)
+        self.curvatures, self.inner = np.ones(method.memory), np.empty(method.memory)
+        self.newest = 0
+
+    def direct(self) -> float:
+        slope: float = self.two_loops(
+            self.g, self.steps_made, self.changes, self.curvatures, self.newest, self.pairs, self.inner, self.d
+        )
+        return slope
+
+    def learn(self) -> None:
+        rows = len(self.curvatures)
+        row = (self.newest + 1) % rows
+        # The row that is written to is the oldest, which is lost if the pair says nothing: rare, and no harm.
+        ground = self.ground
+        sy, yy = self.measure(ground.x, ground.g, self.x, self.g, self.steps_made[row], self.changes[row])
+        if sy > CURVED * yy:
+            self.curvatures[row] = sy
+            self.newest, self.pairs = row, min(self.pairs + 1, rows)
+        else:
+            self.pairs = min(self.pairs, rows - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class BFGS(Method):
+    """BFGS with the inverse as a matrix (Nocedal and Wright 2006, algorithm 6.1), updated in O(n²).
+
+    Parameters
+    ----------
+    search
+        How far to go: ``Wolfe(c2=0.9)``, the weak conditions, first with a step of 1.
+
+    The matrix takes n² numbers: 8 MB for 1,000 parameters. Raises `MethodError` for a search that is not `Wolfe`.
+
+    >>> import descend
+    >>> descend.minimize(lambda x: (x[0] - 1) ** 4 + x[1] ** 2, [3.0, 2.0], method="bfgs").success
+    True
+    """
+
+    search: Wolfe = FULL_SEARCH
+
+    def __post_init__(self) -> None:
+        self._kind("search", (Wolfe,))
+
+    def walk(self, ground: Ground) -> Walk:
+        """As in `Method`."""
+        return _Full(ground, self)
+
+
+class _Full(_QuasiNewton):
+    """BFGS on its way: the lower triangle of the inverse."""
+
+    def __init__(self, ground: Ground, method: BFGS) -> None:
+        super().__init__(ground, method.search)
+        n = self.x.size
+        self.inverse = np.zeros((n, n), order="F")
+        self.step, self.change = np.empty(n), np.empty(n)
+
+    scratch = ("search", "d", "step", "change")
+
+    def direct(self) -> float:
+        from scipy.linalg.blas import dsymv
+
+        if not self.pairs:
+            np.negative(self.g, out=self.d)
+        else:
+            self.d = dsymv(-1.0, self.inverse, self.g, lower=1, y=self.d, overwrite_y=1)
+        return float(np.dot(self.d, self.g))
+
+    def learn(self) -> None:
+        from scipy.linalg.blas import dsymv, dsyr2
+
+        ground, step, change = self.ground, self.step, self.change
+        np.subtract(ground.x, self.x, out=step)
+        np.subtract(ground.g, self.g, out=change)
+        np.copyto(self.x, ground.x)
+        np.copyto(self.g, ground.g)
+        sy, yy = float(np.dot(step, change)), float(np.dot(change, change))
+        if not sy > CURVED * yy:
+            return
+        if not self.pairs:
+            self.inverse[...] = 0.0
+            np.fill_diagonal(self.inverse, sy / yy)
+        turned = dsymv(1.0, self.inverse, change, lower=1)
+        # H + u sᵀ + s uᵀ, which is the product form with two matrix products less.
+        turned *= -1.0 / sy
+        turned += (0.5 / sy) * (1.0 - float(np.dot(turned, change))) * step
+        self.inverse = dsyr2(1.0, step, turned, lower=1, a=self.inverse, overwrite_a=1)
+        self.pairs += 1
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self.inverse = np.asfortranarray(self.inverse)

@@ -1,0 +1,615 @@
+"""Methods of `minimize`: directions and searches against plain loops, what ends them, going on, bounds, SciPy."""
+
+import itertools
+import math
+import pickle
+import time
+import warnings
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+import descend
+from descend import Armijo, Reason, Wolfe, methods
+from descend.errors import MethodError, ObjectiveError, OptionError, ParameterError, RuleError, StateError
+
+ROSEN = dict(fun=scipy.optimize.rosen, jac=scipy.optimize.rosen_der)
+METHODS = {
+    "lbfgs": descend.LBFGS(),
+    "lbfgs, memory 3, strong": descend.LBFGS(memory=3, search=Wolfe(strong=True)),
+    "bfgs": descend.BFGS(),
+    "hager-zhang": descend.ConjugateGradient(),
+    "polak-ribiere": descend.ConjugateGradient("polak-ribiere"),
+    "barzilai-borwein": descend.BarzilaiBorwein(),
+    "steepest, armijo": descend.SteepestDescent(),
+    "steepest, wolfe": descend.SteepestDescent(Wolfe(c2=0.1, strong=True)),
+    "accelerated": descend.AcceleratedGradient(),
+    "adaptive": descend.AdaptiveGradient(),
+}
+EVERY = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+SCALES = np.array([1.0, 3.0, 10.0, 30.0])
+
+
+def bowl(x):
+    """A quadratic with a minimum at 1, and its gradient."""
+    return 0.5 * float(SCALES @ (x - 1) ** 2), SCALES * (x - 1)
+
+
+def path(method, fun=bowl, x0=(3.0, -2.0, 0.0, 5.0), **options):
+    """The points of a descent, with loss and gradient."""
+    points = []
+    descend.minimize(fun, np.array(x0), jac=True, method=method, callback=points.append, **options)
+    return [(p.x, p.fun, p.jac) for p in points]
+
+
+def valley(x):
+    return scipy.optimize.rosen(x), scipy.optimize.rosen_der(x)
+
+
+# ---- each method, against its papers as plain loops -------------------------------------------------------------
+
+
+@EVERY
+def test_minima_are_found(method):
+    """A quadratic whose minimum is known, to what gtol promises; the loss never rises where a search forbids it."""
+    result = descend.minimize(bowl, np.array([3.0, -2.0, 0.0, 5.0]), jac=True, method=method, gtol=1e-8)
+    assert result.success
+    assert result.reason is Reason.GRADIENT
+    assert np.max(np.abs(result.jac)) <= 1e-8
+    assert result.x == pytest.approx(1.0, abs=1e-8)
+    assert result.method == method
+    if not isinstance(method, (descend.BarzilaiBorwein, descend.AcceleratedGradient, descend.AdaptiveGradient)):
+        losses = result.history.loss
+        assert np.all(np.diff(losses) <= 1e-12 * losses[:-1])
+
+
+@EVERY
+def test_a_curved_valley(method):
+    """Rosenbrock's, whose gradient is small far from the minimum: SciPy's default stops early, these do not."""
+    result = descend.minimize(**ROSEN, x0=[-1.2, 1.0], method=method, gtol=1e-6, max_evals=60_000)
+    assert result.success
+    assert result.x == pytest.approx(1.0, abs=1e-5)
+
+
+def inverse_of(steps, changes, scale):
+    """BFGS's inverse from its pairs, by the product form (Nocedal and Wright 2006, equation 6.17), entry by entry."""
+    n = len(steps[0])
+    H = scale * np.eye(n)
+    for s, y in zip(steps, changes, strict=True):
+        rho = 1 / (s @ y)
+        left = np.eye(n) - rho * np.outer(s, y)
+        H = left @ H @ left.T + rho * np.outer(s, s)
+    return H
+
+
+@pytest.mark.parametrize("memory", [1, 2, 5, 30])
+def test_lbfgs_goes_where_its_pairs_say(memory):
+    """Each step is along −Hg, with H made as a matrix from the last pairs."""
+    points = path(descend.LBFGS(memory=memory), valley, (-1.2, 1.0, 0.3), max_steps=25)
+    steps = [b[0] - a[0] for a, b in itertools.pairwise(points)]
+    changes = [b[2] - a[2] for a, b in itertools.pairwise(points)]
+    for k in range(1, len(steps)):
+        s, y = steps[:k][-memory:], changes[:k][-memory:]
+        direction = -inverse_of(s, y, (s[-1] @ y[-1]) / (y[-1] @ y[-1])) @ points[k][2]
+        cosine = direction @ steps[k] / np.linalg.norm(direction) / np.linalg.norm(steps[k])
+        assert cosine == pytest.approx(1.0, abs=1e-7)
+
+
+def test_bfgs_goes_where_its_matrix_says():
+    """The same with all pairs, from the scale of the first; after as many steps as dimensions it is the inverse."""
+    points = path(descend.BFGS(), valley, (-1.2, 1.0, 0.3), max_steps=25)
+    steps = [b[0] - a[0] for a, b in itertools.pairwise(points)]
+    changes = [b[2] - a[2] for a, b in itertools.pairwise(points)]
+    scale = (steps[0] @ changes[0]) / (changes[0] @ changes[0])
+    for k in range(1, len(steps)):
+        direction = -inverse_of(steps[:k], changes[:k], scale) @ points[k][2]
+        cosine = direction @ steps[k] / np.linalg.norm(direction) / np.linalg.norm(steps[k])
+        assert cosine == pytest.approx(1.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("beta", ["hager-zhang", "polak-ribiere"])
+def test_conjugate_gradients_remember_their_direction(beta):
+    """Directions by the papers' formulas from the points alone; a quadratic of four dimensions takes few steps."""
+    points = path(descend.ConjugateGradient(beta), valley, (-1.2, 1.0, 0.3), max_steps=15)
+    d = -points[0][2]
+    for (x, _, g), (x1, _, g1) in itertools.pairwise(points):
+        went = x1 - x
+        assert went @ d / np.linalg.norm(went) / np.linalg.norm(d) == pytest.approx(1.0, abs=1e-9)
+        y = g1 - g
+        if beta == "polak-ribiere":
+            kept = max(0.0, g1 @ y / (g @ g))
+        else:
+            kept = (y - 2 * d * (y @ y) / (d @ y)) @ g1 / (d @ y)
+            kept = max(kept, -1 / (np.linalg.norm(d) * min(0.01, np.linalg.norm(g))))
+        d = -g1 + kept * d
+        if d @ g1 >= 0:
+            d = -g1
+    quadratic = descend.minimize(bowl, np.full(4, 5.0), jac=True, method=descend.ConjugateGradient(beta), gtol=1e-8)
+    assert quadratic.nit <= 12
+
+
+def test_barzilai_and_borwein_go_as_far_as_the_last_step_says():
+    """Where the search lets them: s·s / s·y along the gradient, from the points alone."""
+    points = path(descend.BarzilaiBorwein(Armijo(window=100)), max_steps=20)
+    for (x0, _, g0), (x1, _, g1), (x2, _, _) in zip(points, points[1:], points[2:], strict=False):
+        s, y = x1 - x0, g1 - g0
+        assert x2 - x1 == pytest.approx(-(s @ s) / (s @ y) * g1, rel=1e-9, abs=1e-12)
+
+
+def test_the_adaptive_gradient_is_its_algorithm():
+    """Malitsky and Mishchenko's algorithm 1 as a loop, to the last bits."""
+    points = path(descend.AdaptiveGradient(), max_steps=30)
+    x, g = points[0][0], points[0][2]
+    length, grown = 1e-6 * max(1.0, np.linalg.norm(x)) / np.linalg.norm(g), math.inf
+    for x1, _, _ in points[1:]:
+        new = x - length * g
+        assert x1 == pytest.approx(new, rel=1e-12)
+        new_g = bowl(new)[1]
+        after = min(
+            math.sqrt(1 + grown) * length if grown < math.inf else math.inf,
+            np.linalg.norm(new - x) / (2 * np.linalg.norm(new_g - g)),
+        )
+        length, grown, x, g = after, after / length, new, new_g
+
+
+def test_accelerated_gradients_beat_the_plain_ones():
+    """On an ill-conditioned quadratic the number of steps grows with the root of the condition; restarts keep it so."""
+    scales = np.logspace(0, 4, 50)
+
+    def fun(x):
+        return 0.5 * float(scales @ x**2), scales * x
+
+    steps = {}
+    for method in (descend.AcceleratedGradient(), descend.SteepestDescent()):
+        result = descend.minimize(fun, np.ones(50), jac=True, method=method, gtol=1e-6, max_steps=20_000)
+        steps[type(method).__name__] = result.nit
+        assert result.success or isinstance(method, descend.SteepestDescent)
+    assert steps["AcceleratedGradient"] < 3_000
+    assert steps["SteepestDescent"] > 3 * steps["AcceleratedGradient"]
+
+
+@pytest.mark.parametrize(
+    "search", [Wolfe(), Wolfe(c1=0.1, c2=0.2), Wolfe(c2=0.1, strong=True), Wolfe(c2=0.5, strong=True)]
+)
+@pytest.mark.parametrize("make", [descend.LBFGS, descend.BFGS, descend.ConjugateGradient, descend.SteepestDescent])
+def test_wolfes_conditions_hold_at_each_step(make, search):
+    """Both, from the points alone, on a function with hills."""
+
+    def hills(x):
+        return float(np.sum(x**2 + 3 * np.cos(3 * x))), 2 * x - 9 * np.sin(3 * x)
+
+    for fun, x0 in ((valley, (-1.2, 1.0, 0.3)), (hills, (4.0, -3.0, 2.5))):
+        points = path(make(search=search), fun, x0, max_steps=25, gtol=1e-5)
+        assert len(points) > 3
+        for (x, f, g), (x1, f1, g1) in itertools.pairwise(points):
+            along = x1 - x
+            slope = g @ along
+            assert slope < 0
+            if f - f1 > 1e-11 * abs(f):  # else slopes decide alone
+                assert f1 <= f + search.c1 * slope * (1 - 1e-9)
+            assert g1 @ along >= search.c2 * slope * (1 + 1e-9)
+            if search.strong:
+                assert abs(g1 @ along) <= search.c2 * abs(slope) * (1 + 1e-9)
+
+
+# ---- what ends them ---------------------------------------------------------------------------------------------
+
+
+@EVERY
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"gtol": 1e-5}, "gradient"),
+        ({"ftol": 1e-9}, "value"),
+        ({"xtol": 1e-7}, "step"),
+        ({"target": 0.5}, "target"),
+        ({"max_steps": 3}, "max_steps"),
+        ({"max_evals": 5}, "max_evals"),
+        ({"max_seconds": 0.02}, "max_seconds"),
+        ({"callback": lambda point: point.nit == 2}, "callback"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_criterion_ends_each_method(method, options, reason):
+    """By its name; success only where a criterion was asked for; the best point that was seen comes back."""
+    seen = []
+
+    def fun(x):
+        seen.append(bowl(x))
+        if "max_seconds" in options:
+            time.sleep(0.008)
+        return seen[-1]
+
+    result = descend.minimize(fun, np.array([3.0, -2.0, 0.0, 5.0]), jac=True, method=method, **options)
+    assert str(result.reason) == reason
+    assert result.success == (reason in ("gradient", "value", "step", "target"))
+    assert result.nfev == len(seen)
+    assert result.nfev <= options.get("max_evals", math.inf)
+    if not result.success:
+        assert result.fun == min(f for f, _ in seen)
+    assert bowl(result.x)[0] == result.fun
+    assert np.array_equal(bowl(result.x)[1], result.jac)
+
+
+@EVERY
+@pytest.mark.parametrize("most", range(1, 40, 3))
+def test_max_evals_is_never_exceeded(method, most):
+    """Not within a search either; what was best so far is returned."""
+    calls = []
+    result = descend.minimize(
+        lambda x: (calls.append(1), valley(x))[1], np.array([-1.2, 1.0]), jac=True, method=method, max_evals=most
+    )
+    assert len(calls) == result.nfev <= most
+    assert result.fun <= valley(np.array([-1.2, 1.0]))[0]
+
+
+@EVERY
+def test_a_region_that_is_not_finite_is_kept_out_of(method):
+    """Σx − log x from [8, 9]: beyond 0 lies NaN, where SciPy's L-BFGS-B, BFGS and CG fail."""
+
+    def fun(x):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float(np.sum(x - np.log(x))), 1 - 1 / x
+
+    result = descend.minimize(fun, np.array([8.0, 9.0]), jac=True, method=method, gtol=1e-6, max_steps=5_000)
+    assert result.success
+    assert result.x == pytest.approx(1.0, abs=1e-4)
+
+
+@EVERY
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_when_everything_ahead_is_not_finite_it_says_so(method, bad):
+    """Finite at the start alone."""
+    start = np.array([1.0, 2.0])
+
+    def fun(x):
+        return (float(x @ x) if np.array_equal(x, start) else bad), 2 * x
+
+    result = descend.minimize(fun, start, jac=True, method=method)
+    assert result.reason is Reason.NON_FINITE
+    assert "not finite at any point tried" in result.message
+    assert np.array_equal(result.x, start)
+    assert not result.success
+
+
+@EVERY
+def test_a_gradient_that_lies_ends_with_a_reason(method):
+    """The gradient points uphill: no lower point is found, the start comes back, and the message says what to check."""
+    start = np.array([1.0, 2.0])
+    result = descend.minimize(lambda x: (float(x @ x), -2 * x), start, jac=True, method=method, max_steps=200)
+    if isinstance(method, descend.AdaptiveGradient):  # it does not look at losses
+        assert result.reason in (Reason.DIVERGED, Reason.MAX_STEPS, Reason.NON_FINITE)
+    else:
+        assert result.reason is Reason.LINE_SEARCH
+        assert "check_gradient=True" in result.message
+    assert np.array_equal(result.x, start)
+    assert not result.success
+
+
+@EVERY
+def test_a_function_that_raises_loses_nothing(method):
+    """The error has the descent so far, its best point among it."""
+    calls = []
+
+    def fun(x):
+        calls.append(bowl(x)[0])
+        if len(calls) == 5:
+            raise ZeroDivisionError("no more")
+        return bowl(x)
+
+    with pytest.raises(ObjectiveError, match="ZeroDivisionError: no more") as caught:
+        descend.minimize(fun, np.array([3.0, -2.0, 0.0, 5.0]), jac=True, method=method)
+    assert caught.value.result.reason is Reason.FUNCTION_RAISED
+    assert caught.value.result.fun == min(calls[:4])
+
+
+@EVERY
+def test_a_start_that_is_the_minimum_is_converged(method):
+    """A gradient of zero says where to go no more, whatever was asked for."""
+    result = descend.minimize(bowl, np.ones(4), jac=True, method=method, max_steps=10)
+    assert result.reason is Reason.GRADIENT
+    assert result.nit == 0
+    assert "zero" in result.message
+
+
+def test_cosines_do_not_hold_it():
+    """Σ cos(x² − y/2), the CUTEst problem COSINE: a long first step may land among waves that floats cannot resolve."""
+
+    def fun(x):
+        inner = x[:-1] ** 2 - 0.5 * x[1:]
+        slope = np.zeros_like(x)
+        slope[:-1] -= 2 * x[:-1] * np.sin(inner)
+        slope[1:] += 0.5 * np.sin(inner)
+        return float(np.sum(np.cos(inner))), slope
+
+    for n in (10, 100):
+        result = descend.minimize(fun, np.ones(n), jac=True, gtol=1e-5, max_evals=2_000)
+        assert result.success
+        assert result.fun == pytest.approx(-(n - 1))
+
+
+def test_no_silent_stop_on_small_progress():
+    """SciPy's L-BFGS-B reports success on Rosenbrock with a gradient of 5e-5; here the gradient decides."""
+    x0 = np.array([1.3, 0.7, 0.8, 1.9, 1.2])
+    scipys = scipy.optimize.minimize(**ROSEN, x0=x0, method="L-BFGS-B")
+    ours = descend.minimize(**ROSEN, x0=x0)
+    assert scipys.success
+    assert np.max(np.abs(scipys.jac)) > 1e-5
+    assert ours.success
+    assert np.max(np.abs(ours.jac)) <= 1e-5
+
+
+# ---- going on ---------------------------------------------------------------------------------------------------
+
+RULES = {"adam": descend.Adam(lr=0.1), "momentum": descend.Momentum(lr=0.01), "nadam": descend.NAdam(lr=0.05)}
+
+
+@pytest.mark.parametrize("method", [*METHODS.values(), *RULES.values()], ids=[*METHODS, *RULES])
+@pytest.mark.parametrize("at", [0, 1, 4, 11])
+def test_stopped_and_continued_is_as_if_it_had_not(method, at, tmp_path):
+    """After so many steps, through a file without pickle: the same points to the last bit, the same counts."""
+    options = {"jac": True, "method": method, "xtol": 0.0}
+    start = np.array([3.0, -2.0, 0.5, 1.9])
+    whole = descend.minimize(valley, start, max_steps=25, history="path", **options)
+    first = descend.minimize(valley, start, max_steps=at, history="path", **options)
+    np.savez(tmp_path / "state.npz", **first.state)
+    with np.load(tmp_path / "state.npz", allow_pickle=False) as state:
+        rest = descend.minimize(valley, start, max_steps=25, history="path", state=dict(state), **options)
+    assert np.array_equal(whole.x, rest.x)
+    assert (whole.fun, whole.nit, whole.nfev, whole.njev) == (rest.fun, rest.nit, rest.nfev, rest.njev)
+    points = [*first.history.path, *rest.history.path]
+    assert all(np.array_equal(a, b) for a, b in zip(points, whole.history.path, strict=True))
+
+
+@EVERY
+@pytest.mark.parametrize("most", [3, 7, 16, 29])
+def test_stopped_within_a_search_it_begins_that_search_again(method, most):
+    """A budget of evaluations that ends between two points: the points are the same, if not their evaluations."""
+    options = {"jac": True, "method": method}
+    start = np.array([-1.2, 1.0])
+    whole = descend.minimize(valley, start, max_steps=15, **options)
+    first = descend.minimize(valley, start, max_steps=15, max_evals=most, **options)
+    rest = descend.minimize(valley, start, max_steps=15, state=first.state, **options)
+    assert np.array_equal(whole.x, rest.x)
+    assert whole.nit == rest.nit
+
+
+@EVERY
+def test_ctrl_c_within_a_search_loses_nothing(method):
+    """The function is interrupted at a trial: the descent ends where it stood, and goes on from there to the bit."""
+    calls = []
+
+    def fun(x):
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return valley(x)
+
+    start = np.array([-1.2, 1.0])
+    first = pickle.loads(pickle.dumps(descend.minimize(fun, start, jac=True, method=method, max_steps=12)))
+    assert first.reason is Reason.INTERRUPTED
+    rest = descend.minimize(valley, start, jac=True, method=method, max_steps=12, state=first.state)
+    whole = descend.minimize(valley, start, jac=True, method=method, max_steps=12)
+    assert np.array_equal(whole.x, rest.x)
+
+
+def test_a_state_goes_on_with_its_own_method_alone():
+    """Another method, another size, another container: an error that says so."""
+    state = descend.minimize(bowl, np.zeros(4), jac=True, max_steps=2).state
+    with pytest.raises(StateError, match=r"it was taken of LBFGS\(memory=30"):
+        descend.minimize(bowl, np.zeros(4), jac=True, method="bfgs", state=state)
+    with pytest.raises(StateError, match=r"x.0 has shape \(4,\), \(3,\) is needed"):
+        descend.minimize(bowl, np.zeros(3), jac=True, state=state)
+    with pytest.raises(StateError, match="KeyError"):
+        descend.minimize(bowl, np.zeros(4), jac=True, state={})
+
+
+# ---- containers, types, bounds, starts --------------------------------------------------------------------------
+
+
+@EVERY
+def test_any_container_and_dtype(method):
+    """A dict of float32 and float64 comes back as it was; float32 has a tolerance that it can reach."""
+
+    def fun(p):
+        return float(np.sum((p["w"] - 2) ** 2)) + (p["b"] + 1) ** 2 + float(np.sum(p["deep"][0] ** 2))
+
+    def jac(p):
+        return {"w": 2 * (p["w"] - 2), "b": 2 * (p["b"] + 1), "deep": [2 * p["deep"][0]]}
+
+    x0 = {"w": np.zeros(3, dtype=np.float32), "b": 0.5, "deep": [np.ones((2, 2))]}
+    result = descend.minimize(fun, x0, jac=jac, method=method)
+    assert result.success
+    assert result.x["w"].dtype == np.float32
+    assert isinstance(result.x["b"], float)
+    assert result.x["w"] == pytest.approx(2.0, abs=1e-3)
+    assert result.x["b"] == pytest.approx(-1.0, abs=1e-3)
+    assert result.x["deep"][0].shape == (2, 2)
+
+
+def corner(x):
+    """A function whose minimum within [0, 1] lies in a corner and on an edge."""
+    return float(np.sum((x - np.array([2.0, 0.5, -1.0])) ** 2)), 2 * (x - np.array([2.0, 0.5, -1.0]))
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (0.0, 1.0),
+        ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]),
+        [(0.0, 1.0), (None, None), (0.0, None)],
+        scipy.optimize.Bounds([0, -np.inf, 0], [1, np.inf, 5]),
+    ],
+    ids=["numbers", "arrays", "pairs", "scipy"],
+)
+@pytest.mark.parametrize("method", ["auto", "bb", descend.GD(lr=0.1), descend.Adam(lr=0.05)], ids=str)
+def test_bounds_are_kept(bounds, method):
+    """As SciPy has them and as two ends: the minimum within them, of which gtol is said; no look outside."""
+    looks = []
+    result = descend.minimize(
+        lambda x: (looks.append(x.copy()), corner(x))[1], np.array([0.5, 3.0, 0.5]), jac=True, method=method,
+        bounds=bounds, gtol=1e-6, max_steps=5_000,
+    )  # fmt: skip
+    assert result.success
+    assert result.x == pytest.approx([1.0, 0.5, 0.0], abs=1e-5)
+    assert all(x[0] <= 1.0 and x[2] >= 0.0 for x in looks)
+
+
+def test_bounded_minima_agree_with_scipy():
+    """Rosenbrock's function in a box that leaves its minimum out."""
+    bounds = [(-2.0, 0.8), (None, 0.5), (0.1, 0.3)]
+    x0 = np.array([-1.0, 0.4, 0.2])
+    ours = descend.minimize(**ROSEN, x0=x0, bounds=bounds, gtol=1e-7)
+    scipys = scipy.optimize.minimize(
+        **ROSEN, x0=x0, bounds=bounds, method="L-BFGS-B", options={"ftol": 0, "gtol": 1e-9}
+    )
+    assert ours.success
+    assert ours.x == pytest.approx(scipys.x, abs=1e-6)
+    assert ours.why.startswith("BarzilaiBorwein, as there are bounds")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "match"),
+    [
+        ((1.0, 0.0), r"bounds of x0\[0\]: 1 is not at most 0"),
+        (3.0, r"bounds=3.0: \(lower, upper\) is needed"),
+        ((0.0, [1.0, 2.0]), "upper bound of x0 is"),
+        ((math.nan, 1.0), "nan is not at most 1"),
+    ],
+)
+def test_bounds_that_are_none_are_refused(bounds, match):
+    with pytest.raises(ParameterError, match=match):
+        descend.minimize(corner, np.zeros(3), jac=True, bounds=bounds)
+
+
+def test_methods_that_keep_no_bounds_say_so():
+    with pytest.raises(MethodError, match="LBFGS cannot keep to bounds; use a rule, or 'barzilaiborwein'"):
+        descend.minimize(corner, np.zeros(3), jac=True, method="lbfgs", bounds=(0.0, 1.0))
+
+
+def test_the_best_of_several_starts():
+    """All results are there; one whose function raises loses no other."""
+
+    def fun(x):
+        if x[0] > 50:
+            raise ValueError("too far")
+        return float(np.sum(x**2 + 10 * np.cos(2 * x))), 2 * x - 20 * np.sin(2 * x)
+
+    starts = [np.array([60.0]), np.array([1.4]), np.array([-4.0])]
+    result = descend.minimize(fun, np.array([5.0]), jac=True, starts=starts)
+    assert [str(run.reason) for run in result.runs] == ["gradient", "function_raised", "gradient", "gradient"]
+    assert result.fun == min(run.fun for run in result.runs if run.success)
+    assert result.runs[2].fun == result.fun
+    with pytest.raises(ObjectiveError, match="too far"):
+        descend.minimize(fun, np.array([70.0]), jac=True, starts=[np.array([60.0])])
+    with pytest.raises(ParameterError, match=r"starts\[0\] has float64\[2\], x0 has float64\[1\]"):
+        descend.minimize(fun, np.array([5.0]), jac=True, starts=[np.zeros(2)])
+    with pytest.raises(OptionError, match="starts=3: a list of starts is needed"):
+        descend.minimize(fun, np.array([5.0]), jac=True, starts=3)
+
+
+# ---- names ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("L-BFGS", descend.LBFGS),
+        ("lbfgs", descend.LBFGS),
+        ("bfgs", descend.BFGS),
+        ("CG", descend.ConjugateGradient),
+        ("barzilai-borwein", descend.BarzilaiBorwein),
+        ("BB", descend.BarzilaiBorwein),
+        ("steepest_descent", descend.SteepestDescent),
+        ("adam", descend.Adam),
+    ],
+)
+def test_methods_by_name(name, made):
+    result = descend.minimize(bowl, np.zeros(4), jac=True, method=name, max_steps=1)
+    assert type(result.method) is made
+    assert type(descend.minimize(bowl, np.zeros(4), jac=True, method=made, max_steps=1).method) is made
+
+
+def test_auto_says_what_it_took_and_why():
+    result = descend.minimize(bowl, np.zeros(4), jac=True)
+    assert result.method == descend.LBFGS()
+    assert result.why == "LBFGS, as 4 parameters have a whole gradient and no bounds"
+    assert result.why in str(result)
+
+
+def test_wrong_names_and_constants_are_refused():
+    with pytest.raises(RuleError, match=r"'adamm'.*or a method: 'auto', 'acceleratedgradient'"):
+        descend.minimize(bowl, np.zeros(4), method="adamm")
+    for make, match in [
+        (lambda: descend.LBFGS(memory=0), r"LBFGS\(memory=0\): a whole number ≥ 1"),
+        (lambda: descend.LBFGS(search=Armijo()), r"LBFGS\(search=Armijo\(.*\)\): Wolfe\(…\) is needed"),
+        (lambda: descend.ConjugateGradient("fr"), r"ConjugateGradient\(beta='fr'\): one of 'hager-zhang'"),
+        (lambda: Wolfe(c1=0.9), r"Wolfe\(c1=0.9\): a number between 0 and 0.5"),
+        (lambda: Wolfe(c1=0.4, c2=0.3), "c2 must be larger than c1"),
+        (lambda: Armijo(window=0), r"Armijo\(window=0\): a whole number of losses ≥ 1"),
+        (lambda: Wolfe(most=0), r"Wolfe\(most=0\): a whole number of trials ≥ 1"),
+    ]:
+        with pytest.raises(MethodError, match=match):
+            make()
+
+
+def test_every_method_is_in_the_registry():
+    assert {type(m) for m in METHODS.values()} == set(methods.registry().values())
+
+
+# ---- SciPy's door -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [*METHODS.values(), *RULES.values()], ids=[*METHODS, *RULES])
+def test_scipy_takes_each_method_and_rule(method):
+    """scipy.optimize.minimize(…, method=…) ends where descend.minimize does, with SciPy's fields."""
+    options = {"gtol": 1e-6, "maxiter": 3_000}
+    through = scipy.optimize.minimize(bowl, np.array([3.0, -2.0, 0.0, 5.0]), jac=True, method=method, options=options)
+    ours = descend.minimize(bowl, np.array([3.0, -2.0, 0.0, 5.0]), jac=True, method=method, gtol=1e-6, max_steps=3_000)
+    assert isinstance(through, scipy.optimize.OptimizeResult)
+    assert np.array_equal(through.x, ours.x)
+    assert (through.success, through.nit, through.status) == (ours.success, ours.nit, ours.status)
+
+
+def test_scipys_options_callbacks_and_bounds():
+    """args, tol, both kinds of callbacks, bounds, disp; what is not known is named."""
+    points, results = [], []
+    scipy.optimize.minimize(
+        lambda x, a: float(np.sum((x - a) ** 2)), [0.0, 3.0], args=(2.0,), jac=lambda x, a: 2 * (x - a),
+        method=descend.LBFGS(), callback=points.append, tol=1e-8,
+    )  # fmt: skip
+    assert points[-1] == pytest.approx(2.0)
+
+    def whole(intermediate_result):
+        results.append(intermediate_result)
+        if intermediate_result.nit == 2:
+            raise StopIteration
+
+    stopped = scipy.optimize.minimize(**ROSEN, x0=[-1.2, 1.0], method=descend.BFGS(), callback=whole)
+    assert (stopped.nit, str(stopped.reason), len(results)) == (2, "callback", 2)
+    bounded = scipy.optimize.minimize(
+        corner, np.zeros(3), jac=True, method=descend.BarzilaiBorwein(), bounds=[(0, 1)] * 3
+    )
+    assert bounded.x == pytest.approx([1.0, 0.5, 0.0], abs=1e-5)
+    with pytest.raises(OptionError, match="option 'maxcor' is not known"):
+        scipy.optimize.minimize(**ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), options={"maxcor": 5})
+    with pytest.raises(MethodError, match="LBFGS knows no constraints"):
+        scipy.optimize.minimize(
+            **ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), constraints={"type": "eq", "fun": lambda x: x[0]}
+        )
+
+
+def test_disp_prints_the_message(capsys):
+    scipy.optimize.minimize(**ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), options={"disp": True})
+    assert "Converged: the gradient is within gtol" in capsys.readouterr().out
+
+
+def test_no_warning_escapes():
+    """Trials that overflow are judged, not warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for method in METHODS.values():
+            descend.minimize(
+                lambda x: (float(np.sum(x**4)), 4 * x**3), np.array([1e60, 1.0]), jac=True, method=method, max_steps=30
+            )
