@@ -5,9 +5,10 @@ and gradient together. Everyone is told a tolerance of 1e-5 on the gradient and 
 outside. Prints the counts, the ratios of evaluations on functions that both solve (geometric means, with bootstrap
 intervals), the misses by name, and the time an iteration takes beside the function.
 
-    python benchmarks/minimize.py --json minimize.json --markdown minimize.md --picture minimize.png
+    python benchmarks/minimize.py --json minimize.json --markdown minimize.md --picture minimize.html
     python benchmarks/minimize.py --sets quadratics,logistic --contenders 'descend,L-BFGS-B 10'
     python benchmarks/minimize.py --overhead
+    python benchmarks/minimize.py --read minimize.json --picture minimize.html
 """
 
 from __future__ import annotations
@@ -127,12 +128,19 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", metavar="FILE", help="write every figure")
     parser.add_argument("--markdown", metavar="FILE", help="write the report that is printed")
+    parser.add_argument("--picture", metavar="FILE", help="write performance and data profiles as an HTML page")
+    parser.add_argument("--read", metavar="FILE", help="report what --json has written, and measure nothing")
     parser.add_argument("--overhead", action="store_true", help="only the time beside the function")
     options = parser.parse_args()
     about = machine.describe(options.jobs)
-    text = machine.heading(about)
     found: dict[str, Any] = {"machine": about}
-    if options.overhead:
+    if options.read:
+        found = json.loads(Path(options.read).read_text(encoding="utf-8"))
+    text = machine.heading(found["machine"])
+    if options.read:
+        contenders = list(found["functions"][0]["evaluations"])
+        text += report(found["functions"], contenders)
+    elif options.overhead:
         found["overhead"] = overhead()
         text += overhead_table(found["overhead"])
     else:
@@ -141,6 +149,8 @@ def main() -> None:
         found["functions"] = solve(sets, contenders, options.most, options.half, options.jobs)
         text += report(found["functions"], contenders)
     print("\n".join(text))
+    if options.picture:
+        picture(found["functions"], contenders).write_html(options.picture, include_plotlyjs=True)
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1), encoding="utf-8")
     if options.markdown:
@@ -240,6 +250,32 @@ def _within(rows: list[dict[str, Any]], name: str) -> list[str]:
             count += mine is not None and best is not None and mine <= factor * best
         shares.append(f"{count}/{len(rows)}")
     return shares
+
+
+def picture(rows: list[dict[str, Any]], contenders: Sequence[str]) -> Any:
+    """Performance profiles (Dolan and Moré 2002) and data profiles (Moré and Wild 2009), by evaluations."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    titles = ("within so many times the fewest evaluations", "within so many evaluations, of n + 1 each")
+    figure = make_subplots(1, 2, shared_yaxes=True, subplot_titles=titles)
+    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+    best = [min((c for c in row["evaluations"].values() if c is not None), default=None) for row in rows]
+    for k, name in enumerate(contenders):
+        mine = [row["evaluations"][name] for row in rows]
+        ratios = sorted(m / b for m, b in zip(mine, best, strict=True) if m is not None and b is not None)
+        costs = sorted(m / (row["n"] + 1) for m, row in zip(mine, rows, strict=True) if m is not None)
+        for column, values, least in ((1, ratios, 1.0), (2, costs, 0.1)):
+            shares = [i / len(rows) for i in range(len(values) + 1)]
+            line = go.Scatter(
+                x=[least, *values], y=shares, name=name, legendgroup=name, showlegend=column == 1, mode="lines",
+                line={"shape": "hv", "dash": dashes[k % len(dashes)]},
+            )  # fmt: skip
+            figure.add_trace(line, 1, column)
+    figure.update_xaxes(type="log", range=[0, 1], row=1, col=1)
+    figure.update_xaxes(type="log", row=1, col=2)
+    figure.update_yaxes(title=f"share of {len(rows)} functions", tickformat=".0%", range=[0, 1], row=1, col=1)
+    return figure.update_layout(template="plotly_white", width=1100, height=450, margin={"t": 40, "b": 40})
 
 
 # ---- the time beside the function -------------------------------------------------------------------------------

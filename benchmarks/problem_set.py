@@ -82,13 +82,11 @@ N = 1000
 def _classics() -> Iterator[Function]:
     n, one = N, np.ones(N)
     half = np.tile([-1.2, 1.0], n // 2)
-    grid = np.arange(1, n + 1) / (n + 1)
     yield _squares("extended Rosenbrock (21)", _rosenbrock, half)
     yield _squares("extended Powell (22)", _powell, np.tile([3.0, -1.0, 0.0, 1.0], n // 4))
     yield _classic("penalty I (23)", _penalty, np.arange(1, n + 1).astype(float))
     yield _classic("variably dimensioned (25)", _variable, 1 - np.arange(1, n + 1) / n)
     yield _classic("trigonometric (26)", _trigonometric, one / n)
-    yield _squares("discrete boundary value (28)", _boundary, grid * (grid - 1))
     yield _squares("Broyden tridiagonal (30)", _tridiagonal, -one)
     yield _squares("Broyden banded (31)", _banded, -one)
     yield _classic("linear, full rank (32)", _linear, one)
@@ -187,24 +185,6 @@ def _banded(x: Array) -> tuple[Array, Callable[[Array], Array]]:
             spread[:-shift] += r[shift:]
         spread[1:] += r[:-1]
         return (2 + 15 * x**2) * r - (1 + 2 * x) * spread
-
-    return r, back
-
-
-def _boundary(x: Array) -> tuple[Array, Callable[[Array], Array]]:
-    n = len(x)
-    h = 1 / (n + 1)
-    t = h * np.arange(1, n + 1)
-    bent = x + t + 1
-    r = 2 * x + h**2 * bent**3 / 2
-    r[1:] -= x[:-1]
-    r[:-1] -= x[1:]
-
-    def back(r: Array) -> Array:
-        g = (2 + 1.5 * h**2 * bent**2) * r
-        g[:-1] -= r[1:]
-        g[1:] -= r[:-1]
-        return g
 
     return r, back
 

@@ -3,10 +3,12 @@
 import importlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -107,3 +109,31 @@ def test_sweep(tmp_path):
     assert len(result["runs_per_second"]) == 4
     assert all(rate["median"] > 0 for rate in result["runs_per_second"].values())
     assert all(0.3 < accuracy <= 1 for accuracy in result["median_test_accuracy"].values())
+
+
+@pytest.mark.parametrize("kind", ["more-garbow-hillstrom", "quadratics", "logistic"])
+def test_the_functions_have_the_gradients_they_claim(kind, monkeypatch):
+    """Along a random direction, by central differences; and a start that is no minimum."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for function in importlib.import_module("problem_set").functions(kind):
+        rng = np.random.default_rng(0)
+        x, d = function.start + 0.1 * rng.normal(size=function.start.size), rng.normal(size=function.start.size)
+        ahead, behind = (function.value_and_gradient(x + h * d)[0] for h in (1e-6, -1e-6))
+        slope = function.value_and_gradient(x)[1] @ d
+        assert slope == pytest.approx((ahead - behind) / 2e-6, rel=1e-4), function.name
+        assert np.max(np.abs(function.value_and_gradient(function.start)[1])) > 1e-4
+
+
+@pytest.mark.slow
+def test_minimize(tmp_path):
+    """Counts and ratios of a small run: what is printed is what is written, and a picture is drawn."""
+    few = ["--sets", "logistic", "--contenders", "descend,L-BFGS-B 30", "--jobs", "1"]
+    files = ["--json", "m.json", "--markdown", "m.md", "--picture", "m.html"]
+    printed = run("minimize", *few, *files, folder=tmp_path)
+    assert printed.strip() == (tmp_path / "m.md").read_text(encoding="utf-8").strip()
+    rows = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))["functions"]
+    assert f"| descend | {sum(row['evaluations']['descend'] is not None for row in rows)} |" in printed
+    both = [row["evaluations"] for row in rows if all(row["evaluations"].values())]
+    assert f"{statistics.geometric_mean([e['descend'] / e['L-BFGS-B 30'] for e in both]):.3f}×" in printed
+    assert "Plotly.newPlot" in (tmp_path / "m.html").read_text(encoding="utf-8")
+    assert run("minimize", "--read", "m.json", folder=tmp_path).strip() == printed.strip()
