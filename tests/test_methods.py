@@ -306,11 +306,20 @@ def test_a_function_that_raises_loses_nothing(method):
 
 @EVERY
 def test_a_start_that_is_the_minimum_is_converged(method):
-    """A gradient of zero says where to go no more, whatever was asked for."""
-    result = descend.minimize(bowl, np.ones(4), jac=True, method=method, max_steps=10)
-    assert result.reason is Reason.GRADIENT
-    assert result.nit == 0
-    assert "zero" in result.message
+    """A gradient of zero: success where something was asked for that a step of nothing meets, and else not."""
+    for options, reason in (
+        ({"gtol": 0.0}, "gradient"), ({"ftol": 1e-9}, "value"), ({"xtol": 1e-9}, "step"),
+        ({"max_steps": 10}, "line_search"),
+    ):  # fmt: skip
+        result = descend.minimize(bowl, np.ones(4), jac=True, method=method, **options)
+        assert str(result.reason) == reason
+        assert result.success == (reason != "line_search")
+        assert result.nit == 0
+        assert ("zero" in result.message) == ("gtol" not in options)
+    maximum = descend.minimize(
+        lambda x: (float(np.sum(x**4 - x**2)), 4 * x**3 - 2 * x), np.zeros(2), jac=True, method=method, target=-0.3
+    )
+    assert not maximum.success
 
 
 def test_cosines_do_not_hold_it():
@@ -507,6 +516,138 @@ def test_the_best_of_several_starts():
         descend.minimize(fun, np.array([5.0]), jac=True, starts=[np.zeros(2)])
     with pytest.raises(OptionError, match="starts=3: a list of starts is needed"):
         descend.minimize(fun, np.array([5.0]), jac=True, starts=3)
+
+
+# ---- what a review has found -----------------------------------------------------------------------------------
+
+
+def test_climbing_within_bounds():
+    """The gradient's sign turns with the rule's, also where gtol is about bounds."""
+    climb = descend.GD(lr=0.1, maximize=True)
+    for x0 in (0.0, 1.0):
+        result = descend.minimize(lambda x: x, x0, jac=lambda x: 1.0, bounds=(0.0, 1.0), method=climb, gtol=1e-6)
+        assert result.success
+        assert result.x == pytest.approx(1.0)
+
+
+@EVERY
+def test_a_mirror_image_is_no_progress(method):
+    """x² from 0.5 and |x|: a step to the other side is as high, and no step."""
+    result = descend.minimize(lambda x: x**2, 0.5, jac=lambda x: 2 * x, method=method, gtol=1e-8, max_steps=1_000)
+    assert result.success
+    assert abs(result.x) < 1e-7
+    bounded = descend.minimize(lambda x: x**2, 0.5, jac=lambda x: 2 * x, bounds=(-1.0, 1.0), ftol=1e-9)
+    assert abs(bounded.x) < 1e-3
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6, 1e8])
+@pytest.mark.parametrize("factor", [1e-12, 1.0, 1e13])
+@pytest.mark.parametrize("method", [descend.LBFGS(), descend.BFGS()], ids=["lbfgs", "bfgs"])
+def test_what_is_learned_does_not_depend_on_units(scale, factor, method):
+    """Rosenbrock's function in other units of its parameters and of its loss takes about as many evaluations."""
+
+    def fun(x):
+        return factor * scipy.optimize.rosen(x * scale), factor * scale * scipy.optimize.rosen_der(x * scale)
+
+    x0 = np.array([-1.2, 1.0]) / scale
+    result = descend.minimize(fun, x0, jac=True, method=method, gtol=1e-6 * factor * scale, max_evals=200)
+    assert result.success
+    assert result.x * scale == pytest.approx(1.0, abs=1e-4)
+
+
+@EVERY
+@pytest.mark.parametrize("tolerance", ["ftol", "xtol"])
+def test_no_convergence_is_claimed_where_no_step_was_made(method, tolerance):
+    """Stopped within a search, and gone on with: the point that is found again is not a step of nothing."""
+    for most in (4, 6, 9):
+        first = descend.minimize(valley, np.array([-1.2, 1.0]), jac=True, method=method, max_evals=most, xtol=1e-12)
+        rest = descend.minimize(
+            valley, np.array([-1.2, 1.0]), jac=True, method=method, state=first.state, max_steps=first.nit + 1,
+            **{tolerance: 1e-9},
+        )  # fmt: skip
+        assert not rest.success
+
+
+def test_finite_differences_keep_to_bounds():
+    """Also at a bound, where one step would lead out, and where a parameter has no room at all."""
+
+    def fun(x):
+        assert np.all((x >= 0) & (x <= 1))
+        assert x[1] == 0.5
+        return float(np.sum((x - 3) ** 2))
+
+    for jac in ("2-point", "3-point"):
+        result = descend.minimize(fun, np.array([1.0, 0.5, 0.0]), jac=jac, bounds=[(0, 1), (0.5, 0.5), (0, 1)])
+        assert result.x == pytest.approx([1.0, 0.5, 1.0])
+        assert result.success
+
+
+def test_bounds_do_not_round_a_gradient_away():
+    """A parameter of 1e20 and a gradient of 2."""
+    result = descend.minimize(
+        lambda x: 1e20 * float(np.sum((x / 1e20 - 2) ** 2)), np.array([1e20]), jac=lambda x: 2 * (x / 1e20 - 2),
+        bounds=(0, None), max_steps=200, gtol=1e-9,
+    )  # fmt: skip
+    assert not result.success
+
+
+def test_a_state_keeps_its_bounds():
+    """It goes on within the bounds that it had, and not within others."""
+    for method in ("bb", descend.GD(lr=0.1)):
+        free = descend.minimize(corner, np.zeros(3), jac=True, method=method, max_steps=5)
+        with pytest.raises(StateError, match="its bounds were others"):
+            descend.minimize(corner, np.zeros(3), jac=True, method=method, bounds=(0.0, 1.0), state=free.state)
+        kept = descend.minimize(corner, np.zeros(3), jac=True, method=method, bounds=(0.0, 1.0), max_steps=2)
+        rest = descend.minimize(
+            corner, np.zeros(3), jac=True, method=method, bounds=(0.0, 1.0), state=kept.state, gtol=1e-6
+        )
+        assert rest.x == pytest.approx([1.0, 0.5, 0.0], abs=1e-5)
+
+
+def test_a_corner_of_the_bounds_is_a_minimum():
+    """With ftol alone: no direction leads down, and that is what is said."""
+    result = descend.minimize(
+        lambda x: float(np.sum((x - 3) ** 2)), np.zeros(2), jac=lambda x: 2 * (x - 3), bounds=(0.0, 1.0), ftol=1e-9
+    )
+    assert result.success
+    assert result.x.tolist() == [1.0, 1.0]
+
+
+def test_the_first_step_is_not_taken_for_the_last():
+    """From 1e6 a first step of length 1 changes next to nothing."""
+    for options in ({"method": "bfgs"}, {"bounds": (0.0, None)}, {}):
+        result = descend.minimize(
+            lambda x: float(np.sum((x - 3) ** 2)), np.array([1e6]), jac=lambda x: 2 * (x - 3), ftol=1e-5, **options
+        )
+        assert result.x == pytest.approx(3.0, abs=1e-2)
+
+
+def test_a_start_that_falls_without_end_is_not_the_best():
+    def fun(x):
+        with np.errstate(over="ignore"):
+            return (float(-np.exp(x[0] ** 4)), -4 * x**3 * np.exp(x[0] ** 4)) if x[0] > 2 else bowl4(x)
+
+    def bowl4(x):
+        return float(np.sum((x - 1) ** 2)), 2 * (x - 1)
+
+    with np.errstate(all="ignore"):
+        result = descend.minimize(fun, np.array([0.0]), jac=True, starts=[np.array([9.0])], max_steps=50)
+    assert result.x == pytest.approx(1.0)
+
+
+def test_bounds_by_pairs_for_any_container():
+    """A pair for each number, in the order of the leaves; SciPy's Bounds with one number each."""
+
+    def fun(p):
+        return float(np.sum((p["a"] - 3) ** 2) + (p["b"] - 3) ** 2)
+
+    x0 = {"a": np.zeros((2, 2)), "b": 0.0}
+    pairs = [(0, 1), (0, None), (None, 2), (0, 4), (0, 0.5)]
+    result = descend.minimize(fun, x0, bounds=pairs)
+    assert result.x["a"].ravel() == pytest.approx([1.0, 3.0, 2.0, 3.0], abs=1e-5)
+    assert result.x["b"] == pytest.approx(0.5)
+    one = descend.minimize(fun, x0, bounds=scipy.optimize.Bounds(0, 1))
+    assert one.x["a"] == pytest.approx(1.0)
 
 
 # ---- names ------------------------------------------------------------------------------------------------------

@@ -195,6 +195,13 @@ class Bounds:
         if ends is None:
             return vectors
         views = memory.views(vectors)
+        if isinstance(ends, _Each):
+            start = 0
+            for view in views:
+                part = ends.numbers[start : start + view.size]
+                view[...] = np.array([missing if end is None else end for end in part]).reshape(view.shape)
+                start += view.size
+            return vectors
         if np.ndim(ends) == 0 and not isinstance(ends, dict):
             found = [ends] * len(views)
         elif memory.spec.num_leaves == 1 and memory.spec.type is None:
@@ -224,23 +231,31 @@ class Bounds:
         for vector, lower, upper in zip(vectors, self.lower, self.upper, strict=True):
             np.clip(vector, lower, upper, out=vector)
 
-    def residual(self, vectors: Sequence[Array], grads: Sequence[Array]) -> list[Array]:
-        """How far a step along the negative gradients would lead within the bounds: zero at a minimum."""
+    def residual(self, vectors: Sequence[Array], grads: Sequence[Array], sign: float) -> list[Array]:
+        """How far a step down, or for a negative sign up the gradients, would lead within the bounds."""
         return [
-            np.clip(x - g, lower, upper) - x
+            np.clip(-sign * g, lower - x, upper - x)
             for x, g, lower, upper in zip(vectors, grads, self.lower, self.upper, strict=True)
         ]
+
+
+class _Each:
+    """A number for each parameter, in the order of a memory's leaves; None for no bound."""
+
+    def __init__(self, numbers: Any) -> None:
+        self.numbers = list(numbers)
 
 
 def _ends(memory: Memory, bounds: Any) -> tuple[Any, Any]:
     """Lower and upper bounds, from any of the forms they come in."""
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        return bounds.lb, bounds.ub
+        low, high = np.ravel(bounds.lb), np.ravel(bounds.ub)
+        return (low[0] if low.size == 1 else _Each(low), high[0] if high.size == 1 else _Each(high))
     parts = list(bounds) if isinstance(bounds, (list, tuple, np.ndarray)) else []
     pairs = len(parts) == memory.size and all(isinstance(p, (list, tuple, np.ndarray)) and len(p) == 2 for p in parts)
     # Two pairs for two parameters may be two ends as well: SciPy's form is a list, or has tuples.
     if pairs and (len(parts) != 2 or isinstance(bounds, list) or all(isinstance(p, tuple) for p in parts)):
-        return [low for low, _ in parts], [high for _, high in parts]
+        return _Each([low for low, _ in parts]), _Each([high for _, high in parts])
     if len(parts) == 2:
         return parts[0], parts[1]
     raise ParameterError(

@@ -143,22 +143,26 @@ class Descent:
                 raise at_step(error, self.steps) from error.__cause__
             self._known, self._told, self._loss_before = self.whole, False, loss_before
         reason = self._judge(loss_before)
-        if reason is not None:
+        if reason is not None and reason.kind == "failed":
             return reason
         if self.whole and self.each is not None and not self._told:
             self._told = True
-            reason = self.each(self)
-            if reason is not None:
-                return reason
+            asked = self.each(self)
+            reason = asked if reason is None else reason
+        if reason is not None:
+            return reason
         if self.whole and self.steps == self.criteria.max_steps:
             return Reason.MAX_STEPS
         history = self.history
         if history is not None and history.record(self.steps, self.loss, self.norm) and history.path is not None:
             history.path.append(self.memory.result())
-        if self._before is not None:
-            self._before = self.memory.snapshot()
+        before = self.memory.snapshot() if self.criteria.xtol is not None else None
         if self.engine is None:
-            return self._advance()
+            reason = self._advance()
+            if reason is None:
+                self._before = before
+            return reason
+        self._before = before
         # A step that overflows is judged at the next point; NumPy need not warn of it as well.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             try:
@@ -192,6 +196,8 @@ class Descent:
         }
         if self._before is not None:
             lists["before"] = self._before
+        if self.bounds is not None:
+            lists |= {"lower": self.bounds.lower, "upper": self.bounds.upper}
         found |= {f"{name}.{i}": v for name, vectors in lists.items() for i, v in enumerate(vectors)}
         if self.walk is not None:
             found |= {f"walk.{name}": value for name, value in self.walk.state().items()}
@@ -227,8 +233,11 @@ class Descent:
             self.best, self.best_grad = self.memory.snapshot(), [g.copy() for g in self.grad]
             _copy(state, "best", self.best)
             _copy(state, "best_grad", self.best_grad)
-        if self._before is not None and "before.0" in state:
+        self._before = None
+        if "before.0" in state:
+            self._before = self.memory.snapshot()
             _copy(state, "before", self._before)
+        self._same_bounds(state)
         walked = {name[5:]: state[name] for name in state if name.startswith("walk.")}
         if walked:
             assert isinstance(self.rule, Method)
@@ -239,6 +248,14 @@ class Descent:
             for i, kept in enumerate(self.engine.state):
                 for name, held in kept.items():
                     held[...] = state[f"{name}.{i}"]
+
+    def _same_bounds(self, state: Mapping[str, Any]) -> None:
+        bounds = [] if self.bounds is None else [*self.bounds.lower, *self.bounds.upper]
+        names = [f"{end}.{i}" for end in ("lower", "upper") for i in range(len(bounds) // 2)]
+        if ("lower.0" in state) != bool(bounds) or any(
+            not np.array_equal(state[name], end) for name, end in zip(names, bounds, strict=True)
+        ):
+            raise ValueError("its bounds were others")
 
     def _begin_walk(self, method: Method) -> Walk:
         self.ground = Ground(self)
@@ -252,12 +269,11 @@ class Descent:
         if walk is None:
             assert isinstance(self.rule, Method)
             walk = self._begin_walk(self.rule)
-        ground, self._loss_before = self.ground, self.loss
+        ground, loss = self.ground, self.loss
         assert ground is not None
         ground.finite = ground.looks = 0
-        if self.norm == 0.0:
-            self.detail = f"It is zero after step {self.steps}, and says no more where to go."
-            return Reason.GRADIENT
+        if not any(np.any(g) for g in self._residual()):
+            return self._nowhere()
         try:
             if walk.loud:
                 ground.heard = np.geterr()
@@ -277,7 +293,7 @@ class Descent:
         self.loss = ground.loss
         if reason is None:
             self.steps += 1
-            self._told = False
+            self._told, self._loss_before = False, loss
             return None
         largest = max(float(np.max(np.abs(g))) for g in self.grad)
         self.detail = f"The gradient's largest entry is {largest:.3g} after step {self.steps}."
@@ -285,6 +301,20 @@ class Descent:
             self.detail = f"Ahead of step {self.steps + 1} the loss is not finite at any point tried."
             return Reason.NON_FINITE
         return reason
+
+    def _residual(self) -> list[Array]:
+        """The gradient or, with bounds, how far a step along it would lead within them."""
+        if self.bounds is None:
+            return self.grad
+        return self.bounds.residual(self.memory.vectors, self.grad, self.judge.sign)
+
+    def _nowhere(self) -> Reason:
+        """Why a method that is not told where to go ends: a step of nothing is as small as anybody asks for."""
+        within = "" if self.bounds is None else " within the bounds"
+        self.detail = f"The gradient after step {self.steps} is zero{within}: nothing says where to go."
+        if self.criteria.ftol is not None:
+            return Reason.VALUE
+        return Reason.STEP if self.criteria.xtol is not None else Reason.LINE_SEARCH
 
     def _spent(self) -> Reason | None:
         limits = self.criteria
@@ -326,14 +356,15 @@ class Descent:
             self.detail = f"The loss is {self.loss:.6g}, the target {limits.target:g}."
             return Reason.TARGET
         if limits.gtol is not None:
-            grads = self.grad if self.bounds is None else self.bounds.residual(self.memory.vectors, self.grad)
+            grads = self._residual()
             # The largest entry is no less than the norm shared among all.
             near = self.bounds is not None or self.norm <= 1.001 * limits.gtol * self._root
             largest = max([float(np.max(np.abs(g))) for g in grads]) if near else math.inf
             if largest <= limits.gtol:
                 self.detail = f"Its largest entry is {largest:.3g}, gtol {limits.gtol:g}."
                 return Reason.GRADIENT
-        if self.steps == 0:
+        # The first step of a method, which does not know the scale, says nothing.
+        if self.steps == 0 or (self.engine is None and self.steps == 1):
             return None
         if limits.ftol is not None:
             change = abs(self.loss - loss_before)

@@ -61,6 +61,8 @@ class Objective:
         self.source = _source(jac, memory)
         self._jac = jac if callable(jac) else None
         self._live_point: Any = None
+        self.bounds: tuple[Array, Array] | None = None
+        """Lower and upper ends that finite differences keep to, one number for each parameter."""
         self._evaluate: Callable[[tuple[Any, ...], list[Array]], Any] = {
             "given": self._given,
             "together": self._together,
@@ -156,8 +158,22 @@ class Objective:
         relative = np.finfo(coarsest).eps ** (1 / 2 if self.source == "2-point" else 1 / 3)
         step = None if complex_step else relative * np.maximum(1.0, np.abs(x))
         method: Any = self.source
+        low, high = (np.full_like(x, end) for end in (-np.inf, np.inf)) if self.bounds is None else self.bounds
+        free = low < high
+        slope: Any = np.zeros_like(x)
+
+        def of_free(part: Array) -> Any:
+            point = x.astype(part.dtype)
+            point[free] = part
+            return value(point)
+
         with np.errstate(over="ignore", invalid="ignore"):  # beside a loss that is not finite; it is judged later
-            slope: Any = approx_derivative(value, x, method=method, f0=loss, abs_step=step)
+            if free.all():
+                slope = approx_derivative(value, x, method=method, f0=loss, abs_step=step, bounds=(low, high))
+            elif free.any():
+                step = None if step is None else step[free]
+                ends = low[free], high[free]
+                slope[free] = approx_derivative(of_free, x[free], method=method, f0=loss, abs_step=step, bounds=ends)
         for vector, part in zip(grad, np.split(np.atleast_1d(slope).reshape(-1), cuts), strict=True):
             vector[...] = part
         return loss

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 import math
@@ -14,7 +13,7 @@ import numpy as np
 
 from descend.containers import Bounds, Memory
 from descend.descent import Descent
-from descend.errors import MethodError, ObjectiveError, OptionError, ParameterError, RuleError, did_you_mean
+from descend.errors import MethodError, ObjectiveError, OptionError, ParameterError, RuleError, StateError, did_you_mean
 from descend.gradients import Jac, Objective, check_at, require_agreement
 from descend.history import History
 from descend.methods import LBFGS, BarzilaiBorwein, Method, known, registry
@@ -154,6 +153,8 @@ def minimize(
         raise OptionError(f"callback={callback!r} is not a function")
     extra = tuple(args) if isinstance(args, (tuple, list)) else (args,)
     objective = Objective(fun, jac, memory)
+    if limits is not None:
+        objective.bounds = np.concatenate(limits.lower), np.concatenate(limits.upper)
     if criteria.max_evals is not None and criteria.max_evals < objective.cost:
         raise OptionError(
             f"max_evals={criteria.max_evals} does not pay for one gradient, which takes {objective.cost} evaluations"
@@ -177,7 +178,10 @@ def minimize(
     )
     if state is not None:
         descent.restore(state)
-        objective.nfev, objective.njev = (int(state[name]) for name in ("nfev", "njev"))
+        try:
+            objective.nfev, objective.njev = int(state["nfev"]), int(state["njev"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
     try:
         reason = descent.run()
     except ObjectiveError as error:
@@ -220,7 +224,7 @@ def _from_all(points: Sequence[Any], options: dict[str, Any], state: Any) -> Res
         raise failure
     maximize = getattr(alive[0].method, "maximize", False)
     sign = -1.0 if maximize else 1.0
-    best = min(alive, key=lambda run: (math.isnan(run.fun), sign * run.fun))
+    best = min(alive, key=lambda run: (not math.isfinite(run.fun), sign * run.fun))
     return dataclasses.replace(best, runs=tuple(runs))
 
 
@@ -263,12 +267,10 @@ def as_scipy_method(
     for name in options:
         if name not in known:
             raise OptionError(f"option {name!r} is not known; {did_you_mean(name, [*known, *SCIPY_OPTIONS, 'disp'])}")
-    told: list[int] = []
-    tell = None if callback is None else _scipy_callback(callback, told)
+    if "gtol" in options:
+        options.pop("tol", None)  # which stands for it where it is not given
+    tell = None if callback is None else _scipy_callback(callback)
     result = minimize(fun, x0, args, method, jac, bounds=bounds, callback=tell, **options)
-    if tell is not None and result.nit > max(told, default=0):  # SciPy tells of the point that has converged, too
-        with contextlib.suppress(StopIteration):
-            tell(_point_of(result))
     if show:
         print(result.message)
     return OptimizeResult({name: result[name] for name in result.keys()})  # noqa: SIM118 - they are not all its fields
@@ -278,13 +280,7 @@ SCIPY_OPTIONS = {"maxiter": "max_steps", "maxfun": "max_evals", "maxfev": "max_e
 """SciPy's options that have another name here."""
 
 
-def _point_of(result: Result) -> Point:
-    """The point that a descent ended with."""
-    norm = math.sqrt(sum(float(np.sum(leaf**2)) for leaf in Memory(result.jac, "jac").vectors))
-    return Point(result.x, result.fun, result.jac, norm, result.nit, result.nfev, result.njev, result.seconds)
-
-
-def _scipy_callback(callback: Callable[..., Any], told: list[int]) -> Callable[[Point], Any]:
+def _scipy_callback(callback: Callable[..., Any]) -> Callable[[Point], Any]:
     """A callback as SciPy has them: given the parameters or, if it asks for `intermediate_result`, a result."""
     from scipy.optimize import OptimizeResult
 
@@ -293,13 +289,13 @@ def _scipy_callback(callback: Callable[..., Any], told: list[int]) -> Callable[[
     except (TypeError, ValueError):
         whole = False
 
-    def tell(point: Point) -> Any:
+    def tell(point: Point) -> None:  # StopIteration alone stops
         if point.nit == 0:  # SciPy calls it after each step
-            return None
-        told.append(point.nit)
+            return
         if whole:
-            return callback(intermediate_result=OptimizeResult(dataclasses.asdict(point)))
-        return callback(point.x)
+            callback(intermediate_result=OptimizeResult(dataclasses.asdict(point)))
+        else:
+            callback(point.x)
 
     return tell
 

@@ -85,7 +85,8 @@ class _Steepest(Walk):
         """Stand at the new point, and say how far the next step is tried first."""
         self.arrive()
         flat = float(np.dot(self.g, self.g))
-        self.first = min(10.0 * alpha, alpha * -slope / flat) if flat > 0.0 else alpha
+        longer = 2.0 * alpha if alpha == self.first else alpha  # what was tried first may not have been the most
+        self.first = min(10.0 * alpha, max(longer, alpha * -slope / flat)) if flat > 0.0 else alpha
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,9 +52,9 @@ def two_loops(g, steps, changes, curvatures, newest, count, scratch, d):  # type
 def learn(x, g, base, base_g, step, change):  # type: ignore[no-untyped-def]
     """Write what x and g have moved since `base` into `step` and `change`, and move the base there.
 
-    Returns step · change and change · change.
+    Returns the product of step and change, and of each with itself.
     """
-    sy, yy = 0.0, 0.0
+    sy, ss, yy = 0.0, 0.0, 0.0
     for i in range(x.size):
         s = x[i] - base[i]
         y = g[i] - base_g[i]
@@ -63,8 +63,9 @@ def learn(x, g, base, base_g, step, change):  # type: ignore[no-untyped-def]
         base[i] = x[i]
         base_g[i] = g[i]
         sy += s * y
+        ss += s * s
         yy += y * y
-    return sy, yy
+    return sy, ss, yy
 
 
 @njit(cache=True, nogil=True)

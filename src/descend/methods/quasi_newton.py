@@ -134,8 +134,8 @@ class _Limited(_QuasiNewton):
         row = (self.newest + 1) % rows
         # The row that is written to is the oldest, which is lost if the pair says nothing: rare, and no harm.
         ground = self.ground
-        sy, yy = self.measure(ground.x, ground.g, self.x, self.g, self.steps_made[row], self.changes[row])
-        if sy > CURVED * yy:
+        sy, ss, yy = self.measure(ground.x, ground.g, self.x, self.g, self.steps_made[row], self.changes[row])
+        if sy > CURVED * math.sqrt(ss) * math.sqrt(yy):
             self.curvatures[row] = sy
             self.newest, self.pairs = row, min(self.pairs + 1, rows)
         else:
@@ -196,8 +196,8 @@ class _Full(_QuasiNewton):
         np.subtract(ground.g, self.g, out=change)
         np.copyto(self.x, ground.x)
         np.copyto(self.g, ground.g)
-        sy, yy = float(np.dot(step, change)), float(np.dot(change, change))
-        if not sy > CURVED * yy:
+        sy, ss, yy = (float(np.dot(a, b)) for a, b in ((step, change), (step, step), (change, change)))
+        if not sy > CURVED * math.sqrt(ss) * math.sqrt(yy):
             return
         if not self.pairs:
             self.inverse[...] = 0.0

@@ -105,8 +105,8 @@ class Armijo(Search):
                 continue
             if found <= reference + self.c1 * alpha * slope:
                 return alpha
-            if found <= loss + noise and abs(ground.slope(direction)) <= abs(slope):
-                return alpha  # as good as level, and flatter: rounding hides the rest
+            if found <= loss + noise and -alpha * slope <= noise and abs(ground.slope(direction)) < abs(slope):
+                return alpha  # flatter, and rounding hides whatever else there is to be seen
             # The minimum of the parabola through both losses and the slope, within a tenth and a half.
             parabola = -slope * alpha**2 / (2 * (found - loss - slope * alpha)) if found > loss + slope * alpha else 0.0
             alpha = min(max(parabola, 0.1 * alpha), 0.5 * alpha)
