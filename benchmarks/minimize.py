@@ -8,7 +8,7 @@ intervals), the misses by name, and the time an iteration takes beside the funct
     python benchmarks/minimize.py --json minimize.json --markdown minimize.md --picture minimize.html
     python benchmarks/minimize.py --sets quadratics,logistic --contenders 'descend,L-BFGS-B 10'
     python benchmarks/minimize.py --overhead
-    python benchmarks/minimize.py --read minimize.json --picture minimize.html
+    python benchmarks/minimize.py --read minimize.json --half second --picture minimize.html
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ def main() -> None:
         found = json.loads(Path(options.read).read_text(encoding="utf-8"))
     text = machine.heading(found["machine"])
     if options.read:
+        found["functions"] = [r for r in found["functions"] if _wanted(r["set"], r["place"], options.half)]
         contenders = list(found["functions"][0]["evaluations"])
         text += report(found["functions"], contenders)
     elif options.overhead:
