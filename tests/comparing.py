@@ -11,6 +11,12 @@ RNG = np.random.default_rng(7)
 X = RNG.normal(size=(100, 4))
 Y = X @ np.array([1.0, -2.0, 0.5, 3.0]) + 0.3 * RNG.normal(size=100)
 
+SMALL = {
+    "learning_rates": [0.01, 0.1], "budget": 240, "tuning_seeds": 2, "final_seeds": 6, "untuned": False,
+    "target": "none", "jobs": 1,
+}  # fmt: skip
+"""Options of a comparison that is soon over."""
+
 
 def line(**options):
     """A small linear problem; quick to compare on."""

@@ -14,19 +14,13 @@ import time
 import numpy as np
 import pytest
 import scipy.stats
-from tests.comparing import X, Y, line, lr, plan_of, run_of
+from tests.comparing import SMALL, X, Y, line, lr, plan_of, run_of
 
 import descend
 from descend import Entry, Problem
 from descend.comparison.statistics import best_shares, choose, rows, sensitivity, standings
 from descend.errors import ComparisonError, OptionError, ProblemError
 from descend.intervals import interval
-
-SMALL = {
-    "learning_rates": [0.01, 0.1], "budget": 240, "tuning_seeds": 2, "final_seeds": 6, "untuned": False,
-    "target": "none", "jobs": 1,
-}  # fmt: skip
-
 
 # ---- fairness ---------------------------------------------------------------------------------------------------
 

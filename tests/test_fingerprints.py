@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from tests.comparing import SMALL
 
 import descend
 from descend import Problem
@@ -134,10 +135,7 @@ def test_schedules_that_close_over_other_numbers_share_no_run(tmp_path, wrap):
     problem.write_text(
         "import descend\nproblem = descend.Problem(lambda rng: rng.normal(size=2), lambda w: w @ w, lambda w: 2 * w)\n"
     )
-    options = {
-        "learning_rates": [0.05], "budget": 20, "tuning_seeds": 1, "final_seeds": 6, "untuned": False,
-        "target": "none", "jobs": 1, "out": tmp_path / "o",
-    }  # fmt: skip
+    options = {**SMALL, "learning_rates": [0.05], "budget": 20, "tuning_seeds": 1, "out": tmp_path / "o"}
     both = descend.compare(problem, [entry(0.0), entry(0.9)], **options)
     medians = {row.label: row.test.median for row in both.rows}
     assert not math.isclose(medians["by 0.0"], medians["by 0.9"])
@@ -155,10 +153,7 @@ def test_a_problem_is_its_file_however_it_is_called(tmp_path, monkeypatch):
     (tmp_path / "p.py").write_text(
         "import descend\nproblem = descend.Problem(lambda rng: 1.0, lambda x: x ** 2, lambda x: 2 * x)\n"
     )
-    options = {
-        "learning_rates": [0.1], "budget": 5, "tuning_seeds": 1, "final_seeds": 6, "untuned": False,
-        "target": "none", "jobs": 1, "out": tmp_path / "o",
-    }  # fmt: skip
+    options = {**SMALL, "learning_rates": [0.1], "budget": 5, "tuning_seeds": 1, "out": tmp_path / "o"}
     reused = [descend.compare(name, ["gd"], **options).reused for name in ("p.py", "./p.py", tmp_path / "p.py")]
     assert reused == [0, 7, 7]
 

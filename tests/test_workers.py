@@ -14,17 +14,12 @@ import warnings
 import numpy as np
 import pytest
 import threadpoolctl
-from tests.comparing import line
+from tests.comparing import SMALL, line
 
 import descend
 from descend import Problem
 from descend.engines.fused import launching
 from descend.errors import ComparisonError
-
-SMALL = {
-    "learning_rates": [0.01, 0.1], "budget": 240, "tuning_seeds": 2, "final_seeds": 6, "untuned": False,
-    "target": "none", "jobs": 1,
-}  # fmt: skip
 
 
 def deadly(tmp_path, condition, loss="float(w[0] ** 2)", more=""):

@@ -9,6 +9,7 @@ Containers are `optree <https://optree.readthedocs.io>`_'s: dict, list, tuple, n
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -55,6 +56,11 @@ class Memory:
         self.leaves = self.views(self.vectors)
         for leaf, array in zip(self.leaves, arrays, strict=True):
             leaf[...] = array
+
+    @property
+    def layout(self) -> list[str]:
+        """Dtype and shape of each leaf, for messages."""
+        return [f"{leaf.dtype}{list(leaf.shape)}" for leaf in self.leaves]
 
     @property
     def size(self) -> int:
@@ -226,6 +232,11 @@ class Bounds:
                 ) from None
         return vectors
 
+    @functools.cached_property
+    def ends(self) -> tuple[Array, Array]:
+        """Lower and upper bounds as one vector each."""
+        return np.concatenate(self.lower), np.concatenate(self.upper)
+
     def apply(self, vectors: Sequence[Array]) -> None:
         """Move a point into the bounds."""
         for vector, lower, upper in zip(vectors, self.lower, self.upper, strict=True):
@@ -303,9 +314,7 @@ class Rows(Memory):
 
 
 def _layout(memory: Memory) -> str:
-    return ", ".join(
-        f"{leaf.dtype}{list(leaf.shape)} at {name}" for leaf, name in zip(memory.leaves, memory.names, strict=True)
-    )
+    return ", ".join(f"{leaf} at {name}" for leaf, name in zip(memory.layout, memory.names, strict=True))
 
 
 def _kind(leaf: Any) -> Kind:

@@ -272,35 +272,39 @@ class Descent:
         ground, loss = self.ground, self.loss
         assert ground is not None
         ground.finite = ground.looks = 0
-        if not any(np.any(g) for g in self._residual()):
+        if (self.norm == 0.0 or self.bounds is not None) and not any(np.any(g) for g in self._residual()):
             return self._nowhere()
         try:
-            if walk.loud:
-                ground.heard = np.geterr()
-                with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                    reason = walk.advance()
-            else:
-                reason = walk.advance()
-        except _Spent as spent:
+            reason = self._searched(walk, ground)
+        except BaseException as error:  # whatever it was, the descent stands where it stood before the search
             ground.back(walk.x, walk.g, walk.loss)
-            return spent.reason
-        except ObjectiveError as error:
-            ground.back(walk.x, walk.g, walk.loss)
-            raise at_step(error, self.steps + 1) from error.__cause__
-        except KeyboardInterrupt:
-            ground.back(walk.x, walk.g, walk.loss)
+            if isinstance(error, ObjectiveError):
+                raise at_step(error, self.steps + 1) from error.__cause__
             raise
-        self.loss = ground.loss
         if reason is None:
             self.steps += 1
             self._told, self._loss_before = False, loss
             return None
+        ground.back(walk.x, walk.g, walk.loss)
+        if reason.kind == "spent":
+            return reason
         largest = max(float(np.max(np.abs(g))) for g in self.grad)
         self.detail = f"The gradient's largest entry is {largest:.3g} after step {self.steps}."
         if ground.looks and not ground.finite:
             self.detail = f"Ahead of step {self.steps + 1} the loss is not finite at any point tried."
             return Reason.NON_FINITE
         return reason
+
+    def _searched(self, walk: Walk, ground: Ground) -> Reason | None:
+        """Let a method look for its next point; NumPy need not warn of trials that overflow, but of the user's code."""
+        try:
+            if not walk.loud:
+                return walk.advance()
+            ground.heard = np.geterr()
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                return walk.advance()
+        except _Spent as spent:
+            return spent.reason
 
     def _residual(self) -> list[Array]:
         """The gradient or, with bounds, how far a step along it would lead within them."""
@@ -392,7 +396,7 @@ class Ground:
         self._direct = len(vectors) == 1 and vectors[0].dtype == np.float64
         self.x: Array = vectors[0] if self._direct else np.concatenate(vectors).astype(np.float64)
         self.g: Array = grads[0] if self._direct else np.concatenate(grads).astype(np.float64)
-        self.loss = descent.loss
+        self.loss, self.norm = descent.loss, descent.norm
         self.eps = max(float(np.finfo(v.dtype).eps) for v in vectors)
         self.finite = self.looks = 0
         self.bounded = descent.bounds is not None
@@ -438,7 +442,7 @@ class Ground:
     def _keep(self) -> None:
         """Remember the point at hand, which a method does not stay at, if it is a good one."""
         self.better = False
-        if math.isfinite(float(np.dot(self.g, self.g))):
+        if np.all(np.isfinite(self.g)):
             self.descent.keep_best()
 
     def slope(self, direction: Array) -> float:
@@ -460,7 +464,7 @@ class Ground:
         """Move a point into the bounds."""
         bounds = self.descent.bounds
         assert bounds is not None
-        np.clip(point, np.concatenate(bounds.lower), np.concatenate(bounds.upper), out=point)
+        np.clip(point, *bounds.ends, out=point)
 
     def _write(self, flat: Array, vectors: list[Array]) -> None:
         start = 0

@@ -158,23 +158,22 @@ class Objective:
         relative = np.finfo(coarsest).eps ** (1 / 2 if self.source == "2-point" else 1 / 3)
         step = None if complex_step else relative * np.maximum(1.0, np.abs(x))
         method: Any = self.source
-        low, high = (np.full_like(x, end) for end in (-np.inf, np.inf)) if self.bounds is None else self.bounds
-        free = low < high
-        slope: Any = np.zeros_like(x)
+        # Within bounds, what has no room keeps a slope of zero.
+        ends = [np.broadcast_to(end, x.shape) for end in self.bounds or (-np.inf, np.inf)]
+        free, slope = ends[0] < ends[1], np.zeros_like(x)
 
         def of_free(part: Array) -> Any:
             point = x.astype(part.dtype)
             point[free] = part
             return value(point)
 
-        with np.errstate(over="ignore", invalid="ignore"):  # beside a loss that is not finite; it is judged later
-            if free.all():
-                slope = approx_derivative(value, x, method=method, f0=loss, abs_step=step, bounds=(low, high))
-            elif free.any():
-                step = None if step is None else step[free]
-                ends = low[free], high[free]
-                slope[free] = approx_derivative(of_free, x[free], method=method, f0=loss, abs_step=step, bounds=ends)
-        for vector, part in zip(grad, np.split(np.atleast_1d(slope).reshape(-1), cuts), strict=True):
+        if free.any():
+            with np.errstate(over="ignore", invalid="ignore"):  # beside a loss that is not finite; it is judged later
+                slope[free] = approx_derivative(
+                    of_free, x[free], method=method, f0=loss, abs_step=None if step is None else step[free],
+                    bounds=(ends[0][free], ends[1][free]),
+                )  # fmt: skip
+        for vector, part in zip(grad, np.split(slope, cuts), strict=True):
             vector[...] = part
         return loss
 

@@ -94,7 +94,8 @@ def minimize(
         Stop when the largest absolute gradient entry is at most `gtol`; when the loss changes in a step by at most
         ``ftol · max(1, |loss|)``; when no parameter changes in a step by more than ``xtol · max(1, max |x|)``.
         `tol` is another name for `gtol`. If neither a tolerance, a target nor a budget is given, ``gtol=1e-5``
-        (float32: 1e-3) within 10,000 steps; if a budget alone is given, exactly that budget is spent.
+        (float32: 1e-3) within 10,000 steps; if a budget alone is given, a rule spends exactly that, and a method what
+        it takes until no lower point can be told.
     max_steps, max_evals, max_seconds
         Budgets: steps, evaluations of `fun` (never exceeded; finite differences count each one), seconds.
     target
@@ -154,7 +155,7 @@ def minimize(
     extra = tuple(args) if isinstance(args, (tuple, list)) else (args,)
     objective = Objective(fun, jac, memory)
     if limits is not None:
-        objective.bounds = np.concatenate(limits.lower), np.concatenate(limits.upper)
+        objective.bounds = limits.ends
     if criteria.max_evals is not None and criteria.max_evals < objective.cost:
         raise OptionError(
             f"max_evals={criteria.max_evals} does not pay for one gradient, which takes {objective.cost} evaluations"
@@ -202,7 +203,8 @@ def _from_all(points: Sequence[Any], options: dict[str, Any], state: Any) -> Res
     """The best of the results from several starts, with all of them."""
     if state is not None:
         raise OptionError("state= goes on with one descent: leave starts out")
-    shapes = [_layout(Memory(_as_scipy(point), f"starts[{i - 1}]" if i else "x0")) for i, point in enumerate(points)]
+    memories = [Memory(_as_scipy(point), f"starts[{i - 1}]" if i else "x0") for i, point in enumerate(points)]
+    shapes = [", ".join(memory.layout) for memory in memories]
     for i, shape in enumerate(shapes):
         if shape != shapes[0]:
             raise ParameterError(f"starts[{i - 1}] has {shape}, x0 has {shapes[0]}: all starts are built alike")
@@ -222,14 +224,9 @@ def _from_all(points: Sequence[Any], options: dict[str, Any], state: Any) -> Res
     if not alive:
         assert failure is not None
         raise failure
-    maximize = getattr(alive[0].method, "maximize", False)
-    sign = -1.0 if maximize else 1.0
+    sign = -1.0 if alive[0].method.maximize else 1.0
     best = min(alive, key=lambda run: (not math.isfinite(run.fun), sign * run.fun))
     return dataclasses.replace(best, runs=tuple(runs))
-
-
-def _layout(memory: Memory) -> str:
-    return ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in memory.leaves)
 
 
 def as_scipy_method(

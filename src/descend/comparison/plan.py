@@ -170,8 +170,11 @@ class Plan:
         for i, by_study in enumerate(chosen):
             for study, point in enumerate(by_study):
                 if point is not None:
-                    for seed in self.seeds_of(self.final_seeds, study):
-                        yield Task(i, _pairs(point), seed, "final", study)
+                    yield from self._finals_of(i, study, point)
+
+    def _finals_of(self, entry: int, study: int, point: Mapping[str, Any]) -> Iterator[Task]:
+        for seed in self.seeds_of(self.final_seeds, study):
+            yield Task(entry, _pairs(point), seed, "final", study)
 
     def defaults(self) -> Iterator[Task]:
         """The runs of each entry as it is, which nobody tuned, on the same fresh seeds."""
@@ -198,11 +201,9 @@ class Plan:
         for i, entry in enumerate(self.entries):
             for study in range(self.studies):
                 for point in self.points(entry, study):
-                    only = [
-                        [point if (i, study) == (j, k) else None for k in range(self.studies)] for j in range(i + 1)
-                    ]
-                    yield from self.finals(only)
-                    yield from self.timings(only)
+                    for task in self._finals_of(i, study, point):
+                        yield task
+                        yield dataclasses.replace(task, phase="timing")
 
     @property
     def runs(self) -> int:

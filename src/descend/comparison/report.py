@@ -107,7 +107,7 @@ def _suite_context(suite: Suite, links: Sequence[str]) -> dict[str, Any]:
         "profiles": found,
         "alt": f"Performance profiles. Share of the problems whose target was reached: {reached}.",
         "labels": labels,
-        "raced": any(c.target is not None for c in suite.comparisons),
+        "raced": bool(suite.raced),
         "table": [
             {
                 "problem": c.plan.problem,

@@ -38,27 +38,32 @@ class Suite:
     failures: tuple[tuple[str, str], ...] = ()
 
     @property
+    def raced(self) -> list[Comparison]:
+        """The comparisons that have a target."""
+        return [c for c in self.comparisons if c.target is not None]
+
+    @property
     def profiles(self) -> list[Profile]:
         """Performance profiles of the entries that took part in all, best first, over the problems with a target."""
-        return profiles([_costs(c) for c in self.comparisons if c.target is not None])
+        return profiles([_costs(c) for c in self.raced])
 
     @property
     def enough(self) -> bool:
         """Whether there are enough problems with a target for profiles to say who is fastest overall."""
-        return sum(c.target is not None for c in self.comparisons) >= ENOUGH
+        return len(self.raced) >= ENOUGH
 
     @property
     def answer(self) -> str:
         """The outcome in a sentence or two."""
         found = self.profiles
-        raced = sum(c.target is not None for c in self.comparisons)
+        raced = len(self.raced)
         if not raced:
             return (
                 f"Techniques were compared on {counted(len(self.comparisons), 'problem')} without a target: who came "
                 "out best on each is in the table."
             )
         if not self.enough:
-            firsts = [f"{_first(c)} on {c.plan.problem}" for c in self.comparisons if c.target is not None]
+            firsts = [f"{_first(c)} on {c.plan.problem}" for c in self.raced]
             return (
                 f"First to the target: {'; '.join(firsts)}. {counted(raced, 'problem')} "
                 f"{'is' if raced == 1 else 'are'} too few to say who is fastest overall: {ENOUGH} are enough."
@@ -80,7 +85,7 @@ class Suite:
     def notes(self) -> list[str]:
         """What a reader should know before believing the table."""
         found = [f"{name} could not be compared: {reason}" for name, reason in self.failures]
-        raced = [c for c in self.comparisons if c.target is not None]
+        raced = self.raced
         if not raced:
             return found
         labels = {row.label for c in raced for row in c.rows}

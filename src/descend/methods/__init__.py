@@ -11,11 +11,12 @@ point, and learns from how the gradient changes on the way.
 from __future__ import annotations
 
 from descend.errors import MethodError
-from descend.methods.base import Ground, Method, Walk, registry, spelling
+from descend.methods.base import Ground, Method, Walk, registry
 from descend.methods.conjugate import ConjugateGradient
 from descend.methods.first_order import AcceleratedGradient, AdaptiveGradient, BarzilaiBorwein, SteepestDescent
 from descend.methods.quasi_newton import BFGS, LBFGS
 from descend.methods.searches import Armijo, Search, Wolfe
+from descend.rules.base import spelling
 
 __all__ = [
     "BFGS",
@@ -36,11 +37,11 @@ __all__ = [
     "registry",
 ]
 
-ALIASES = {"bb": "barzilaiborwein", "cg": "conjugategradient", "l-bfgs-b": "lbfgs"}
+ALIASES = {"bb": "barzilaiborwein", "cg": "conjugategradient", "lbfgsb": "lbfgs"}
 """What SciPy and the literature call some of them."""
 
 
 def known(name: str) -> type[Method] | None:
     """The method of that name, in any spelling; None if there is none."""
     short = spelling(name)
-    return registry().get(ALIASES.get(name.strip().lower(), short))
+    return registry().get(ALIASES.get(short, short))

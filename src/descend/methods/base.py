@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from descend.errors import MethodError
+from descend.rules.base import spelling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,18 +22,20 @@ if TYPE_CHECKING:
     from descend.containers import Array
     from descend.stopping import Reason
 
-__all__ = ["Ground", "Method", "Walk", "registry", "spelling"]
+__all__ = ["Ground", "Method", "Walk", "cautious", "registry"]
 
 
 class Ground(Protocol):
     """The objective as a method sees it: where it stands, as vectors of float64, with the loss and the gradient there.
 
-    `x` and `g` are overwritten at each look; `eps` is the spacing of the coarsest floats among the parameters.
+    `x` and `g` are overwritten at each look; `norm` is that of the gradient where the method begins, and `eps` the
+    spacing of the coarsest floats among the parameters.
     """
 
     x: Array
     g: Array
     loss: float
+    norm: float
     eps: float
     bounded: bool
     move: Callable[[Array, Array, float, Array], Any]
@@ -43,9 +46,6 @@ class Ground(Protocol):
 
     def slope(self, direction: Array) -> float:
         """The gradient's product with a direction."""
-
-    def back(self, base: Array, gradient: Array, loss: float) -> None:
-        """Stand again where the method has stood before."""
 
     def project(self, point: Array) -> None:
         """Move a point into the bounds."""
@@ -60,11 +60,9 @@ class Walk:
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
         self.x, self.g, self.loss = ground.x.copy(), ground.g.copy(), ground.loss
-        self.steps = 0
-        self.detail = ""
 
     def advance(self) -> Reason | None:
-        """Make a step: leave the ground at a better point, or say why there is none."""
+        """Make a step: leave the ground at a better point, or anywhere, and say why there is none."""
         raise NotImplementedError
 
     def arrive(self) -> None:
@@ -72,11 +70,10 @@ class Walk:
         np.copyto(self.x, self.ground.x)
         np.copyto(self.g, self.ground.g)
         self.loss = self.ground.loss
-        self.steps += 1
 
     def state(self) -> dict[str, Any]:
         """What it takes to go on later, as arrays and numbers."""
-        return {name: value for name, value in vars(self).items() if name not in ("ground", "detail", *self.scratch)}
+        return {name: value for name, value in vars(self).items() if name not in ("ground", *self.scratch)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
@@ -91,7 +88,7 @@ class Walk:
 
     loud: ClassVar[bool] = True
     """Whether NumPy would warn of what overflows in it; it is judged by looking."""
-    scratch: ClassVar[tuple[str, ...]] = ("method",)
+    scratch: ClassVar[tuple[str, ...]] = ()
     """Attributes that are no part of the state."""
 
 
@@ -117,11 +114,6 @@ class Method:
         """``scipy.optimize.minimize(fun, x0, method=self)``, which calls it so."""
         return import_module("descend.minimizing").as_scipy_method(self, fun, x0, args, **options)
 
-    def _number(self, name: str, low: float, usual: float) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > low:
-            raise MethodError(f"{type(self).__name__}({name}={value!r}): a number > {low:g} is needed; try {usual:g}")
-
     def _whole(self, name: str, least: int, usual: int) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
@@ -144,6 +136,6 @@ def registry() -> dict[str, type[Method]]:
     return dict(_REGISTRY)
 
 
-def spelling(name: str) -> str:
-    """A method's name in any spelling of case, ``-`` and ``_``."""
-    return name.strip().lower().replace("-", "").replace("_", "").replace(" ", "")
+def cautious(norm: float) -> float:
+    """The first step where nothing is known of the scale: as long as the gradient, but no longer than 1."""
+    return 1.0 / max(1.0, norm)

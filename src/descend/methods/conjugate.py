@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from descend.errors import MethodError
-from descend.methods.base import Ground, Method, Walk
+from descend.methods.base import Ground, Method, Walk, cautious
 from descend.methods.searches import Wolfe
 from descend.stopping import Reason
 
@@ -69,7 +69,7 @@ class _Conjugate(Walk):
         self.d = -self.g
         self.change = np.empty_like(self.g)
         self.slope = -float(np.dot(self.g, self.g))
-        self.first = min(1.0, 1.0 / math.sqrt(-self.slope)) if self.slope < 0.0 else 1.0
+        self.first = cautious(math.sqrt(-self.slope))
         self.fresh = True
         """Whether the direction is the gradient's own."""
 
@@ -81,7 +81,6 @@ class _Conjugate(Walk):
             self._begin_anew()
             alpha = self._along()
         if alpha is None:
-            self.ground.back(self.x, self.g, self.loss)
             return Reason.LINE_SEARCH
         ground, went = self.ground, self.slope
         np.subtract(ground.g, self.g, out=self.change)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from descend.methods.base import Ground, Method, Walk
+from descend.methods.base import Ground, Method, Walk, cautious
 from descend.methods.searches import ROUNDING, SHORTEST, Armijo, Search, Wolfe
 from descend.stopping import Reason
 
@@ -17,12 +17,6 @@ __all__ = ["AcceleratedGradient", "AdaptiveGradient", "BarzilaiBorwein", "Steepe
 LEAST, MOST = 1e-30, 1e30
 """The lengths of a Barzilai–Borwein step; outside, the curvature says nothing."""
 BACKTRACKING, NON_MONOTONE = Armijo(), Armijo(window=10)
-
-
-def _cautious(g: np.ndarray) -> float:
-    """The first step where nothing is known of the scale: as long as the gradient, but no longer than 1."""
-    largest = float(np.max(np.abs(g)))  # whose square may overflow
-    return 1.0 / max(1.0, largest * math.sqrt(float(np.sum((g / max(largest, 1e-300)) ** 2))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +44,13 @@ class SteepestDescent(Method):
 
 
 class _Steepest(Walk):
-    scratch = ("method", "search", "d", "step", "change")
+    scratch = ("search", "d", "step", "change")
 
     def __init__(self, ground: Ground, method: SteepestDescent | BarzilaiBorwein) -> None:
         super().__init__(ground)
         self.search = method.search
         self.d = np.empty_like(self.x)
-        self.first = _cautious(self.g)
+        self.first = cautious(ground.norm)
         self.losses: list[float] = []
         """Those of the last points, for a search that looks back."""
 
@@ -71,7 +65,6 @@ class _Steepest(Walk):
             else:
                 alpha = search.along(ground, self.x, self.d, self.loss, slope, self.first)
         if alpha is None:
-            self.ground.back(self.x, self.g, self.loss)
             return Reason.LINE_SEARCH
         self.went(alpha, slope)
         return None
@@ -165,11 +158,9 @@ class AcceleratedGradient(Method):
 
 
 class _Accelerated(Walk):
-    scratch = ()
-
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
-        self.length, self.t, self.share = _cautious(self.g), 1.0, 0.0
+        self.length, self.t, self.share = cautious(ground.norm), 1.0, 0.0
         self.moved, self.d = np.zeros_like(self.x), np.empty_like(self.x)
         self.ahead, self.ahead_g, self.ahead_loss = self.x.copy(), self.g.copy(), self.loss
         """Where the momentum leads, from which the next step is made; not looked at while there is a share to go."""
@@ -188,7 +179,6 @@ class _Accelerated(Walk):
             if self._descended():
                 return None
             self._stand()  # not down from where the momentum led: once more, from the point itself
-        ground.back(self.x, self.g, self.loss)
         return Reason.LINE_SEARCH
 
     def _stand(self) -> None:
@@ -241,13 +231,12 @@ class AdaptiveGradient(Method):
 
 
 class _Adaptive(Walk):
-    scratch = ("method", "d")
+    scratch = ("d",)
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
         self.d = np.empty_like(self.x)
-        norm = math.sqrt(float(np.dot(self.g, self.g)))
-        self.length = 1e-6 * max(1.0, math.sqrt(float(np.dot(self.x, self.x)))) / max(norm, 1e-300)
+        self.length = 1e-6 * max(1.0, math.sqrt(float(np.dot(self.x, self.x)))) / max(ground.norm, 1e-300)
         self.grown = math.inf
 
     def advance(self) -> Reason | None:
@@ -260,7 +249,6 @@ class _Adaptive(Walk):
                 break
             self.length *= 0.1
         else:
-            ground.back(self.x, self.g, self.loss)
             return Reason.NON_FINITE
         np.subtract(ground.x, self.x, out=self.d)
         moved = math.sqrt(float(np.dot(self.d, self.d)))

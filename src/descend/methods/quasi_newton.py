@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from descend.methods.base import Ground, Method, Walk
+from descend.methods.base import Ground, Method, Walk, cautious
 from descend.methods.searches import Wolfe
 from descend.stopping import Reason
 
@@ -39,18 +39,15 @@ class _QuasiNewton(Walk):
         if alpha is None and self.pairs:
             alpha = self._along(self._steepest())
         if alpha is None:
-            self.ground.back(self.x, self.g, self.loss)
             return Reason.LINE_SEARCH
         self.learn()
         self.loss = self.ground.loss
-        self.steps += 1
         return None
 
     def _along(self, slope: float) -> float | None:
         if not (slope < 0.0 and math.isfinite(slope)):
             return None
-        # Nothing is known of the scale before the first pair: a step of length 1 at most.
-        first = 1.0 if self.pairs else min(1.0, 1.0 / math.sqrt(-slope))
+        first = 1.0 if self.pairs else cautious(math.sqrt(-slope))
         return self.search.along(self.ground, self.x, self.d, self.loss, slope, first)
 
     def _steepest(self) -> float:
