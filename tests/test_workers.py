@@ -130,6 +130,7 @@ class Cluster(concurrent.futures.ThreadPoolExecutor):
         return super().submit(function, bundle, parcel)
 
 
+@pytest.mark.slow  # as it needs Dask, which the default tests do without
 @pytest.mark.parametrize("stacks", [False, True])
 def test_what_a_cluster_gives_up_is_a_miss(stacks, tmp_path):
     """Workers died of it again and again: that run's miss, whatever it was made together with; tried again later."""

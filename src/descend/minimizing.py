@@ -304,7 +304,8 @@ def _chosen(
     if isinstance(method, str) and method.strip().lower() == "auto":
         if bounds is not None:
             return BarzilaiBorwein(), "BarzilaiBorwein, as there are bounds, to which its steps can be projected"
-        return LBFGS(), f"LBFGS, as {memory.size:,} parameters have a whole gradient and no bounds"
+        many = "1 parameter has" if memory.size == 1 else f"{memory.size:,} parameters have"
+        return LBFGS(), f"LBFGS, as {many} a whole gradient and no bounds"
     found: Any = known(method) if isinstance(method, str) else method
     if isinstance(found, type) and issubclass(found, Method):
         found = found()
