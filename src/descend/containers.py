@@ -42,7 +42,9 @@ class Memory:
         self.kind: Kind = next((k for k in self._kinds if k != "numpy"), "numpy")
         arrays = [_as_array(leaf, name) for leaf, name in zip(leaves, self.names, strict=True)]
         self.shapes = [a.shape for a in arrays]
-        dtypes = sorted({a.dtype for a in arrays}, key=str)
+        dtypes = list({a.dtype for a in arrays})
+        if len(dtypes) > 1:
+            dtypes.sort(key=str)
         self.vectors: list[Array] = [np.empty(sum(a.size for a in arrays if a.dtype == d), d) for d in dtypes]
         self._places: list[tuple[int, int, int]] = []
         ends = [0] * len(dtypes)

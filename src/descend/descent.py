@@ -404,7 +404,6 @@ class Ground:
         """How NumPy warns of what the user's function does, where a method has it hold its peace."""
         self.move: Callable[[Array, Array, float, Array], Any] = _move
         self.dot: Callable[[Array, Array], Any] = np.dot
-        """What writes base + alpha · direction, and what multiplies; a method may put machine code here."""
         self.better = False
         """Whether the point at hand is better than the best that is kept."""
         limits = descent.criteria
@@ -444,6 +443,12 @@ class Ground:
         self.better = False
         if np.all(np.isfinite(self.g)):
             self.descent.keep_best()
+
+    def compiled(self, move: Callable[[Array, Array, float, Array], Any], dot: Callable[[Array, Array], Any]) -> None:
+        """As in `descend.methods.Ground`; the descent's own look at each gradient takes the product as well."""
+        self.move, self.dot = move, dot
+        if self._direct:
+            self.descent.judge.dot = dot
 
     def slope(self, direction: Array) -> float:
         """The gradient's product with a direction."""
@@ -512,11 +517,15 @@ class Judge:
         self.detail = ""
         self.first = math.nan
         self.bound = math.nan
+        self.dot: Callable[[Array, Array], float] | None = None
+        """What multiplies two vectors without a warning, where all gradients are one vector and it is known."""
 
     def finite(self, loss: float, grad: list[Array], steps: int) -> Reason | None:
         """A reason to stop if the loss, or an entry of the gradient after so many steps, is not finite."""
         if len(grad) == 1 and grad[0].size <= FEW:
             self.norm = math.hypot(*grad[0].tolist())  # of few numbers, in a fraction of NumPy's time
+        elif self.dot is not None:
+            self.norm = math.sqrt(self.dot(grad[0], grad[0]))
         else:
             with np.errstate(over="ignore", invalid="ignore"):
                 self.norm = math.sqrt(sum([float(np.dot(g, g)) for g in grad]))

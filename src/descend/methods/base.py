@@ -38,8 +38,9 @@ class Ground(Protocol):
     norm: float
     eps: float
     bounded: bool
-    move: Callable[[Array, Array, float, Array], Any]
-    dot: Callable[[Array, Array], Any]
+
+    def compiled(self, move: Callable[[Array, Array, float, Array], Any], dot: Callable[[Array, Array], Any]) -> None:
+        """Take machine code for what writes base + alpha · direction, and for the product of two vectors."""
 
     def step(self, base: Array, direction: Array, alpha: float) -> float:
         """Look at base + alpha · direction; returns the loss. May raise what ends the descent."""

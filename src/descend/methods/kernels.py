@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 from numba import njit
 
-__all__ = ["dot", "learn", "move", "two_loops"]
+__all__ = ["aligned", "dot", "learn", "move", "two_loops"]
+
+LINE = 8
+"""Numbers in a line of the cache, which has 64 bytes."""
 
 FAST = {"reassoc", "contract", "nsz"}
 """Sums may be taken in any order, which lets the processor add several numbers at once; NaN stays NaN."""
@@ -20,32 +27,46 @@ def dot(a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def two_loops(g, steps, changes, curvatures, newest, count, scratch, d):  # type: ignore[no-untyped-def]
+def add_and_dot(d, a, other, then):  # type: ignore[no-untyped-def]
+    """Add a · other to `d`; returns the product of that with `then`, in the same pass."""
+    total = 0.0
+    for i in range(d.size):
+        moved = d[i] + a * other[i]
+        d[i] = moved
+        total += moved * then[i]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def two_loops(g, steps, changes, curvatures, newest, count, shares, d):  # type: ignore[no-untyped-def]
     """Write −H·g into `d`, H being what `count` pairs of steps and changes say (Nocedal 1980); returns d·g.
 
-    The pairs are the rows of a ring whose newest one is row `newest`; `curvatures` has step · change of each.
+    The pairs are the rows of a ring whose newest one is row `newest`; `curvatures` has step · change of each, `shares`
+    room for a number of each. What is added for one pair and the product that the next one asks for are one pass.
     """
-    rows, n = steps.shape
-    for i in range(n):
+    rows = steps.shape[0]
+    for i in range(d.size):
         d[i] = -g[i]
-    for back in range(count):
-        row = (newest - back) % rows
-        a = dot(steps[row], d) / curvatures[row]
-        scratch[row] = a
-        y = changes[row]
-        for i in range(n):
-            d[i] -= a * y[i]
-    if count:
-        scale = curvatures[newest] / dot(changes[newest], changes[newest])
-        for i in range(n):
-            d[i] *= scale
-    for back in range(count - 1, -1, -1):
-        row = (newest - back) % rows
-        b = scratch[row] - dot(changes[row], d) / curvatures[row]
-        s = steps[row]
-        for i in range(n):
-            d[i] += b * s[i]
-    return dot(d, g)
+    if not count:
+        return dot(d, g)
+    row = newest
+    product = dot(steps[row], d)
+    for back in range(1, count):
+        shares[row] = product / curvatures[row]
+        older = (newest - back) % rows
+        product = add_and_dot(d, -shares[row], changes[row], steps[older])
+        row = older
+    shares[row] = product / curvatures[row]
+    scale = curvatures[newest] / dot(changes[newest], changes[newest])
+    product = 0.0
+    for i in range(d.size):
+        d[i] = scale * (d[i] - shares[row] * changes[row, i])
+        product += d[i] * changes[row, i]
+    for back in range(count - 2, -1, -1):
+        newer = (newest - back) % rows
+        product = add_and_dot(d, shares[row] - product / curvatures[row], steps[row], changes[newer])
+        row = newer
+    return add_and_dot(d, shares[row] - product / curvatures[row], steps[row], g)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -73,3 +94,15 @@ def move(base, direction, alpha, out):  # type: ignore[no-untyped-def]
     """Write base + alpha · direction."""
     for i in range(base.size):
         out[i] = base[i] + alpha * direction[i]
+
+
+def aligned(*shapes: tuple[int, ...]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+    """Arrays of zeros that each begin where a line of the cache does: loops over them load no line twice."""
+    sizes = [math.prod(shape) for shape in shapes]
+    room = np.zeros(sum(sizes) + (len(sizes) + 1) * LINE)
+    start = -room.__array_interface__["data"][0] % (8 * LINE) // 8
+    made = []
+    for shape, size in zip(shapes, sizes, strict=True):
+        made.append(room[start : start + size].reshape(shape))
+        start += -(-size // LINE) * LINE
+    return made

@@ -107,22 +107,22 @@ class _Limited(_QuasiNewton):
     """L-BFGS on its way: a ring of pairs."""
 
     loud = False
-    scratch = ("search", "d", "two_loops", "measure", "inner")
+    scratch = ("search", "d", "two_loops", "measure", "shares")
 
     def __init__(self, ground: Ground, method: LBFGS) -> None:
         super().__init__(ground, method.search)
         from descend.methods import kernels
 
         self.two_loops, self.measure = kernels.two_loops, kernels.learn
-        ground.move, ground.dot = kernels.move, kernels.dot
-        shape = method.memory, self.x.size
-        self.steps_made, self.changes = np.zeros(shape), np.zeros(shape)
-        self.curvatures, self.inner = np.ones(method.memory), np.empty(method.memory)
+        ground.compiled(kernels.move, kernels.dot)
+        pairs = method.memory, self.x.size
+        self.steps_made, self.changes, self.d = kernels.aligned(pairs, pairs, self.x.shape)
+        self.curvatures, self.shares = np.ones(method.memory), np.empty(method.memory)
         self.newest = 0
 
     def direct(self) -> float:
         slope: float = self.two_loops(
-            self.g, self.steps_made, self.changes, self.curvatures, self.newest, self.pairs, self.inner, self.d
+            self.g, self.steps_made, self.changes, self.curvatures, self.newest, self.pairs, self.shares, self.d
         )
         return slope
 
