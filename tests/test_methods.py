@@ -452,7 +452,11 @@ def corner(x):
     ],
     ids=["numbers", "arrays", "pairs", "scipy"],
 )
-@pytest.mark.parametrize("method", ["auto", "bb", descend.GD(lr=0.1), descend.Adam(lr=0.05)], ids=str)
+@pytest.mark.parametrize(
+    "method",
+    ["auto", "bb", "acceleratedgradient", "adaptivegradient", descend.GD(lr=0.1), descend.Adam(lr=0.05)],
+    ids=str,
+)
 def test_bounds_are_kept(bounds, method):
     """As SciPy has them and as two ends: the minimum within them, of which gtol is said; no look outside."""
     looks = []
@@ -465,17 +469,34 @@ def test_bounds_are_kept(bounds, method):
     assert all(x[0] <= 1.0 and x[2] >= 0.0 for x in looks)
 
 
-def test_bounded_minima_agree_with_scipy():
+@pytest.mark.parametrize("method", ["auto", "acceleratedgradient", "adaptivegradient"])
+def test_bounded_minima_agree_with_scipy(method):
     """Rosenbrock's function in a box that leaves its minimum out."""
     bounds = [(-2.0, 0.8), (None, 0.5), (0.1, 0.3)]
-    x0 = np.array([-1.0, 0.4, 0.2])
-    ours = descend.minimize(**ROSEN, x0=x0, bounds=bounds, gtol=1e-7)
+    x0 = np.array([0.5, 0.4, 0.2])
+    ours = descend.minimize(**ROSEN, x0=x0, bounds=bounds, gtol=1e-7, method=method)
     scipys = scipy.optimize.minimize(
         **ROSEN, x0=x0, bounds=bounds, method="L-BFGS-B", options={"ftol": 0, "gtol": 1e-9}
     )
     assert ours.success
     assert ours.x == pytest.approx(scipys.x, abs=1e-6)
-    assert ours.why.startswith("BarzilaiBorwein, as there are bounds")
+    assert ours.why.startswith("BarzilaiBorwein, as there are bounds" if method == "auto" else "")
+
+
+def test_the_projected_adaptive_gradient_is_its_algorithm():
+    """Malitsky and Mishchenko 2024, algorithm 3, as a loop from its second step on, to the last bits."""
+    ends = np.array([0.2, -1.0, -9.0, 0.0]), np.array([9.0, 0.5, 9.0, 4.0])
+    points = path(descend.AdaptiveGradient(), bounds=ends, max_steps=60)
+    (x0, _, g0), (x, _, g) = points[:2]
+    length, grown = math.sqrt(0.5) * np.linalg.norm(x - x0) / np.linalg.norm(g - g0), 1.0
+    for k, (new, _, new_g) in enumerate(points[2:]):
+        if k:
+            over = 2 * (length * np.linalg.norm(g - g0) / np.linalg.norm(x - x0)) ** 2 - 1
+            after = min(math.sqrt(2 / 3 + grown) * length, length / math.sqrt(over) if over > 0 else math.inf)
+            length, grown = after, after / length
+        assert new == pytest.approx(np.clip(x - length * g, *ends), rel=1e-12)
+        x0, g0, x, g = x, g, new, new_g
+    assert x[1] == 0.5  # at its bound
 
 
 @pytest.mark.parametrize(
@@ -493,7 +514,7 @@ def test_bounds_that_are_none_are_refused(bounds, match):
 
 
 def test_methods_that_keep_no_bounds_say_so():
-    with pytest.raises(MethodError, match="LBFGS cannot keep to bounds; use a rule, or 'barzilaiborwein'"):
+    with pytest.raises(MethodError, match="LBFGS cannot keep to bounds; use a rule, or 'acceleratedgradient'"):
         descend.minimize(corner, np.zeros(3), jac=True, method="lbfgs", bounds=(0.0, 1.0))
 
 

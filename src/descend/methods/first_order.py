@@ -145,12 +145,15 @@ class AcceleratedGradient(Method):
     """Nesterov's accelerated gradient (1983) with backtracking (Beck and Teboulle 2009) and adaptive restart.
 
     The momentum is dropped where it points uphill (O'Donoghue and Candès 2015, the gradient scheme). A step takes two
-    evaluations or more: one where the momentum leads, and one where the gradient leads from there.
+    evaluations or more: one where the momentum leads, and one where the gradient leads from there. With bounds, both
+    are projected to them, and the conditions are those of the proximal gradient (Beck and Teboulle 2009, FISTA).
 
     >>> import descend
     >>> descend.minimize(lambda x: 50 * x[0] ** 2 + x[1] ** 2, [1.0, 1.0], method="acceleratedgradient").success
     True
     """
+
+    takes_bounds: ClassVar[bool] = True
 
     def walk(self, ground: Ground) -> Walk:
         """As in `Method`."""
@@ -158,10 +161,12 @@ class AcceleratedGradient(Method):
 
 
 class _Accelerated(Walk):
+    scratch = ("d", "went")
+
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
         self.length, self.t, self.share = cautious(ground.norm), 1.0, 0.0
-        self.moved, self.d = np.zeros_like(self.x), np.empty_like(self.x)
+        self.moved, self.d, self.went = np.zeros_like(self.x), np.empty_like(self.x), np.empty_like(self.x)
         self.ahead, self.ahead_g, self.ahead_loss = self.x.copy(), self.g.copy(), self.loss
         """Where the momentum leads, from which the next step is made; not looked at while there is a share to go."""
 
@@ -188,22 +193,23 @@ class _Accelerated(Walk):
         self.ahead_loss, self.t, self.share = self.loss, 1.0, 0.0
 
     def _descended(self) -> bool:
-        ground, g = self.ground, self.ahead_g
-        square = float(np.dot(g, g))
+        ground, g, went = self.ground, self.ahead_g, self.went
         np.negative(g, out=self.d)
         noise = ROUNDING * ground.eps * abs(self.ahead_loss)
         length = 1.2 * self.length
         shortest = SHORTEST * length
         while 0.0 < shortest <= length:
             found = ground.step(self.ahead, self.d, length)
-            if math.isfinite(found) and found <= self.ahead_loss - 0.5 * length * square + noise:
+            np.subtract(ground.x, self.ahead, out=went)
+            promised = float(np.dot(g, went)) + 0.5 * float(np.dot(went, went)) / length
+            if math.isfinite(found) and found <= self.ahead_loss + promised + noise:
                 break
             length *= 0.5 if math.isfinite(found) else 0.1
         else:
             return False
         self.length = length
         np.subtract(ground.x, self.x, out=self.moved)
-        uphill = float(np.dot(g, self.moved)) > 0.0
+        uphill = float(np.dot(went, self.moved)) < 0.0
         self.arrive()
         before = 1.0 if uphill else self.t
         after = 0.5 * (1 + math.sqrt(1 + 4 * before * before))
@@ -218,12 +224,15 @@ class AdaptiveGradient(Method):
     """The gradient's direction without any search: the step follows the curvature met (Malitsky and Mishchenko 2020).
 
     Algorithm 1: no more than half of the inverse of the last curvature, and growing only so fast. One evaluation a
-    step; for convex functions it converges, and the loss may rise on the way.
+    step; for convex functions it converges, and the loss may rise on the way. With bounds it is the projected one of
+    Malitsky and Mishchenko 2024, algorithm 3.
 
     >>> import descend
     >>> descend.minimize(lambda x: x[0] ** 2 + 20 * x[1] ** 2, [1.0, 1.0], method="adaptivegradient").success
     True
     """
+
+    takes_bounds: ClassVar[bool] = True
 
     def walk(self, ground: Ground) -> Walk:
         """As in `Method`."""
@@ -255,10 +264,24 @@ class _Adaptive(Walk):
         np.subtract(ground.g, self.g, out=self.d)
         changed = math.sqrt(float(np.dot(self.d, self.d)))
         self.arrive()
-        longest = math.sqrt(1 + self.grown) * self.length if math.isfinite(self.grown) else math.inf
-        length = min(longest, moved / (2 * changed) if changed > 0.0 else math.inf)
+        curvature = changed / moved if moved > 0.0 else 0.0
+        length = self._projected(curvature) if ground.bounded else self._free(curvature)
         if not math.isfinite(length):  # the gradient has not changed: a plane
             length = 10.0 * self.length
         if length > 0.0:
             self.grown, self.length = length / self.length, length
         return None
+
+    def _free(self, curvature: float) -> float:
+        """How far to go next, by algorithm 1."""
+        longest = math.sqrt(1 + self.grown) * self.length
+        return min(longest, 0.5 / curvature if curvature > 0.0 else math.inf)
+
+    def _projected(self, curvature: float) -> float:
+        """The same for a projected step, by algorithm 3."""
+        if math.isinf(self.grown):  # the first step, which was short: the curvature says how far it should have gone
+            self.grown = 1 / 3
+            self.length = math.sqrt(0.5) / curvature if curvature > 0.0 else 10.0 * self.length
+        longest = math.sqrt(2 / 3 + self.grown) * self.length
+        over = 2.0 * (self.length * curvature) ** 2 - 1.0
+        return min(longest, self.length / math.sqrt(over) if over > 0.0 else math.inf)
