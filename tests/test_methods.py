@@ -12,7 +12,7 @@ import scipy.optimize
 
 import descend
 from descend import Armijo, Reason, Wolfe, methods
-from descend.errors import MethodError, ObjectiveError, OptionError, ParameterError, RuleError, StateError
+from descend.errors import MethodError, ObjectiveError, OptionError, ParameterError, StateError
 
 ROSEN = dict(fun=scipy.optimize.rosen, jac=scipy.optimize.rosen_der)
 METHODS = {
@@ -469,7 +469,7 @@ def test_bounds_are_kept(bounds, method):
     assert all(x[0] <= 1.0 and x[2] >= 0.0 for x in looks)
 
 
-@pytest.mark.parametrize("method", ["auto", "acceleratedgradient", "adaptivegradient"])
+@pytest.mark.parametrize("method", ["auto", "bb", "acceleratedgradient", "adaptivegradient"])
 def test_bounded_minima_agree_with_scipy(method):
     """Rosenbrock's function in a box that leaves its minimum out."""
     bounds = [(-2.0, 0.8), (None, 0.5), (0.1, 0.3)]
@@ -480,7 +480,56 @@ def test_bounded_minima_agree_with_scipy(method):
     )
     assert ours.success
     assert ours.x == pytest.approx(scipys.x, abs=1e-6)
-    assert ours.why.startswith("BarzilaiBorwein, as there are bounds" if method == "auto" else "")
+    assert ours.why == ("LBFGS, as 3 parameters have a whole gradient" if method == "auto" else "")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_boxes_agree_with_scipy(seed):
+    """Quadratics with a condition of 1e4 in random boxes: one minimum each, with some parameters at their bounds."""
+    rng = np.random.default_rng(seed)
+    turn = np.linalg.qr(rng.normal(size=(25, 25)))[0]
+    A, b = turn @ np.diag(np.logspace(-2, 2, 25)) @ turn.T, rng.normal(size=25)
+    lower = np.where(rng.random(25) < 0.2, -np.inf, rng.normal(size=25) - 1)
+    upper = np.where(rng.random(25) < 0.2, np.inf, np.maximum(lower, rng.normal(size=25)) + 1.0)
+    upper[0] = lower[0] = 0.3
+    fun = lambda x: (0.5 * x @ A @ x - b @ x, A @ x - b)  # noqa: E731
+    looks = []
+    seen = lambda x: (looks.append(x.copy()), fun(x))[1]  # noqa: E731
+    ours = descend.minimize(seen, np.clip(np.zeros(25), lower, upper), jac=True, bounds=(lower, upper), gtol=1e-9)
+    options = {"ftol": 0, "gtol": 1e-10, "maxiter": 10**5, "maxfun": 10**5}
+    box = scipy.optimize.Bounds(lower, upper)
+    scipys = scipy.optimize.minimize(fun, np.zeros(25), jac=True, bounds=box, method="L-BFGS-B", options=options)
+    assert ours.success
+    assert np.max(np.abs(np.clip(ours.x - fun(ours.x)[1], lower, upper) - ours.x)) <= 1e-9  # SciPy's are up to 1e-8
+    assert ours.x == pytest.approx(scipys.x, abs=1e-5)
+    assert ours.fun <= scipys.fun + 1e-12 * abs(scipys.fun)
+    assert np.sum((ours.x == lower) | (ours.x == upper)) >= 3
+    assert all(np.all((x >= lower) & (x <= upper)) for x in looks)
+
+
+def test_lbfgs_within_bounds_goes_where_its_pairs_say():
+    """Each step leads to the projection of a point along −Hg, H being made of what the free parameters did."""
+    lower, upper = np.array([-0.3, -0.4, 0.0]), np.array([1.0, 0.5, 1.7])
+    points = path(descend.LBFGS(), valley, (0.6, 0.2, 1.5), max_steps=12, bounds=(lower, upper))
+    steps = [b[0] - a[0] for a, b in itertools.pairwise(points)]
+    changes = [b[2] - a[2] for a, b in itertools.pairwise(points)]
+    bent = held = 0
+    for k in range(1, len(steps)):
+        x, _, g = points[k]
+        free = ~(((x <= lower) & (g > 0)) | ((x >= upper) & (g < 0)))
+        pairs = [(s * free, y * free) for s, y in zip(steps[:k], changes[:k], strict=True)]
+        s, y = zip(*[(s, y) for s, y in pairs if s @ y > 1e-14 * np.linalg.norm(s) * np.linalg.norm(y)], strict=True)
+        direction = free * -(inverse_of(s, y, (s[-1] @ y[-1]) / (y[-1] @ y[-1])) @ (g * free))
+        end = points[k + 1][0]
+        inside = free & (end > lower) & (end < upper)
+        assert inside.any()
+        alpha = (end - x)[inside] / direction[inside]
+        assert alpha == pytest.approx(alpha[0], rel=1e-6)
+        assert np.clip(x + alpha[0] * direction, lower, upper) == pytest.approx(end, abs=1e-8)
+        bent += bool((free & ~inside).any())
+        held += bool((~free).any())
+    assert bent
+    assert held
 
 
 def test_the_projected_adaptive_gradient_is_its_algorithm():
@@ -514,8 +563,8 @@ def test_bounds_that_are_none_are_refused(bounds, match):
 
 
 def test_methods_that_keep_no_bounds_say_so():
-    with pytest.raises(MethodError, match="LBFGS cannot keep to bounds; use a rule, or 'acceleratedgradient'"):
-        descend.minimize(corner, np.zeros(3), jac=True, method="lbfgs", bounds=(0.0, 1.0))
+    with pytest.raises(MethodError, match="BFGS cannot keep to bounds; use a rule, or 'acceleratedgradient'"):
+        descend.minimize(corner, np.zeros(3), jac=True, method="bfgs", bounds=(0.0, 1.0))
 
 
 def test_the_best_of_several_starts():
@@ -607,14 +656,14 @@ def test_bounds_do_not_round_a_gradient_away():
     """A parameter of 1e20 and a gradient of 2."""
     result = descend.minimize(
         lambda x: 1e20 * float(np.sum((x / 1e20 - 2) ** 2)), np.array([1e20]), jac=lambda x: 2 * (x / 1e20 - 2),
-        bounds=(0, None), max_steps=200, gtol=1e-9,
+        bounds=(0, None), max_steps=200, gtol=1e-9, method="bb",
     )  # fmt: skip
     assert not result.success
 
 
 def test_a_state_keeps_its_bounds():
     """It goes on within the bounds that it had, and not within others."""
-    for method in ("bb", descend.GD(lr=0.1)):
+    for method in ("bb", "lbfgs", descend.GD(lr=0.1)):
         free = descend.minimize(corner, np.zeros(3), jac=True, method=method, max_steps=5)
         with pytest.raises(StateError, match="its bounds were others"):
             descend.minimize(corner, np.zeros(3), jac=True, method=method, bounds=(0.0, 1.0), state=free.state)
@@ -623,6 +672,19 @@ def test_a_state_keeps_its_bounds():
             corner, np.zeros(3), jac=True, method=method, bounds=(0.0, 1.0), state=kept.state, gtol=1e-6
         )
         assert rest.x == pytest.approx([1.0, 0.5, 0.0], abs=1e-5)
+
+
+@pytest.mark.parametrize("at", [1, 4, 9])
+@pytest.mark.parametrize("method", ["lbfgs", "bb", "acceleratedgradient", "adaptivegradient"])
+def test_stopped_and_continued_within_bounds_is_as_if_it_had_not(method, at):
+    options = dict(jac=True, method=method, bounds=([-0.3, -0.4, 0.0], [1.0, 0.5, 1.7]), history=False)
+    whole = descend.minimize(valley, np.array([0.6, 0.2, 1.5]), max_steps=20, **options)
+    begun = descend.minimize(valley, np.array([0.6, 0.2, 1.5]), max_steps=at, **options)
+    rest = descend.minimize(valley, np.array([0.6, 0.2, 1.5]), max_steps=20, state=begun.state, **options)
+    assert rest.nit == whole.nit > at
+    assert rest.nfev == whole.nfev
+    assert np.array_equal(rest.x_last, whole.x_last)
+    assert np.array_equal(rest.x, whole.x)
 
 
 def test_a_corner_of_the_bounds_is_a_minimum():
@@ -693,16 +755,39 @@ def test_methods_by_name(name, made):
     assert type(descend.minimize(bowl, np.zeros(4), jac=True, method=made, max_steps=1).method) is made
 
 
+def test_auto_takes_no_more_memory_than_it_may(monkeypatch):
+    """The pairs of L-BFGS fit into a budget, or something is taken that keeps none; each says so."""
+    start, box = np.zeros(4), (-9.0, 9.0)
+    for room, bounds, made, why in [
+        (30 * 4 * 16, None, descend.LBFGS(), "LBFGS, as 4 parameters"),
+        (
+            30 * 4 * 16,
+            box,
+            descend.LBFGS(memory=15),
+            r"LBFGS(memory=15), as 30 pairs of 4 parameters would take 0.0 GiB",
+        ),
+        (12 * 4 * 16, None, descend.LBFGS(memory=12), "LBFGS(memory=12), as 30 pairs"),
+        (4 * 4 * 16, None, descend.ConjugateGradient(), "ConjugateGradient, which keeps no pairs, as 30 pairs"),
+        (4 * 4 * 16, box, descend.BarzilaiBorwein(), "BarzilaiBorwein, which keeps no pairs"),
+    ]:
+        monkeypatch.setattr("descend.minimizing.PAIRS_BYTES", room)
+        result = descend.minimize(bowl, start, jac=True, bounds=bounds)
+        assert result.success
+        assert result.method == made
+        assert result.why.startswith(why)
+
+
 def test_auto_says_what_it_took_and_why():
     result = descend.minimize(bowl, np.zeros(4), jac=True)
     assert result.method == descend.LBFGS()
-    assert result.why == "LBFGS, as 4 parameters have a whole gradient and no bounds"
+    assert result.why == "LBFGS, as 4 parameters have a whole gradient"
     assert result.why in str(result)
 
 
 def test_wrong_names_and_constants_are_refused():
-    with pytest.raises(RuleError, match=r"'adamm'.*or a method: 'auto', 'acceleratedgradient'"):
-        descend.minimize(bowl, np.zeros(4), method="adamm")
+    for name, meant in {"adamm": "adam", "L-BGFS": "lbfgs", "gradientdescent": "steepestdescent"}.items():
+        with pytest.raises(MethodError, match=rf"unknown .* {name!r}: did you mean '{meant}'\? Known: acceleratedgra"):
+            descend.minimize(bowl, np.zeros(4), method=name)
     for make, match in [
         (lambda: descend.LBFGS(memory=0), r"LBFGS\(memory=0\): a whole number ≥ 1"),
         (lambda: descend.LBFGS(search=Armijo()), r"LBFGS\(search=Armijo\(.*\)\): Wolfe\(…\) is needed"),

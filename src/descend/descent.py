@@ -399,7 +399,7 @@ class Ground:
         self.loss, self.norm = descent.loss, descent.norm
         self.eps = max(float(np.finfo(v.dtype).eps) for v in vectors)
         self.finite = self.looks = 0
-        self.bounded = descent.bounds is not None
+        self.ends = None if descent.bounds is None else descent.bounds.ends
         self.heard: Any = None
         """How NumPy warns of what the user's function does, where a method has it hold its peace."""
         self.move: Callable[[Array, Array, float, Array], Any] = _move
@@ -451,7 +451,10 @@ class Ground:
             self.descent.judge.dot = dot
 
     def slope(self, direction: Array) -> float:
-        """The gradient's product with a direction."""
+        """As in `descend.methods.Ground`."""
+        if self.ends is not None:
+            lower, upper = self.ends
+            direction = np.where(np.where(direction < 0.0, self.x > lower, self.x < upper), direction, 0.0)
         return float(self.dot(self.g, direction))
 
     def back(self, base: Array, gradient: Array, loss: float) -> None:
@@ -467,9 +470,8 @@ class Ground:
 
     def project(self, point: Array) -> None:
         """Move a point into the bounds."""
-        bounds = self.descent.bounds
-        assert bounds is not None
-        np.clip(point, *bounds.ends, out=point)
+        assert self.ends is not None
+        np.clip(point, *self.ends, out=point)
 
     def _write(self, flat: Array, vectors: list[Array]) -> None:
         start = 0

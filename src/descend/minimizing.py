@@ -13,17 +13,21 @@ import numpy as np
 
 from descend.containers import Bounds, Memory
 from descend.descent import Descent
-from descend.errors import MethodError, ObjectiveError, OptionError, ParameterError, RuleError, StateError, did_you_mean
+from descend.errors import MethodError, ObjectiveError, OptionError, ParameterError, StateError, did_you_mean
 from descend.gradients import Jac, Objective, check_at, require_agreement
 from descend.history import History
-from descend.methods import LBFGS, BarzilaiBorwein, Method, known, registry
+from descend.methods import LBFGS, BarzilaiBorwein, ConjugateGradient, Method, known, registry
 from descend.result import Result
 from descend.rules import Rule, resolve
+from descend.rules.base import registry as rules_by_name
+from descend.rules.base import spelling
 from descend.stopping import Criteria, Reason
 
 __all__ = ["SCIPY_OPTIONS", "Point", "as_scipy_method", "minimize"]
 
 DEFAULT_MAX_STEPS = 10_000
+PAIRS_BYTES, LEAST_PAIRS = 4 * 2**30, 5
+"""What the pairs of "auto" may take, and below how many of them it takes another method."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +81,7 @@ def minimize(
     args
         Further arguments of `fun` and `jac`.
     method
-        ``"auto"``: L-BFGS, or with bounds Barzilai and Borwein's steps, and `Result.why` says so. Or a method
+        ``"auto"``: L-BFGS, unless its pairs would take more than 4 GiB, and `Result.why` says so. Or a method
         (``descend.LBFGS(memory=10)``, see `descend.methods`) or a rule (``descend.Adam(lr=0.1)``), its class, or its
         name with default constants.
     jac
@@ -88,8 +92,8 @@ def minimize(
     bounds
         Where the parameters may lie: ``(lower, upper)``, each None, a number, or a container like `x0`; a
         `scipy.optimize.Bounds`; or a ``(low, high)`` pair for each parameter. Rules are projected after each step; of
-        the methods, `BarzilaiBorwein` keeps to bounds. `gtol` is then for how far a step along the gradient would lead
-        within them.
+        the methods, BFGS, conjugate gradients and steepest descent do not keep to bounds. `gtol` is then for how far a
+        step along the gradient would lead within them.
     gtol, ftol, xtol
         Stop when the largest absolute gradient entry is at most `gtol`; when the loss changes in a step by at most
         ``ftol · max(1, |loss|)``; when no parameter changes in a step by more than ``xtol · max(1, max |x|)``.
@@ -302,24 +306,36 @@ def _chosen(
 ) -> tuple[Rule | Method, str]:
     """The rule or method that was named, or picked, and why; raises `MethodError` or `RuleError`."""
     if isinstance(method, str) and method.strip().lower() == "auto":
-        if bounds is not None:
-            return BarzilaiBorwein(), "BarzilaiBorwein, as there are bounds, to which its steps can be projected"
-        many = "1 parameter has" if memory.size == 1 else f"{memory.size:,} parameters have"
-        return LBFGS(), f"LBFGS, as {many} a whole gradient and no bounds"
+        return _automatic(memory, bounds)
     found: Any = known(method) if isinstance(method, str) else method
     if isinstance(found, type) and issubclass(found, Method):
         found = found()
     if not isinstance(found, Method):
-        try:
-            return resolve(method), ""  # type: ignore[arg-type]
-        except RuleError as error:
-            raise RuleError(f"{error}; or a method: 'auto', {', '.join(map(repr, sorted(registry())))}") from None
+        if isinstance(method, str) and spelling(method) not in rules_by_name():
+            names = ["auto", *registry(), *rules_by_name()]
+            raise MethodError(f"unknown method or rule {method!r}: {did_you_mean(spelling(method), names)}")
+        return resolve(method), ""  # type: ignore[arg-type]
     if bounds is not None and not found.takes_bounds:
         able = [name for name, made in registry().items() if made.takes_bounds]
         raise MethodError(
             f"{type(found).__name__} cannot keep to bounds; use a rule, or {', '.join(map(repr, sorted(able)))}"
         )
     return found, ""
+
+
+def _automatic(memory: Memory, bounds: Bounds | None) -> tuple[Method, str]:
+    """L-BFGS, with as many pairs as there should be room for, and why; with room for few, what needs none."""
+    many = "1 parameter has" if memory.size == 1 else f"{memory.size:,} parameters have"
+    usual = LBFGS()
+    of_a_pair = memory.size * 8 * (2 if bounds is None else 4)
+    pairs = PAIRS_BYTES // of_a_pair
+    if pairs >= usual.memory:
+        return usual, f"LBFGS, as {many} a whole gradient"
+    room = f"{usual.memory} pairs of {memory.size:,} parameters would take {usual.memory * of_a_pair / 2**30:.1f} GiB"
+    if pairs >= LEAST_PAIRS:
+        return LBFGS(memory=pairs), f"LBFGS(memory={pairs}), as {room}"
+    least: Method = ConjugateGradient() if bounds is None else BarzilaiBorwein()
+    return least, f"{type(least).__name__}, which keeps no pairs, as {room}"
 
 
 def _tolerances(

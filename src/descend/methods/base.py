@@ -28,8 +28,8 @@ __all__ = ["Ground", "Method", "Walk", "cautious", "registry"]
 class Ground(Protocol):
     """The objective as a method sees it: where it stands, as vectors of float64, with the loss and the gradient there.
 
-    `x` and `g` are overwritten at each look; `norm` is that of the gradient where the method begins, and `eps` the
-    spacing of the coarsest floats among the parameters.
+    `x` and `g` are overwritten at each look; `norm` is that of the gradient where the method begins, `eps` the spacing
+    of the coarsest floats among the parameters, and `ends` the lower and upper bounds, if there are any.
     """
 
     x: Array
@@ -37,16 +37,19 @@ class Ground(Protocol):
     loss: float
     norm: float
     eps: float
-    bounded: bool
+    ends: tuple[Array, Array] | None
 
     def compiled(self, move: Callable[[Array, Array, float, Array], Any], dot: Callable[[Array, Array], Any]) -> None:
         """Take machine code for what writes base + alpha · direction, and for the product of two vectors."""
 
     def step(self, base: Array, direction: Array, alpha: float) -> float:
-        """Look at base + alpha · direction; returns the loss. May raise what ends the descent."""
+        """Look at base + alpha · direction, projected to the bounds; returns the loss.
+
+        May raise what ends the descent.
+        """
 
     def slope(self, direction: Array) -> float:
-        """The gradient's product with a direction."""
+        """The gradient's product with a direction, or with as much of it as the bounds let a point go further."""
 
     def project(self, point: Array) -> None:
         """Move a point into the bounds."""

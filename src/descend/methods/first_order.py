@@ -122,7 +122,7 @@ class _Spectral(_Steepest):
 
     def direct(self) -> float:
         np.multiply(self.g, -self.length, out=self.d)
-        if self.ground.bounded:
+        if self.ground.ends is not None:
             self.d += self.x
             self.ground.project(self.d)
             self.d -= self.x
@@ -265,7 +265,7 @@ class _Adaptive(Walk):
         changed = math.sqrt(float(np.dot(self.d, self.d)))
         self.arrive()
         curvature = changed / moved if moved > 0.0 else 0.0
-        length = self._projected(curvature) if ground.bounded else self._free(curvature)
+        length = self._free(curvature) if ground.ends is None else self._projected(curvature)
         if not math.isfinite(length):  # the gradient has not changed: a plane
             length = 10.0 * self.length
         if length > 0.0:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["aligned", "dot", "learn", "move", "two_loops"]
+__all__ = ["aligned", "dot", "learn", "move", "two_loops", "within"]
 
 LINE = 8
 """Numbers in a line of the cache, which has 64 bytes."""
@@ -87,6 +87,34 @@ def learn(x, g, base, base_g, step, change):  # type: ignore[no-untyped-def]
         ss += s * s
         yy += y * y
     return sy, ss, yy
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def within(x, lower, upper, g, steps, changes, newest, count, curved, free, free_g, free_steps, free_changes, curvatures):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
+    """Copy the gradient and the pairs, oldest first, with zeros for what the gradient presses against a bound.
+
+    What it does not is `free`. A pair is left out if what remains of it has less curvature than a share `curved` of
+    what parallel vectors would have. Returns how many are left.
+    """
+    for i in range(x.size):
+        free[i] = not ((g[i] > 0.0 and x[i] <= lower[i]) or (g[i] < 0.0 and x[i] >= upper[i]))
+        free_g[i] = g[i] if free[i] else 0.0
+    kept = 0
+    for back in range(count - 1, -1, -1):
+        row = (newest - back) % steps.shape[0]
+        sy, ss, yy = 0.0, 0.0, 0.0
+        for i in range(x.size):
+            s = steps[row, i] if free[i] else 0.0
+            y = changes[row, i] if free[i] else 0.0
+            free_steps[kept, i] = s
+            free_changes[kept, i] = y
+            sy += s * y
+            ss += s * s
+            yy += y * y
+        if sy > curved * math.sqrt(ss) * math.sqrt(yy):
+            curvatures[kept] = sy
+            kept += 1
+    return kept
 
 
 @njit(cache=True, nogil=True)

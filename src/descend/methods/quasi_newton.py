@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from descend.methods.base import Ground, Method, Walk, cautious
 from descend.methods.searches import Wolfe
 from descend.stopping import Reason
+
+if TYPE_CHECKING:
+    from descend.containers import Array
 
 __all__ = ["BFGS", "LBFGS"]
 
@@ -26,10 +30,14 @@ class _QuasiNewton(Walk):
         super().__init__(ground)
         self.search = search
         self.d = np.empty_like(self.x)
+        self.fall: Callable[[], float] | None = None
+        """By how much a plane would fall to where the ground stands, where there are bounds."""
+        self.boxed = ground.ends is not None and bool(np.all(np.isfinite(ground.ends)))
+        """Whether bounds on all sides say what a long step is."""
         self.pairs = 0
         """How many pairs the model was made from."""
 
-    scratch: ClassVar[tuple[str, ...]] = ("search", "d")
+    scratch: ClassVar[tuple[str, ...]] = ("search", "d", "fall", "boxed")
 
     def advance(self) -> Reason | None:
         slope = self.direct()
@@ -47,8 +55,8 @@ class _QuasiNewton(Walk):
     def _along(self, slope: float) -> float | None:
         if not (slope < 0.0 and math.isfinite(slope)):
             return None
-        first = 1.0 if self.pairs else cautious(math.sqrt(-slope))
-        return self.search.along(self.ground, self.x, self.d, self.loss, slope, first)
+        first = 1.0 if self.pairs or self.boxed else cautious(math.sqrt(-slope))
+        return self.search.along(self.ground, self.x, self.d, self.loss, slope, first, self.fall)
 
     def _steepest(self) -> float:
         """Forget the model, and point straight down."""
@@ -81,6 +89,9 @@ class LBFGS(Method):
     search
         How far to go: ``Wolfe(c2=0.7)``, the weak conditions, first with a step of 1.
 
+    With bounds it is a two-metric projection (Bertsekas 1982): parameters that the gradient presses against a bound
+    stay there, the two loops see the others alone, and the search follows the path that the bounds bend.
+
     Raises `MethodError` for a memory below 1, or a search that is not `Wolfe`: without its conditions a pair may say
     nothing of the curvature.
 
@@ -90,6 +101,8 @@ class LBFGS(Method):
     >>> descend.minimize(**rosen, x0=[-1.2, 1.0], method=descend.LBFGS(memory=10)).x.round(6)
     array([1., 1.])
     """
+
+    takes_bounds: ClassVar[bool] = True
 
     memory: int = 30
     search: Wolfe = LIMITED_SEARCH
@@ -107,7 +120,7 @@ class _Limited(_QuasiNewton):
     """L-BFGS on its way: a ring of pairs."""
 
     loud = False
-    scratch = ("search", "d", "two_loops", "measure", "shares")
+    scratch = (*_QuasiNewton.scratch, "two_loops", "measure", "within", "some", "shares")
 
     def __init__(self, ground: Ground, method: LBFGS) -> None:
         super().__init__(ground, method.search)
@@ -119,12 +132,35 @@ class _Limited(_QuasiNewton):
         self.steps_made, self.changes, self.d = kernels.aligned(pairs, pairs, self.x.shape)
         self.curvatures, self.shares = np.ones(method.memory), np.empty(method.memory)
         self.newest = 0
+        self.within, self.some = kernels.within, [np.empty(0)]
+        if ground.ends is not None:
+            room = kernels.aligned(self.x.shape, pairs, pairs)
+            self.some = [np.ones(self.x.shape, bool), *room, np.empty(method.memory)]
+            self.fall = lambda: float(np.dot(self.g, ground.x - self.x))
 
     def direct(self) -> float:
+        if self.ground.ends is not None:
+            return self._direct_within(*self.ground.ends)
         slope: float = self.two_loops(
             self.g, self.steps_made, self.changes, self.curvatures, self.newest, self.pairs, self.shares, self.d
         )
         return slope
+
+    def _direct_within(self, lower: Array, upper: Array) -> float:
+        """The direction of the parameters that no bound holds, from what the pairs say of them."""
+        free, g, steps, changes, curvatures = self.some
+        kept = self.within(
+            self.x, lower, upper, self.g, self.steps_made, self.changes, self.newest, self.pairs, CURVED,
+            free, g, steps, changes, curvatures,
+        )  # fmt: skip
+        if kept == 0:
+            self.forget()
+        slope: float = self.two_loops(g, steps, changes, curvatures, kept - 1, kept, self.shares, self.d)
+        return slope
+
+    def _steepest(self) -> float:
+        self.forget()
+        return super()._steepest() if self.ground.ends is None else self.direct()
 
     def learn(self) -> None:
         rows = len(self.curvatures)
@@ -174,7 +210,7 @@ class _Full(_QuasiNewton):
         self.inverse = np.zeros((n, n), order="F")
         self.step, self.change = np.empty(n), np.empty(n)
 
-    scratch = ("search", "d", "step", "change")
+    scratch = (*_QuasiNewton.scratch, "step", "change")
 
     def direct(self) -> float:
         from scipy.linalg.blas import dsymv

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from descend.errors import MethodError
@@ -143,9 +143,20 @@ class Wolfe(Search):
             raise MethodError(f"Wolfe(c1={self.c1!r}, c2={self.c2!r}): c2 must be larger than c1")
 
     def along(
-        self, ground: Ground, base: Array, direction: Array, loss: float, slope: float, first: float
+        self,
+        ground: Ground,
+        base: Array,
+        direction: Array,
+        loss: float,
+        slope: float,
+        first: float,
+        fall: Callable[[], float] | None = None,
     ) -> float | None:
-        """As in `Search`."""
+        """As in `Search`.
+
+        `fall` is by how much a plane would fall from `base` to where the ground stands, where bounds bend the way
+        there; else that is alpha · slope.
+        """
         low, f_low, s_low = 0.0, loss, slope
         high, f_high, s_high = math.inf, math.inf, math.inf
         alpha, widths = first, (math.inf, math.inf)
@@ -159,7 +170,7 @@ class Wolfe(Search):
                 high, f_high, s_high = alpha, math.inf, math.inf
                 alpha = low + 0.1 * (alpha - low)
             else:
-                enough = f <= loss + alpha * promised
+                enough = f <= loss + (alpha * promised if fall is None else self.c1 * fall())
                 level = not enough and f <= noise and s <= (2 * self.c1 - 1) * slope
                 over = f > f_low + (noise - loss)  # a hump lies between, and a minimum before it
                 if not (enough or level) or over or (self.strong and s > -steep):
