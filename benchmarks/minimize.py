@@ -8,6 +8,7 @@ intervals), the misses by name, and the time an iteration takes beside the funct
     python benchmarks/minimize.py --json minimize.json --markdown minimize.md --picture minimize.html
     python benchmarks/minimize.py --sets quadratics,logistic --contenders 'descend,L-BFGS-B 10'
     python benchmarks/minimize.py --overhead
+    python benchmarks/minimize.py --starts
     python benchmarks/minimize.py --read minimize.json --half second --picture minimize.html
 """
 
@@ -193,6 +194,7 @@ def main() -> None:
     parser.add_argument("--picture", metavar="FILE", help="write performance and data profiles as an HTML page")
     parser.add_argument("--read", metavar="FILE", help="report what --json has written, and measure nothing")
     parser.add_argument("--overhead", action="store_true", help="only the time beside the function")
+    parser.add_argument("--starts", action="store_true", help="only the time of many starts, together and in turn")
     options = parser.parse_args()
     about = machine.describe(options.jobs)
     found: dict[str, Any] = {"machine": about}
@@ -206,6 +208,9 @@ def main() -> None:
     elif options.overhead:
         found["overhead"] = overhead()
         text += overhead_table(found["overhead"])
+    elif options.starts:
+        found["starts"] = many_starts()
+        text += starts_table(found["starts"])
     else:
         sets = machine.chosen(options.sets, SETS)
         contenders = machine.chosen(options.contenders, CONTENDERS)
@@ -396,6 +401,64 @@ def overhead_table(rows: list[dict[str, Any]]) -> list[str]:
         medians = {name: figures["median"] for name, figures in row["microseconds"].items()}
         lines.append([str(row["n"]), *(f"{medians[name]:,.1f}" for name in names)])
     return ["### Microseconds an iteration beside the function", "", *machine.table(["n", *names], lines)]
+
+
+# ---- many starts ------------------------------------------------------------------------------------------------
+
+
+def many_starts(number: int = 64, rounds: int = 5) -> list[dict[str, Any]]:
+    """Seconds for L-BFGS's 60 steps from many starts of a small network, together and in turn."""
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(200, 5))
+    goal = np.sin(data @ rng.normal(size=5))
+    starts = [
+        {"w": rng.normal(size=(5, 8)), "b": np.zeros(8), "v": rng.normal(size=8) / math.sqrt(8)} for _ in range(number)
+    ]
+    rows = []
+    for library in ("torch", "jax"):
+        network = _network(library, data, goal)
+        times: dict[str, list[float]] = {"together": [], "in turn": []}
+        for round in range(rounds + 1):
+            for name, vectorized in (("together", None), ("in turn", False)):
+                began = time.perf_counter()
+                result = descend.minimize(
+                    network, starts[0], jac=library, starts=starts[1:], vectorized=vectorized, max_steps=60,
+                    history=False,
+                )  # fmt: skip
+                if round:  # the first one loads and compiles
+                    times[name].append(time.perf_counter() - began)
+        evaluations = sum(run.nfev for run in result.runs)
+        spread = {name: machine.spread(t) for name, t in times.items()}
+        rows.append({"library": library, "starts": number, "evaluations": evaluations, "seconds": spread})
+    return rows
+
+
+def _network(library: str, data: Array, goal: Array) -> Callable[[Any], Any]:
+    if library == "torch":
+        import torch
+
+        inputs, outputs, xp = torch.from_numpy(data), torch.from_numpy(goal), torch
+    else:
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        inputs, outputs, xp = jax.numpy.asarray(data), jax.numpy.asarray(goal), jax.numpy
+
+    def network(p: Any) -> Any:
+        return xp.mean((xp.tanh(inputs @ p["w"] + p["b"]) @ p["v"] - outputs) ** 2)
+
+    return network if library == "torch" else jax.jit(network)
+
+
+def starts_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Medians, and how many times as long one after the other takes."""
+    lines = []
+    for row in rows:
+        together, turn = (row["seconds"][name]["median"] for name in ("together", "in turn"))
+        found = [row["library"], str(row["starts"]), f"{row['evaluations']:,}"]
+        lines.append([*found, f"{together:.2f}", f"{turn:.2f}", f"{turn / together:.1f}×"])
+    columns = ["gradients by", "starts", "evaluations", "seconds, side by side", "in turn", "ratio"]
+    return ["### Many starts", "", *machine.table(columns, lines)]
 
 
 if __name__ == "__main__":

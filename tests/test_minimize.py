@@ -15,7 +15,7 @@ import torch
 
 import descend
 from descend import Reason
-from descend.errors import GradientError, ObjectiveError, OptionError, ParameterError, RuleError
+from descend.errors import GradientError, MethodError, ObjectiveError, OptionError, ParameterError, RuleError
 
 ROSEN = dict(fun=scipy.optimize.rosen, jac=scipy.optimize.rosen_der)
 
@@ -679,7 +679,7 @@ def test_torch_loss_that_left_the_graph_is_explained():
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        (dict(method="adm"), RuleError, "unknown rule 'adm': did you mean 'adam'"),
+        (dict(method="adm"), MethodError, "unknown method or rule 'adm': did you mean 'adam'"),
         (dict(method=3), RuleError, "3 is not a rule"),
         (dict(gtol=-1.0), OptionError, r"gtol=-1\.0: a finite number ≥ 0"),
         (dict(ftol=math.nan), OptionError, "ftol=nan"),

@@ -117,13 +117,16 @@ class Descent:
     def detail(self, text: str) -> None:
         self.judge.detail = text
 
-    def run(self) -> Reason:
-        """Descend until there is a reason to stop. Lets `ObjectiveError` through; all that was seen is kept."""
+    def run(self, interrupted: Callable[[], bool] | None = None) -> Reason:
+        """Descend until there is a reason to stop. Lets `ObjectiveError` through; all that was seen is kept.
+
+        `interrupted` is asked after each step whether to stop; by default that is what Ctrl-C does.
+        """
         try:
-            with interrupts() as interrupted:
+            with interrupts() if interrupted is None else contextlib.nullcontext(interrupted) as asked:
                 while True:
                     reason = self._step()
-                    if reason is None and interrupted():
+                    if reason is None and asked():
                         reason = Reason.INTERRUPTED
                     if reason is not None:
                         return reason

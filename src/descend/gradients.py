@@ -26,6 +26,9 @@ DIFFERENCES = ("2-point", "3-point", "cs")
 
 AUTODIFF = ("torch", "jax")
 
+AGREE = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
+"""How far a gradient of many points at once may be from each point's own, relative to its largest entry."""
+
 Jac = Callable[..., Any] | bool | str | None
 
 
@@ -105,7 +108,7 @@ class Objective:
         That is with leaves of the same library and in the same precision. The function must not write to them.
         """
         if self.source == "jax":
-            with self._precision():
+            with precision(self.memory):
                 return function(self.memory.tree(kind="jax"), *args)
         return function(self.memory.tree(copy=False, kind="torch" if self.source == "torch" else None), *args)
 
@@ -206,18 +209,11 @@ class Objective:
         name = self.fun_name
         self.nfev += 1
         self.njev += 1
-        with self._precision():
+        with precision(self.memory):
             point = self.memory.tree(kind="jax")
             loss, slope = _called(jax.value_and_grad(self.fun), name, point, args)
             self.memory.gather(jax.tree.map(np.asarray, slope), grad, f"the gradient of {name}")
             return float(loss)
-
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        """JAX in float64 for float64 parameters, which it would round to float32 by default."""
-        import jax
-
-        wide = any(v.dtype == np.float64 for v in self.memory.vectors)
-        return jax.enable_x64(wide)  # type: ignore[no-any-return]
 
     # ---- helpers --------------------------------------------------------------------------------------------
 
@@ -231,6 +227,32 @@ class Objective:
     def _value(self, args: tuple[Any, ...]) -> Any:
         self.nfev += 1
         return _called(self.fun, self.fun_name, self._point(), args)
+
+
+def precision(memory: Memory) -> contextlib.AbstractContextManager[Any]:
+    """JAX in float64 for float64 parameters, which it would round to float32 by default."""
+    import jax
+
+    wide = any(v.dtype == np.float64 for v in memory.vectors)
+    return jax.enable_x64(wide)  # type: ignore[no-any-return]
+
+
+def disagreement(
+    losses: Array, grads: Sequence[Array], single_losses: Sequence[float], single_grads: Sequence[Sequence[Array]]
+) -> str | None:
+    """How losses and gradients of many points at once differ from those of each alone; None if they do not."""
+    tolerance = max(AGREE[vector.dtype] for vector in grads)
+    expected = [np.stack(vectors) for vectors in zip(*single_grads, strict=True)]
+    pairs = [
+        ("loss", losses, np.array(single_losses)),
+        *(("gradient", g, e) for g, e in zip(grads, expected, strict=True)),
+    ]
+    for what, together, alone in pairs:
+        with np.errstate(invalid="ignore"):
+            apart = np.max(np.abs(together - alone)) / max(np.max(np.abs(alone)), np.finfo(alone.dtype).tiny)
+        if apart > tolerance:
+            return f"the stacked {what} is not that of each run: they differ by {apart:.2g} of its largest entry"
+    return None
 
 
 def _name(function: Any, role: str) -> str:

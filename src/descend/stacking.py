@@ -16,6 +16,7 @@ from descend.descent import Judge, at_step, cannot_step, interrupts
 from descend.engines import stack
 from descend.engines.stacked import difference
 from descend.errors import ObjectiveError, OptionError
+from descend.gradients import disagreement
 from descend.problems.problem import Problem, Split
 from descend.result import FitResult
 from descend.rules import Rule, resolve
@@ -28,8 +29,6 @@ BYTES = 640_000
 """Bytes of parameters in a stack, beyond which it leaves the cache; more runs wait for their turn in another one."""
 LEAST, MOST = 4, 64
 """Runs in a stack: so many are cheaper than one at a time in any case, and more than so many make no step cheaper."""
-AGREE = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
-"""How far a stacked gradient may be from the single one, relative to its largest entry."""
 
 
 def fit_many(
@@ -149,15 +148,7 @@ def _disagreement(problem: Problem, batches: Sequence[Batches | None], alone: Se
     rows = Rows(memories)
     grad, shared = rows.like(), _shared(batches)
     found = problem.stacked(starts, rows, shared).many(grad, _batches(problem, batches, 0, shared=shared))
-    tolerance = max(AGREE[vector.dtype] for vector in grad)
-    single = [np.stack(vectors) for vectors in zip(*slopes, strict=True)]
-    pairs = [("loss", found, np.array(losses)), *(("gradient", g, s) for g, s in zip(grad, single, strict=True))]
-    for what, stacked, expected in pairs:
-        with np.errstate(invalid="ignore"):
-            apart = np.max(np.abs(stacked - expected)) / max(np.max(np.abs(expected)), np.finfo(expected.dtype).tiny)
-        if apart > tolerance:
-            return f"the stacked {what} is not that of each run: they differ by {apart:.2g} of its largest entry"
-    return None
+    return disagreement(found, grad, losses, slopes)
 
 
 class _Stacked:

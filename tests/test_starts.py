@@ -1,0 +1,262 @@
+"""Several starts: one after the other and side by side give the same, one failure loses nothing, Ctrl-C ends all."""
+
+import signal
+import threading
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+import descend
+from descend import Reason
+from descend.errors import ObjectiveError, OptionError
+
+jax = pytest.importorskip("jax")
+torch = pytest.importorskip("torch")
+
+STARTS = [np.array([a, b]) for a in (-1.2, 0.5, 2.0) for b in (-1.0, 1.0, 3.0)]
+
+
+class Valleys:
+    """Rosenbrock's function of one point or, row by row, of many, with the same bits; it notes how it is called."""
+
+    def __init__(self):
+        self.shapes = []
+
+    def __call__(self, x):
+        self.shapes.append(x.shape)
+        a, b = x[..., 0], x[..., 1]
+        hill, short = b - a * a, 1 - a
+        gradient = np.stack([-400 * a * hill - 2 * short, 200 * hill], axis=-1)
+        return 100 * hill * hill + short * short, gradient
+
+
+def by_torch(x):
+    return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+
+
+def agree(together, alone, bits=False):
+    """Each start came to the same, by as many evaluations."""
+    assert len(together.runs) == len(alone.runs)
+    for a, b in zip(together.runs, alone.runs, strict=True):
+        assert a.reason is b.reason
+        assert (a.nit, a.nfev, a.njev) == (b.nit, b.nfev, b.njev) if bits else a.nfev == a.njev > 0
+        assert np.array_equal(a.x, b.x) if bits else a.x == pytest.approx(b.x, abs=1e-5)
+    assert together.fun == min(run.fun for run in together.runs if run.reason is not Reason.FUNCTION_RAISED)
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["auto", "bfgs", "cg", "bb", "acceleratedgradient", "adaptivegradient", "steepestdescent", descend.Adam(lr=0.1)],
+    ids=str,
+)
+def test_together_is_as_one_after_the_other_to_the_bit(method):
+    """A function that takes rows: as many calls as the longest descent has looks, and nobody's bits are changed."""
+    one, many = Valleys(), Valleys()
+    options = dict(jac=True, method=method, starts=STARTS[1:], gtol=1e-6, max_steps=300)
+    alone = descend.minimize(one, STARTS[0], **options)
+    together = descend.minimize(many, STARTS[0], vectorized=True, **options)
+    agree(together, alone, bits=True)
+    longest = sorted(run.nfev for run in together.runs)[-1]
+    assert len(many.shapes) <= longest + 5  # to see whether it takes rows
+    assert len(one.shapes) == sum(run.nfev for run in alone.runs)
+    assert max(shape[0] for shape in many.shapes) == len(STARTS)
+
+
+def test_more_starts_than_go_side_by_side():
+    """Others begin where one has ended; the order of results is that of the starts, and no thread is left."""
+    before = threading.active_count()
+    rng = np.random.default_rng(0)
+    starts = list(rng.normal(size=(150, 2)) * 2)
+    many = Valleys()
+    together = descend.minimize(many, starts[0], jac=True, starts=starts[1:], vectorized=True, history="path")
+    alone = descend.minimize(Valleys(), starts[0], jac=True, starts=starts[1:], history="path")
+    agree(together, alone, bits=True)
+    assert max(shape[0] for shape in many.shapes) == 64
+    for run, start in zip(together.runs, starts, strict=True):
+        assert np.array_equal(run.history.path[0], start)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("kind", ["torch", "jax"])
+@pytest.mark.parametrize("own", [True, False], ids=["tensors", "arrays"])
+@pytest.mark.parametrize("vectorized", [None, True])
+def test_functions_of_torch_and_jax(kind, own, vectorized):
+    """vmap takes them as they are; with vectorized=True they take rows themselves. Containers are kept."""
+    calls = []
+    library = torch if kind == "torch" else jax.numpy
+
+    def fun(p, goal):
+        calls.append(1)
+        w = p["w"] - goal
+        return library.sum(w * w * library.asarray([1.0, 30.0]), -1) + (p["b"] + w[..., 0]) ** 4
+
+    def start(seed):
+        w = np.random.default_rng(seed).normal(size=2)
+        if not own:
+            return {"w": w, "b": float(w[0])}
+        return {"w": library.asarray(w, dtype=library.float32), "b": library.asarray(w[0], dtype=library.float32)}
+
+    options = dict(args=(1.5,), jac=kind, starts=[start(seed) for seed in range(1, 9)], gtol=1e-4)
+    together = descend.minimize(fun, start(0), vectorized=vectorized, **options)
+    assert len(calls) <= max(run.nfev for run in together.runs) + 8
+    assert all(run.success for run in together.runs)
+    for run in together.runs:
+        assert type(run.x["w"]) is type(start(0)["w"])
+        assert run.x["w"].dtype == start(0)["w"].dtype
+        assert np.asarray(run.x["w"]) == pytest.approx([1.5, 1.5], abs=1e-3)
+    if vectorized is None:
+        calls.clear()
+        alone = descend.minimize(fun, start(0), vectorized=False, **options)
+        assert [r.reason for r in alone.runs] == [r.reason for r in together.runs]
+        assert len(calls) >= sum(run.nfev for run in alone.runs)
+
+
+def test_what_vmap_cannot_take_goes_one_after_the_other():
+    """A branch that depends on the parameters; and a function whose gradient vmap would have otherwise."""
+
+    def branches(x):
+        return (x**2).sum() if x[0] > 0 else (x**2).sum() + x[0] ** 4
+
+    result = descend.minimize(branches, np.array([1.0, -2.0]), jac="torch", starts=[np.array([-3.0, 1.0])])
+    assert all(run.success for run in result.runs)
+    noise = iter(range(10_000))
+
+    def counts(x):
+        return (x**2).sum() + next(noise)
+
+    result = descend.minimize(counts, np.array([1.0, -2.0]), jac="torch", starts=[np.array([-3.0, 1.0])], max_steps=3)
+    assert len(result.runs) == 2
+
+
+@pytest.mark.parametrize("vectorized", [None, True])
+def test_one_failure_never_loses_the_rest(vectorized):
+    """The function raises for one start, and is NaN for another."""
+
+    def fun(x):
+        if np.any(x[..., 0] > 50):
+            raise ValueError("too far")
+        with np.errstate(invalid="ignore"):
+            bowl = np.sum((x - 1) ** 2, axis=-1) + 0 * np.sqrt(x[..., 1] + 30)
+        return bowl, 2 * (x - 1)
+
+    starts = [np.array(p) for p in ([2.0, 0.0], [99.0, 0.0], [0.0, -99.0], [-5.0, 3.0])]
+    result = descend.minimize(fun, np.zeros(2), jac=True, starts=starts, vectorized=vectorized)
+    assert [str(run.reason) for run in result.runs] == [
+        "gradient", "gradient", "function_raised", "non_finite", "gradient",
+    ]  # fmt: skip
+    assert "ValueError: too far" in result.runs[2].message
+    assert result.success
+    assert result.x == pytest.approx([1.0, 1.0], abs=1e-5)
+    with pytest.raises(ObjectiveError, match="too far"):
+        descend.minimize(fun, starts[1], jac=True, starts=[starts[1]], vectorized=vectorized)
+
+
+def test_a_function_that_raises_on_the_way_is_asked_for_each():
+    """The batch that holds the bad point is asked again one by one; the others' bits are as if it had not been."""
+    seen = []
+
+    def fun(x):
+        if np.any((x[..., 0] > 0.9) & (x[..., 1] < 0)):
+            raise ValueError("here")
+        seen.append(len(x))
+        return Valleys()(x)
+
+    def single(x):
+        return tuple(part[0] for part in fun(x[None]))
+
+    starts = [np.array(p) for p in ([-1.2, 1.0], [0.2, -0.5], [0.8, -0.3], [1.5, 2.0])]
+    together = descend.minimize(fun, starts[0], jac=True, starts=starts[1:], vectorized=True, method="bb")
+    alone = descend.minimize(single, starts[0], jac=True, starts=starts[1:], method="bb")
+    agree(together, alone, bits=True)
+    assert any(run.reason is Reason.FUNCTION_RAISED for run in alone.runs)
+    assert 1 in seen
+
+
+@pytest.mark.parametrize(
+    ("fun", "options", "error", "match"),
+    [
+        (lambda x: (np.sum(x**2), 2 * x), {"jac": True}, ObjectiveError, r"shape \(\) for 1 start: .* a row for"),
+        (lambda x: np.sum(x**2, axis=1), {}, OptionError, r"finite differences \(2-point\): give jac"),
+        (
+            lambda x: (np.sum(x**2, axis=1) + np.sum(x), 2 * x + 1),
+            {"jac": True},
+            OptionError,
+            "vectorized=True, but the stacked loss is not that of each run",
+        ),
+    ],
+)
+def test_functions_that_do_not_take_rows_are_refused(fun, options, error, match):
+    with pytest.raises(error, match=match):
+        descend.minimize(fun, np.ones(3), starts=[np.zeros(3)], vectorized=True, **options)
+
+
+def test_options_that_make_no_sense_are_refused():
+    valley = Valleys()
+    with pytest.raises(OptionError, match="vectorized=True is about several starts"):
+        descend.minimize(valley, STARTS[0], jac=True, vectorized=True)
+    with pytest.raises(OptionError, match="vectorized='yes': True, False, or None"):
+        descend.minimize(valley, STARTS[0], jac=True, starts=STARTS[1:], vectorized="yes")
+    with pytest.raises(OptionError, match="gtol=-1"):
+        descend.minimize(valley, STARTS[0], jac=True, starts=STARTS[1:], vectorized=True, gtol=-1)
+    assert not [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+
+
+def test_budgets_bounds_and_callbacks_are_each_ones_own():
+    """No start looks more often than it may; callbacks come from one descent at a time, in the order of the starts."""
+    points = []
+    options = dict(jac=True, starts=STARTS[1:], vectorized=True, bounds=([-2.0, -2.0], [0.5, 3.0]))
+    result = descend.minimize(Valleys(), STARTS[0], max_evals=7, callback=points.append, **options)
+    assert all(run.nfev == 7 for run in result.runs if run.reason is Reason.MAX_EVALS)
+    assert any(run.reason is Reason.MAX_EVALS for run in result.runs)
+    first = [point.x for point in points[: len(STARTS)]]
+    assert np.array_equal(first, np.clip(STARTS, [-2.0, -2.0], [0.5, 3.0]))
+    assert all(point.x[0] <= 0.5 for point in points)
+    stopped = descend.minimize(Valleys(), STARTS[0], callback=lambda point: point.nit == 1, **options)
+    assert {run.nit for run in stopped.runs} == {1}
+    assert all(run.reason is Reason.CALLBACK for run in stopped.runs)
+
+
+@pytest.mark.parametrize("where", ["function", "callback", "signal"])
+def test_ctrl_c_ends_all_and_keeps_what_was_found(where, capsys):
+    """Raised where the function is, in a callback, or sent to the process: what had begun is in the result."""
+    valley, calls = Valleys(), []
+    before = threading.active_count()
+
+    def fun(x):
+        calls.append(1)
+        if len(calls) == 12:
+            if where == "function":
+                raise KeyboardInterrupt
+            if where == "signal":
+                signal.raise_signal(signal.SIGINT)
+        return valley(x)
+
+    def callback(point):
+        if where == "callback" and point.nit == 4:
+            raise KeyboardInterrupt
+
+    result = descend.minimize(fun, STARTS[0], jac=True, starts=STARTS[1:], vectorized=True, callback=callback)
+    assert len(result.runs) == len(STARTS)
+    assert any(run.reason is Reason.INTERRUPTED for run in result.runs)
+    assert all(np.isfinite(run.fun) and run.nit >= 1 for run in result.runs)
+    assert len(calls) < 25
+    assert threading.active_count() == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    capsys.readouterr()
+
+
+def test_rules_that_climb():
+    result = descend.minimize(
+        lambda x: (-np.sum((x - 1) ** 2, axis=-1), -2 * (x - 1)), np.zeros(2), jac=True,
+        method=descend.GD(lr=0.1, maximize=True), starts=[np.full(2, 5.0)], vectorized=True, max_steps=5,
+    )  # fmt: skip
+    assert result.fun == max(run.fun for run in result.runs)
+
+
+def test_scipy_passes_them_on():
+    found = scipy.optimize.minimize(
+        Valleys(), STARTS[0], jac=True, method=descend.LBFGS(), options={"starts": STARTS[1:], "vectorized": True}
+    )
+    assert len(found.runs) == len(STARTS)
+    assert found.x == pytest.approx(1.0, abs=1e-4)
