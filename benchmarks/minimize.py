@@ -185,7 +185,9 @@ def main() -> None:
     """Measure, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default=",".join(SETS), help=f"of {','.join(SETS)}; default: all")
-    parser.add_argument("--contenders", default=",".join(USUAL), help=f"of {','.join(CONTENDERS)}")
+    parser.add_argument(
+        "--contenders", help=f"of {','.join(CONTENDERS)}; default: all but those of torch and optimistix"
+    )
     parser.add_argument("--most", type=int, default=60, help="dimensions of CUTEst problems, at most")
     parser.add_argument("--half", choices=("first", "second"), help="of the CUTEst problems, by every other name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -203,7 +205,10 @@ def main() -> None:
     text = machine.heading(found["machine"])
     if options.read:
         found["functions"] = [r for r in found["functions"] if _wanted(r["set"], r["place"], options.half)]
-        contenders = list(found["functions"][0]["evaluations"])
+        measured = list(found["functions"][0]["evaluations"])
+        contenders = machine.chosen(options.contenders or ",".join(measured), measured)
+        for row in found["functions"]:
+            row["evaluations"] = {name: row["evaluations"][name] for name in contenders}
         text += report(found["functions"], contenders)
     elif options.overhead:
         found["overhead"] = overhead()
@@ -213,7 +218,7 @@ def main() -> None:
         text += starts_table(found["starts"])
     else:
         sets = machine.chosen(options.sets, SETS)
-        contenders = machine.chosen(options.contenders, CONTENDERS)
+        contenders = machine.chosen(options.contenders or ",".join(USUAL), CONTENDERS)
         found["functions"] = solve(sets, contenders, options.most, options.half, options.jobs)
         text += report(found["functions"], contenders)
     print("\n".join(text))
