@@ -190,6 +190,8 @@ def main() -> None:
     )
     parser.add_argument("--most", type=int, default=60, help="dimensions of CUTEst problems, at most")
     parser.add_argument("--half", choices=("first", "second"), help="of the CUTEst problems, by every other name")
+    parser.add_argument("--only", metavar="NAMES", help="functions by name, of the sets")
+    parser.add_argument("--without", metavar="NAMES", default="", help="functions to leave out, by name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", metavar="FILE", help="write every figure")
     parser.add_argument("--markdown", metavar="FILE", help="write the report that is printed")
@@ -219,7 +221,17 @@ def main() -> None:
     else:
         sets = machine.chosen(options.sets, SETS)
         contenders = machine.chosen(options.contenders or ",".join(USUAL), CONTENDERS)
-        found["functions"] = solve(sets, contenders, options.most, options.half, options.jobs)
+        only = options.only.split(",") if options.only else None
+        left_out = options.without.split(",")
+        places = [
+            (kind, i)
+            for kind in sets
+            for i, function in enumerate(functions(kind, options.most))
+            if _wanted(kind, i, options.half)
+            and function.name not in left_out
+            and (only is None or function.name in only)
+        ]
+        found["functions"] = solve(places, contenders, options.most, options.jobs)
         text += report(found["functions"], contenders)
     print("\n".join(text))
     if options.picture:
@@ -233,15 +245,16 @@ def main() -> None:
 # ---- who solves what --------------------------------------------------------------------------------------------
 
 
-def solve(
-    sets: Sequence[str], contenders: Sequence[str], most: int, half: str | None, jobs: int
-) -> list[dict[str, Any]]:
-    """For each function, the evaluations of each contender; None for a miss."""
-    names = [(kind, i) for kind in sets for i, _ in enumerate(functions(kind, most)) if _wanted(kind, i, half)]
+def solve(places: Sequence[tuple[str, int]], contenders: Sequence[str], most: int, jobs: int) -> list[dict[str, Any]]:
+    """For each function, by its set and place there, the evaluations of each contender; None for a miss."""
+    parts = 16 * jobs
+    found: list[dict[str, Any]] = []
     with concurrent.futures.ProcessPoolExecutor(jobs) as pool:
-        tasks = [pool.submit(_share, list(names[k :: jobs * 4]), list(contenders), most) for k in range(jobs * 4)]
-        found = [row for task in tasks for row in task.result()]
-    order = {name: i for i, name in enumerate(names)}
+        tasks = [pool.submit(_share, list(places[k::parts]), list(contenders), most) for k in range(parts)]
+        for done in concurrent.futures.as_completed(tasks):
+            found += done.result()
+            machine.say(f"{len(found)} of {len(places)} functions")
+    order = {name: i for i, name in enumerate(places)}
     return sorted(found, key=lambda row: order[row["set"], row["place"]])
 
 

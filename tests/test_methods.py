@@ -582,7 +582,7 @@ def test_the_best_of_several_starts():
     assert result.runs[2].fun == result.fun
     with pytest.raises(ObjectiveError, match="too far"):
         descend.minimize(fun, np.array([70.0]), jac=True, starts=[np.array([60.0])])
-    with pytest.raises(ParameterError, match=r"starts\[0\] has float64\[2\], x0 has float64\[1\]"):
+    with pytest.raises(ParameterError, match=r"starts\[0\] has float64\[2\] \(numpy\), x0 has float64\[1\]"):
         descend.minimize(fun, np.array([5.0]), jac=True, starts=[np.zeros(2)])
     with pytest.raises(OptionError, match="starts=3: a list of starts is needed"):
         descend.minimize(fun, np.array([5.0]), jac=True, starts=3)
@@ -650,6 +650,71 @@ def test_finite_differences_keep_to_bounds():
         result = descend.minimize(fun, np.array([1.0, 0.5, 0.0]), jac=jac, bounds=[(0, 1), (0.5, 0.5), (0, 1)])
         assert result.x == pytest.approx([1.0, 0.5, 1.0])
         assert result.success
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, 1e8, 1e10, 1e12])
+def test_accelerated_gradients_do_not_mind_a_large_loss(offset):
+    """Where rounding hides what the loss does, gradients say how long a step may be."""
+    scales, looks = np.array([1.0, 10.0]), []
+
+    def fun(x):
+        looks.append(1)
+        return offset + 0.5 * float(scales @ (x - 3) ** 2), scales * (x - 3)
+
+    assert descend.minimize(fun, np.array([0.0, 1.0]), jac=True, method="acceleratedgradient").success
+    assert len(looks) <= 200
+
+
+def test_bounds_are_rounded_inwards():
+    """What float32 cannot hold is not looked beyond; where it holds nothing in between, the nearest is taken."""
+    looks = []
+
+    def fun(x):
+        looks.append(x.copy())
+        return float(np.sum((x - 5) ** 2)), 2 * (x - 5)
+
+    result = descend.minimize(fun, np.zeros(2, np.float32), jac=True, bounds=(None, 0.1))
+    assert all(np.all(x.astype(float) <= 0.1) for x in looks)
+    assert result.x == pytest.approx(0.1)
+    assert descend.minimize(fun, np.zeros(2, np.float32), jac=True, bounds=(0.1, 0.1)).x == pytest.approx(0.1)
+    tiny = descend.minimize(lambda x: (float(x[0]), np.ones(1)), np.ones(1, np.float32), jac=True, bounds=(1e-50, None))
+    assert tiny.x[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "match"),
+    [
+        ((math.inf, None), "bounds of .*inf is not at most inf, or leaves nothing finite"),
+        (scipy.optimize.Bounds([0, 0.5, 7], [1, 1, 9]), "3 lower bounds for 2 parameters: give one for each"),
+        ([("a", 1), (0, 1)], "lower bound of x0"),
+        ([([1], 1), (0, 1)], "lower bound of x0"),
+        ([({}, 1), (0, 1)], "lower bound of x0"),
+        ([(1j, 1), (0, 1)], "a real number is needed"),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(bounds, match):
+    with pytest.raises(ParameterError, match=match):
+        descend.minimize(lambda x: float(x @ x), np.zeros(2), bounds=bounds)
+
+
+def test_scipys_arrays_of_bounds_are_pairs():
+    """Of two parameters, too, where (lower, upper) looks the same."""
+    box = np.array([[0.1, 1], [0.2, 1]])
+    options = dict(x0=np.array([0.5, 0.5]), jac=lambda x: 2 * x, bounds=box)
+    ours, scipys = (
+        scipy.optimize.minimize(lambda x: float(x @ x), method=method, **options)
+        for method in (descend.LBFGS(), "L-BFGS-B")
+    )
+    assert ours.x == pytest.approx(scipys.x)
+    assert ours.x == pytest.approx([0.1, 0.2])
+
+
+@pytest.mark.parametrize("bounds", [None, (-9.0, None)])
+def test_gradients_whose_square_overflows_are_no_end(bounds):
+    result = descend.minimize(
+        lambda x: (1e160 * float(x @ x), 2e160 * x), np.ones(2), jac=True, bounds=bounds, gtol=1e150
+    )
+    assert result.success
 
 
 def test_bounds_do_not_round_a_gradient_away():

@@ -680,7 +680,9 @@ def test_torch_loss_that_left_the_graph_is_explained():
     ("options", "error", "match"),
     [
         (dict(method="adm"), MethodError, "unknown method or rule 'adm': did you mean 'adam'"),
-        (dict(method=3), RuleError, "3 is not a rule"),
+        (dict(method=3), MethodError, "method=3 is neither a method nor a rule: pass one such as descend.LBFGS"),
+        (dict(method=None), MethodError, "method=None is neither"),
+        (dict(method=descend.methods.Method), MethodError, "is neither a method nor a rule"),
         (dict(gtol=-1.0), OptionError, r"gtol=-1\.0: a finite number ≥ 0"),
         (dict(ftol=math.nan), OptionError, "ftol=nan"),
         (dict(xtol="small"), OptionError, "xtol='small'"),

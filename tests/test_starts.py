@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import scipy.optimize
 
 import descend
 from descend import Reason
-from descend.errors import ObjectiveError, OptionError
+from descend.errors import ObjectiveError, OptionError, ParameterError
 
 jax = pytest.importorskip("jax")
 torch = pytest.importorskip("torch")
@@ -184,6 +185,18 @@ def test_a_function_that_raises_on_the_way_is_asked_for_each():
             OptionError,
             "vectorized=True, but the stacked loss is not that of each run",
         ),
+        (
+            lambda x: (np.array([np.sum(x**2)]), 2 * x),
+            {"jac": True},
+            OptionError,
+            r"vectorized=True, but .* shape \(1,\)",
+        ),
+        (
+            lambda x: (np.sum(x**2, axis=1, keepdims=True), 2 * x),
+            {"jac": True},
+            OptionError,
+            r"vectorized=True, but .* shape \(2, 1\)",
+        ),
     ],
 )
 def test_functions_that_do_not_take_rows_are_refused(fun, options, error, match):
@@ -244,6 +257,140 @@ def test_ctrl_c_ends_all_and_keeps_what_was_found(where, capsys):
     assert threading.active_count() == before
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_where_few_threads_can_be_had(monkeypatch, threads):
+    """As many go side by side as there are threads; without any, one after the other."""
+    start, begun = threading.Thread.start, []
+
+    def scarce(thread):
+        if sum(t.is_alive() for t in begun) >= threads:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    many = Valleys()
+    together = descend.minimize(many, STARTS[0], jac=True, starts=STARTS[1:], vectorized=True)
+    monkeypatch.undo()
+    agree(together, descend.minimize(Valleys(), STARTS[0], jac=True, starts=STARTS[1:]), bits=True)
+    assert max(shape[0] for shape in many.shapes) == max(threads, 2)  # two, to see whether it takes rows
+
+
+@pytest.mark.parametrize("vectorized", [None, True])
+@pytest.mark.parametrize("check_gradient", [True, False])
+def test_no_look_is_outside_the_bounds(vectorized, check_gradient):
+    """Neither that which tries whether it takes rows, nor the check of the gradient; starts may lie outside."""
+    looks = []
+
+    def fun(x):
+        looks.append(np.atleast_2d(x).copy())
+        return np.sum(np.sqrt(x) + (x - 3) ** 2, axis=-1)
+
+    def jac(x):
+        with np.errstate(divide="ignore"):
+            return 0.5 / np.sqrt(x) + 2 * (x - 3)
+
+    options = dict(jac=jac, bounds=([0.25, 0.5], [1.0, 0.5]), check_gradient=check_gradient, gtol=1e-6)
+    result = descend.minimize(
+        fun, np.array([9.0, 9.0]), starts=[np.array([-5.0, 7.0])], vectorized=vectorized, **options
+    )
+    looks = np.concatenate(looks)
+    assert np.all((looks >= [0.25, 0.5]) & (looks <= [1.0, 0.5]))
+    assert all(run.success for run in result.runs)
+
+
+def test_rows_that_are_mixed_are_noticed_whatever_their_size():
+    """One of the first starts is NaN, or so large that the other's error is small beside it."""
+
+    def mixed(x):
+        losses = np.where(x[:, 0] > 50, np.nan, np.sum((x - 1) ** 2, axis=1))
+        return losses + (len(x) - 1) * x[::-1, 0] ** 2, 2 * (x - 1)
+
+    def slightly(x):
+        return np.sum((x - 1) ** 2, axis=1) + 0.1 * abs(x.mean() - x.mean(axis=1)), 2 * (x - 1)
+
+    for fun, first in ((mixed, 60.0), (slightly, 1e12)):
+        with pytest.raises(OptionError, match="vectorized=True, but the stacked loss is not that of each run"):
+            descend.minimize(fun, np.full(2, first), jac=True, starts=[np.full(2, 3.0)], vectorized=True)
+    nothing = descend.minimize(
+        lambda x: (np.where(x[:, 0] > 50, np.nan, np.sum((x - 1) ** 2, axis=1)), 2 * (x - 1)),
+        np.full(2, 60.0), jac=True, starts=[np.zeros(2)], vectorized=True,
+    )  # fmt: skip
+    assert [str(run.reason) for run in nothing.runs] == ["non_finite", "gradient"]
+
+
+def test_lists_of_losses_and_gradients_are_rows():
+    result = descend.minimize(
+        lambda x: np.sum((x - 1) ** 2, axis=1).tolist(), np.zeros(2), jac=lambda x: (2 * (x - 1)).tolist(),
+        starts=[np.ones(2), np.full(2, 7.0)], vectorized=True,
+    )  # fmt: skip
+    assert all(run.x == pytest.approx([1.0, 1.0], abs=1e-5) for run in result.runs)
+
+
+def test_seconds_are_for_all_that_go_side_by_side():
+    def slow(x):
+        time.sleep(0.005)
+        return x.sum(axis=1), np.ones_like(x)
+
+    starts = np.zeros((199, 2))
+    options = dict(jac=True, starts=starts, max_seconds=0.3, method=descend.GD(lr=0.1), vectorized=True)
+    result = descend.minimize(slow, np.zeros(2), **options)
+    assert len(result.runs) == 200
+    assert all(run.reason is Reason.MAX_SECONDS for run in result.runs)
+    assert sum(run.nfev == 0 for run in result.runs) == 200 - 64
+
+
+def test_callbacks_and_the_function_run_where_minimize_was_called():
+    """Whatever belongs to the caller's thread is at hand, and dtypes are those of its context."""
+    threads = set()
+
+    def fun(x):
+        threads.add(threading.current_thread())
+        return jax.numpy.sum((x - 1) ** 2)
+
+    with jax.enable_x64(True):
+        result = descend.minimize(
+            fun, jax.numpy.zeros(2), starts=[jax.numpy.ones(2) * 3],
+            callback=lambda point: threads.add((threading.current_thread(), point.x.dtype.name)) or False,
+        )  # fmt: skip
+        assert result.x.dtype == result.runs[1].x.dtype == "float64"
+    assert threads == {threading.main_thread(), (threading.main_thread(), "float64")}
+
+
+@pytest.mark.parametrize(
+    ("x0", "starts", "match"),
+    [
+        ({"a": 1.0}, [{"b": 2.0}], r"starts\[0\] has .*\['b'\] .*, x0 has .*\['a'\]"),
+        (torch.zeros(2), np.zeros((1, 2)), r"starts\[0\] has .*numpy.*, x0 has .*torch"),
+        (np.zeros(2), np.array(3.0), "a list of starts is needed"),
+        (np.zeros(2), "ab", "a list of starts is needed"),
+    ],
+)
+def test_starts_of_another_make_are_refused(x0, starts, match):
+    with pytest.raises((ParameterError, OptionError), match=match):
+        descend.minimize(lambda x: 0.0, x0, starts=starts)
+
+
+@pytest.mark.parametrize("options", [{"gtol": -1}, {"method": "nope"}, {"history": "x"}, {"bounds": (1, 0)}])
+@pytest.mark.parametrize("vectorized", [None, True])
+def test_options_are_judged_before_anything_is_run(options, vectorized):
+    calls = []
+    with pytest.raises(descend.errors.DescendError):
+        descend.minimize(calls.append, np.zeros(2), jac=True, starts=[np.ones(2)], vectorized=vectorized, **options)
+    assert not calls
+
+
+def test_the_check_of_a_gradient_loses_no_start():
+    def fun(x):
+        if x[0] > 5:
+            raise ValueError("far")
+        return (x[0] - 1) ** 2
+
+    options = dict(jac=lambda x: 2 * (x - 1), check_gradient=True)
+    result = descend.minimize(fun, np.array([0.0]), starts=[np.array([9.0]), np.array([2.0])], **options)
+    assert [str(run.reason) for run in result.runs] == ["gradient", "function_raised", "gradient"]
 
 
 def test_rules_that_climb():

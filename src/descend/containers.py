@@ -186,31 +186,43 @@ class Bounds:
 
     def __init__(self, memory: Memory, bounds: Any) -> None:
         low, high = _ends(memory, bounds)
-        self.lower = self._vectors(memory, low, -np.inf, "lower")
-        self.upper = self._vectors(memory, high, np.inf, "upper")
-        for which, (lower, upper) in enumerate(zip(self.lower, self.upper, strict=True)):
-            crossed = np.flatnonzero(~(lower <= upper))
+        exact = self._vectors(memory, low, -np.inf, "lower"), self._vectors(memory, high, np.inf, "upper")
+        self.lower: list[Array] = []
+        self.upper: list[Array] = []
+        for which, (lower, upper) in enumerate(zip(*exact, strict=True)):
+            crossed = np.flatnonzero(~((lower <= upper) & (lower < np.inf) & (upper > -np.inf)))
             if crossed.size:
                 at = int(crossed[0])
                 raise ParameterError(
-                    f"bounds of {memory.locate(which, at)}: {lower[at]:g} is not at most {upper[at]:g}; "
-                    "give (low, high)"
+                    f"bounds of {memory.locate(which, at)}: {lower[at]:g} is not at most {upper[at]:g}, or leaves "
+                    "nothing finite; give (low, high)"
                 )
+            dtype = memory.vectors[which].dtype
+            ends = _inward(lower, dtype, np.inf), _inward(upper, dtype, -np.inf)
+            narrow = ends[0] > ends[1]  # no float lies between: the nearest one
+            self.lower.append(np.where(narrow, lower.astype(dtype), ends[0]))
+            self.upper.append(np.where(narrow, lower.astype(dtype), ends[1]))
 
     @staticmethod
     def _vectors(memory: Memory, ends: Any, missing: float, which: str) -> list[Array]:
-        vectors = [np.full_like(v, missing) for v in memory.vectors]
+        vectors = [np.full(v.shape, missing) for v in memory.vectors]
         if ends is None:
             return vectors
         views = memory.views(vectors)
         if isinstance(ends, _Each):
+            if len(ends.numbers) != memory.size:
+                raise ParameterError(
+                    f"there are {len(ends.numbers)} {which} bounds for {memory.size} parameters: give one for each"
+                )
+            found: list[Any] = []
             start = 0
             for view in views:
-                part = ends.numbers[start : start + view.size]
-                view[...] = np.array([missing if end is None else end for end in part]).reshape(view.shape)
+                part = np.empty(view.size, dtype=object)
+                for i, end in enumerate(ends.numbers[start : start + view.size]):
+                    part[i] = end
+                found.append(part.reshape(view.shape))
                 start += view.size
-            return vectors
-        if np.ndim(ends) == 0 and not isinstance(ends, dict):
+        elif np.ndim(ends) == 0 and not isinstance(ends, dict):
             found = [ends] * len(views)
         elif memory.spec.num_leaves == 1 and memory.spec.type is None:
             found = [ends]
@@ -222,12 +234,8 @@ class Bounds:
         for view, end, name in zip(views, found, memory.names, strict=True):
             try:
                 array = np.asarray(end, dtype=object)
-                array = (
-                    np.where([e is None for e in array.flat], missing, array.ravel())
-                    .reshape(array.shape)
-                    .astype(view.dtype)
-                )
-                view[...] = array
+                numbers = [missing if e is None else _real(e) for e in array.flat]
+                view[...] = np.array(numbers).reshape(array.shape)
             except (TypeError, ValueError) as error:
                 raise ParameterError(
                     f"the {which} bound of {name} is {end!r}, for shape {view.shape}: {error}"
@@ -250,6 +258,21 @@ class Bounds:
             np.clip(-sign * g, lower - x, upper - x)
             for x, g, lower, upper in zip(vectors, grads, self.lower, self.upper, strict=True)
         ]
+
+
+def _real(end: Any) -> float:
+    """One bound as a number; raises `TypeError` or `ValueError`."""
+    if isinstance(end, complex):
+        raise TypeError("a real number is needed")
+    return float(end)
+
+
+def _inward(ends: Array, dtype: np.dtype[Any], inside: float) -> Array:
+    """Bounds as floats of a dtype, each the nearest that lies within."""
+    with np.errstate(over="ignore", under="ignore"):
+        found = ends.astype(dtype)
+    outside = found < ends if inside > 0 else found > ends
+    return np.where(outside, np.nextafter(found, dtype.type(inside)), found)
 
 
 class _Each:

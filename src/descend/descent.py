@@ -96,12 +96,13 @@ class Descent:
         self._known = self._told = False
         """Whether the point at hand has been looked at, and whether `each` has been told of it."""
         self._root = math.sqrt(memory.size)
-        self._began = time.perf_counter()
+        self.began = math.nan
+        """When its clock was started; by `run`, if not before."""
 
     @property
     def seconds(self) -> float:
-        """Seconds since the descent was made."""
-        return time.perf_counter() - self._began
+        """Seconds since its clock was started."""
+        return time.perf_counter() - self.began
 
     @property
     def norm(self) -> float:
@@ -122,6 +123,8 @@ class Descent:
 
         `interrupted` is asked after each step whether to stop; by default that is what Ctrl-C does.
         """
+        if math.isnan(self.began):
+            self.began = time.perf_counter()
         try:
             with interrupts() if interrupted is None else contextlib.nullcontext(interrupted) as asked:
                 while True:

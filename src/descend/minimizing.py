@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from descend.errors import MethodError, OptionError, did_you_mean
 from descend.gradients import Jac
 from descend.methods import Method
@@ -85,14 +87,15 @@ def minimize(
     check_gradient
         Compare the gradient with finite differences at `x0` first; raise `GradientError` naming the worst entry.
     starts
-        Further starts, each built as `x0`: the function is minimised from each of them, with the same budget, and the
-        best result is returned; its `runs` are the results of all, `x0`'s first. Where the function raises from one of
-        them, that is the reason of its result.
+        Further starts, each built as `x0`: the function is minimised from each of them, with the whole budget for each,
+        and the best result is returned; its `runs` are the results of all, `x0`'s first. Where the function raises from
+        one of them, that is the reason of its result.
     vectorized
         Whether the function is asked for many starts at once. True: it takes that itself; each leaf of `x` has a
         leading axis, one row for each start, and `fun` and `jac` return a row for each. False: one start after the
         other. None: together if the gradient comes from PyTorch or JAX and ``vmap`` takes the function, which is tried
-        at the starts. The descents then go on side by side, and `max_seconds` is for all of them.
+        at the first two starts, with evaluations that are not counted. The descents then go on side by side, and
+        `max_seconds` is for all of them.
     state
         `Result.state` of an earlier call: go on exactly where it stopped, with the same bits as if it had not. What
         the function raises is not in it, nor is the history. ``numpy.savez(file, **result.state)`` keeps it and
@@ -151,6 +154,8 @@ def as_scipy_method(
         raise MethodError(
             f"{type(method).__name__} knows no constraints; use SciPy's 'SLSQP' or 'trust-constr', or bounds"
         )
+    if isinstance(bounds, np.ndarray):  # SciPy's are pairs, whatever its shape
+        bounds = [tuple(pair) for pair in bounds]
     show = options.pop("disp", False)
     for old, new in SCIPY_OPTIONS.items():
         if old in options:

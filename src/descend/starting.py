@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import functools
 import math
 import queue
 import threading
+import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import optree
 
 from descend.containers import Array, Memory, Rows
-from descend.descent import interrupts
+from descend.descent import Descent, interrupts
 from descend.errors import ObjectiveError, OptionError, ParameterError
 from descend.gradients import AUTODIFF, Jac, Objective, disagreement, precision
 from descend.result import Result
@@ -29,50 +31,93 @@ __all__ = ["from_starts"]
 WIDTH = 64
 """Descents that go on side by side at most; others begin when one of them has ended."""
 
+Outcome = Result | ObjectiveError
+"""What a descent has come to: a result, or what its function raised, with the result so far."""
+
 
 def from_starts(starts: Any, vectorized: bool | None, options: dict[str, Any]) -> Result:
     """The best of the results from several starts, with all of them; `options` are those of `Task`."""
-    if isinstance(starts, (str, Mapping)) or not hasattr(starts, "__iter__"):
-        raise OptionError(f"starts={starts!r}: a list of starts is needed, each built as x0")
-    if vectorized not in (None, True, False):
+    if not (vectorized is None or isinstance(vectorized, (bool, np.bool_))):
         raise OptionError(f"vectorized={vectorized!r}: True, False, or None to find out")
     if options["state"] is not None:
         raise OptionError("state= goes on with one descent: leave starts out")
-    points = [options["x0"], *starts]
+    points = [options["x0"], *_listed(starts)]
+    memories = _alike(points)
+    fun, jac = options["fun"], options["jac"]
+    source = Objective(fun, jac, memories[0]).source
+    if vectorized:
+        options = options | _of_one(fun, jac, source, memories[0])
+    tasks = [Task(**options | {"x0": point}) for point in points]
+    with interrupts() as interrupted:
+        for task in tasks:
+            with contextlib.suppress(ObjectiveError):  # which is raised again when it is that start's turn
+                task.check()
+        together = None
+        if vectorized or (vectorized is None and source in AUTODIFF and len(tasks) > 1):
+            one = options["fun"], options["jac"]
+            together = _together((fun, jac), one, source, tasks, memories, vectorized=bool(vectorized))
+        if together is None or interrupted():
+            outcomes = _one_by_one(tasks, interrupted)
+        else:
+            outcomes = _Lockstep(tasks, memories, together, interrupted).run()
+    return _best(outcomes)
+
+
+def _listed(starts: Any) -> list[Any]:
+    """The further starts; raises `OptionError`."""
+    try:
+        if not isinstance(starts, (str, Mapping)):
+            return list(starts)
+    except TypeError:
+        pass
+    raise OptionError(f"starts={starts!r}: a list of starts is needed, each built as x0")
+
+
+def _alike(points: Sequence[Any]) -> list[Memory]:
+    """The memories of all starts; raises `ParameterError` if one is not built as the first."""
     memories = [Memory(as_scipy(point), f"starts[{i - 1}]" if i else "x0") for i, point in enumerate(points)]
-    layouts = [", ".join(memory.layout) for memory in memories]
-    for i, layout in enumerate(layouts):
-        if layout != layouts[0]:
-            raise ParameterError(f"starts[{i - 1}] has {layout}, x0 has {layouts[0]}: all starts are built alike")
-    together, options = _together(vectorized, options, memories)
-    runs = _one_by_one(points, options) if together is None else _Lockstep(points, options, together).run()
-    ended = [run for run in runs if isinstance(run, Result)]
-    alive = [run for run in ended if run.reason is not Reason.FUNCTION_RAISED]
+    first, *others = memories
+    for i, memory in enumerate(others):
+        if (memory.spec, memory.layout, memory.kind) != (first.spec, first.layout, first.kind):
+            raise ParameterError(
+                f"starts[{i}] has {_build(memory)}, x0 has {_build(first)}: all starts are built alike"
+            )
+    return memories
+
+
+def _build(memory: Memory) -> str:
+    names = [
+        name.removeprefix("x0").partition("]")[2] if name.startswith("starts") else name[2:] for name in memory.names
+    ]
+    leaves = [f"{layout}{f' at {name}' if name else ''}" for layout, name in zip(memory.layout, names, strict=True)]
+    return f"{', '.join(leaves)} ({memory.kind})"
+
+
+def _best(outcomes: Sequence[Outcome]) -> Result:
+    """The best result, whose `runs` are all; raises what was raised if there is no other outcome."""
+    alive = [outcome for outcome in outcomes if isinstance(outcome, Result)]
     if not alive:
-        raise next(run for run in runs if isinstance(run, ObjectiveError))
-    results = [run.result if isinstance(run, ObjectiveError) else run for run in runs]
+        raise next(outcome for outcome in outcomes if isinstance(outcome, ObjectiveError))
     sign = -1.0 if alive[0].method.maximize else 1.0
     best = min(alive, key=lambda run: (not math.isfinite(run.fun), sign * run.fun))
-    return dataclasses.replace(best, runs=tuple(run for run in results if run is not None))
+    runs = [outcome.result if isinstance(outcome, ObjectiveError) else outcome for outcome in outcomes]
+    return dataclasses.replace(best, runs=tuple(run for run in runs if run is not None))
 
 
-def _run(task: Task, interrupted: Callable[[], bool] | None = None) -> Result | ObjectiveError:
-    """A descent's result, or what its function raised, with the result so far."""
-    try:
-        return task.run(interrupted)
-    except ObjectiveError as error:
-        if error.result is None:
-            raise
-        return error
-
-
-def _one_by_one(points: Sequence[Any], options: dict[str, Any]) -> list[Result | ObjectiveError]:
-    runs = []
-    for point in points:
-        runs.append(_run(Task(**options | {"x0": point})))
-        if getattr(runs[-1], "reason", None) is Reason.INTERRUPTED:
+def _one_by_one(tasks: Iterable[Task], interrupted: Callable[[], bool]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for task in tasks:
+        try:
+            outcomes.append(task.run(interrupted))
+        except ObjectiveError as error:
+            outcomes.append(error)
+        if _was_interrupted(outcomes[-1]):
             break
-    return runs
+    return outcomes
+
+
+def _was_interrupted(outcome: Outcome) -> bool:
+    return isinstance(outcome, Result) and outcome.reason is Reason.INTERRUPTED
 
 
 # ---- many points at once ----------------------------------------------------------------------------------------
@@ -82,85 +127,84 @@ Together = tuple[Callable[..., Any], Jac]
 
 
 def _together(
-    vectorized: bool | None, options: dict[str, Any], memories: Sequence[Memory]
-) -> tuple[Together | None, dict[str, Any]]:
-    """The function of many points at once, if it is to be asked so; and the options of a descent by itself."""
-    fun, jac, memory = options["fun"], options["jac"], memories[0]
-    source = Objective(fun, jac, memory).source
-    if vectorized:
-        if source not in ("given", "together", *AUTODIFF):
-            raise OptionError(
-                f"vectorized=True with finite differences ({source}): give jac, which returns a row for each start"
-            )
-        options = options | _of_one(fun, jac, source)
-    elif vectorized is False or source not in AUTODIFF or len(memories) == 1:
-        return None, options
+    many: Together, one: Together, source: str, tasks: Sequence[Task], memories: Sequence[Memory], *, vectorized: bool
+) -> Together | None:
+    """The function of many points at once, if that of the first two starts is what each of them gives alone.
+
+    If it is not, that is an error where the user has said that it takes rows, and else there is none.
+    """
     made = {"torch": _by_torch, "jax": _by_jax}.get(source)
-    together: Together = (fun, jac) if made is None else (made(fun, memory, stacked=bool(vectorized)), True)
-    extra = options["args"]
-    args = tuple(extra) if isinstance(extra, (tuple, list)) else (extra,)
+    together: Together = many if made is None else (made(many[0], memories[0], stacked=vectorized), True)
+    args, tried = tasks[0].args, memories[:2]
+    for memory, task in zip(tried, tasks, strict=False):
+        for vector, within in zip(memory.vectors, task.memory.vectors, strict=True):
+            vector[...] = within  # the bounds
+    slopes = [memory.like() for memory in tried]
+    try:
+        losses = [Objective(*one, memory)(grad, args) for memory, grad in zip(tried, slopes, strict=True)]
+    except _Misshapen:
+        raise
+    except ObjectiveError:  # of a start, which says nothing of the function of many
+        return together if vectorized else None
+    rows = Rows(tried)
+    grad = rows.like()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*performance drop")  # vmap goes on one point after the other
-            why = _differs(together, options, memories[:2], args)
+            why = disagreement(Objective(*together, rows).many(grad, args), grad, losses, slopes)
     except ObjectiveError as error:
-        if vectorized and isinstance(error, _Misshapen):
-            raise
-        return (together if vectorized else None), options
+        why = str(error)
     if why is None:
-        return together, options
+        return together
     if vectorized:
         raise OptionError(f"vectorized=True, but {why}; give a row for each start, or leave it out")
-    return None, options
-
-
-def _differs(
-    together: Together, options: dict[str, Any], memories: Sequence[Memory], args: tuple[Any, ...]
-) -> str | None:
-    """How losses and gradients of the first starts together differ from those of each alone; None if they do not."""
-    slopes = [memory.like() for memory in memories]
-    losses = [
-        Objective(options["fun"], options["jac"], memory)(grad, args)
-        for memory, grad in zip(memories, slopes, strict=True)
-    ]
-    rows = Rows(memories)
-    grad = rows.like()
-    return disagreement(Objective(*together, rows).many(grad, args), grad, losses, slopes)
+    return None
 
 
 class _Misshapen(ObjectiveError):
     """A function that is said to take many points does not return a row for each."""
 
 
-def _of_one(fun: Callable[..., Any], jac: Jac, source: str) -> dict[str, Any]:
-    """A function and a gradient of many points as those of one."""
+def _of_one(fun: Callable[..., Any], jac: Jac, source: str, memory: Memory) -> dict[str, Any]:
+    """A function and a gradient of many points as those of one; raises `OptionError` for finite differences."""
+    if source not in ("given", "together", *AUTODIFF):
+        raise OptionError(
+            f"vectorized=True with finite differences ({source}): give jac, which returns a row for each start"
+        )
+
+    gradient: Any = jac
 
     def many(x: Any) -> Any:
         return optree.tree_map(lambda leaf: leaf[None], x)
 
-    def one(tree: Any, what: str) -> Any:
-        def first(leaf: Any) -> Any:
-            if np.shape(leaf)[:1] != (1,):
-                raise _Misshapen(
-                    f"{what} returned shape {np.shape(leaf)} for 1 start: with vectorized=True it returns a row for "
-                    "each start"
-                )
-            return leaf[0]
+    def first(rows: Any, what: str) -> Any:
+        rows = rows if hasattr(rows, "shape") else np.asarray(rows)
+        if rows.shape[:1] != (1,):
+            raise _Misshapen(
+                f"{what} returned shape {tuple(rows.shape)} for 1 start: with vectorized=True it returns a row for "
+                "each start"
+            )
+        return rows[0]
 
-        return optree.tree_map(first, tree)
+    def slope_of(tree: Any, what: str) -> Any:
+        try:
+            leaves = memory.spec.flatten_up_to(tree)
+        except (ValueError, TypeError) as error:
+            raise _Misshapen(f"{what} gave a gradient that is not built like x0: {error}") from None
+        return memory.spec.unflatten([first(leaf, what) for leaf in leaves])
 
     @functools.wraps(fun)
     def value(x: Any, *args: Any) -> Any:
-        return one(fun(many(x), *args), "fun")
+        found = fun(many(x), *args)
+        if source != "together" or not (isinstance(found, (tuple, list)) and len(found) == 2):
+            return first(found, "fun")
+        return first(found[0], "fun"), slope_of(found[1], "fun")
 
-    if not callable(jac):
-        return {"fun": value, "jac": jac if source == "together" else source}
-
-    @functools.wraps(jac)
+    @functools.wraps(fun)
     def slope(x: Any, *args: Any) -> Any:
-        return one(jac(many(x), *args), "jac")
+        return slope_of(gradient(many(x), *args), "jac")
 
-    return {"fun": value, "jac": slope}
+    return {"fun": value, "jac": slope if callable(jac) else True if source == "together" else source}
 
 
 def _by_torch(fun: Callable[..., Any], memory: Memory, *, stacked: bool) -> Callable[..., Any]:
@@ -221,51 +265,69 @@ class _Lockstep:
     """Descents that wait for each other at every look, so that one call of the function is for all of them.
 
     Each has a thread, of which one at a time runs: a descent goes on until it wants to look, and the next one's turn
-    comes. The function is called by the thread that called `minimize`.
+    comes. Whatever is the user's, the function and the callback, is called by the thread that called `minimize`.
     """
 
-    def __init__(self, points: Sequence[Any], options: dict[str, Any], together: Together) -> None:
-        self.points, self.options, self.together = points, options, together
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        memories: Sequence[Memory],
+        together: Together,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self.together, self.interrupted = together, interrupted
+        began = time.perf_counter()
+        for task in tasks:
+            task.descent.began = began
+        self.waiting = deque(zip(tasks, memories, strict=True))
         self.lanes: list[_Lane] = []
+        self.begun: list[_Lane] = []
+        self.width = WIDTH
         self._rows_of: list[_Lane] = []
         """Whose points the rows are."""
 
-    def run(self) -> list[Result | ObjectiveError]:
-        """All results, in order; only of those that had begun if Ctrl-C ends them."""
-        begun: list[_Lane] = []
-        waiting = deque(self.points)
+    def run(self) -> list[Outcome]:
+        """All outcomes, in order; only of those that had begun if Ctrl-C ends them."""
         try:
-            with interrupts() as interrupted:
-                while self.lanes or waiting:
-                    while waiting and len(self.lanes) < WIDTH and not interrupted():
-                        lane = _Lane(Task(**self.options | {"x0": waiting.popleft()}), interrupted)
-                        begun.append(lane)
-                        self.lanes.append(lane)
-                        lane.go()
-                    if interrupted():
-                        waiting.clear()
-                    self._drop_ended()
-                    self._look()
+            while self.lanes or (self.waiting and self.width):
+                self._begin()
+                self._look()
         except KeyboardInterrupt:
-            pass
+            self.waiting.clear()
         finally:
             for lane in self.lanes:
                 lane.stop()
-        return [lane.outcome() for lane in begun]
+        outcomes = [lane.outcome() for lane in self.begun]
+        if self.waiting:  # there is no thread to be had
+            outcomes += _one_by_one([task for task, _ in self.waiting], self.interrupted)
+        return outcomes
+
+    def _begin(self) -> None:
+        """Have others begin, as long as there is room."""
+        if self.interrupted():
+            self.waiting.clear()
+        while self.waiting and len(self.lanes) < self.width:
+            lane = _Lane(*self.waiting[0], self.interrupted)
+            self.lanes.append(lane)
+            if not lane.begin():
+                self.lanes.pop()
+                self.width = len(self.lanes)
+                break
+            self.waiting.popleft()
+            self.begun.append(lane)
+            lane.wait()
+        self._drop_ended()
 
     def _drop_ended(self) -> None:
         ended = [lane for lane in self.lanes if lane.asked is None]
         self.lanes = [lane for lane in self.lanes if lane.asked is not None]
         for lane in ended:
-            if lane.outcome_is(Reason.INTERRUPTED):
-                raise KeyboardInterrupt
+            lane.outcome()
 
     def _look(self) -> None:
         """Evaluate the points of all that still descend, and let each go on."""
         lanes = self.lanes
-        answers: list[float | ObjectiveError] = []
-        if len(lanes) > 1:
-            answers = self._at_once(lanes)
+        answers = self._at_once(lanes) if len(lanes) > 1 else []
         for lane, answer in zip(lanes, answers or [lane.alone() for lane in lanes], strict=True):
             lane.go(answer)
         self._drop_ended()
@@ -294,73 +356,109 @@ class _Lockstep:
 
 
 class _Lane:
-    """A descent in a thread of its own, which runs while `go` waits: until it has ended, or asks for its next look.
+    """A descent in a thread of its own, which runs while `wait` waits: until it has ended, or asks for its next look.
 
-    `asked` is where that look's gradient belongs; None when the descent has ended.
+    The thread leaves what it asks for in `_message`, says so by `_turns`, and takes it away when it has the answer. So
+    `stop` can tell at any time what it waits for, wherever Ctrl-C came in between.
     """
 
-    def __init__(self, task: Task, interrupted: Callable[[], bool]) -> None:
-        self.task = task
-        self.shadow = Memory(task.memory.result())
-        self.alone_at = task.descent.evaluate
-        task.descent.evaluate = self._ask
-        self.asked: list[Array] | None = None
-        self.found: Result | ObjectiveError | BaseException | None = None
-        self._asks: queue.SimpleQueue[list[Array] | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[float | BaseException] = queue.SimpleQueue()
-        self._runs = False
+    def __init__(self, task: Task, shadow: Memory, interrupted: Callable[[], bool]) -> None:
+        self.task, self.shadow = task, shadow
+        self._evaluate, self._each = task.descent.evaluate, task.descent.each
+        self._end: Reason | BaseException = Reason.INTERRUPTED
+        self._outcome: Outcome | None = None
+        self._message: tuple[str, Any] | None = None
+        self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         work = functools.partial(contextvars.copy_context().run, self._work, interrupted)
         self._thread = threading.Thread(target=work, daemon=True)
 
-    def go(self, answer: float | BaseException | None = None) -> None:
-        """Begin, or go on with the loss that was asked for; an error is raised where it was."""
-        self._runs = True
-        if answer is None:
+    @property
+    def asked(self) -> list[Array] | None:
+        """Where the gradient of the look that it asks for belongs; None when the descent has ended."""
+        return None if self._message is None else self._message[1]
+
+    def begin(self) -> bool:
+        """Begin; False if there is no thread to be had. To be waited for."""
+        descent = self.task.descent
+        descent.evaluate = self._look_up
+        descent.each = None if self._each is None else self._tell
+        try:
             self._thread.start()
-        else:
+        except RuntimeError:
+            descent.evaluate, descent.each = self._evaluate, self._each
+            return False
+        return True
+
+    def wait(self) -> None:
+        """Wait for what it asks next; do what it wants to be done by this thread."""
+        self._turns.get()
+        while self._message is not None and self._message[0] == "call":
+            answer: tuple[Any, BaseException | None]
+            try:
+                answer = self._message[1](), None
+            except BaseException as error:  # which is the descent's to deal with
+                answer = None, error
             self._answers.put(answer)
-        self._wait()
+            if isinstance(answer[1], KeyboardInterrupt):
+                raise answer[1]
+            self._turns.get()
+
+    def go(self, answer: float | ObjectiveError) -> None:
+        """Go on with the loss that was asked for; an error is raised where it was."""
+        self._answers.put((None, answer) if isinstance(answer, ObjectiveError) else (answer, None))
+        self.wait()
 
     def stop(self) -> None:
-        """End what still runs, as Ctrl-C does."""
-        if self._runs:
-            self._wait()
-        while self.asked is not None:
-            self.go(KeyboardInterrupt())
+        """End what still runs, as Ctrl-C does, however often that is pressed."""
+        while self._thread.is_alive():
+            try:
+                if self._message is not None:
+                    self._answers.put((None, KeyboardInterrupt()))
+                self._thread.join(0.01)
+            except KeyboardInterrupt:
+                continue
 
     def alone(self) -> float | ObjectiveError:
         """The loss that was asked for, of this one alone, or what the function raised."""
         assert self.asked is not None
         try:
-            return self.alone_at(self.asked)
+            return self._evaluate(self.asked)
         except ObjectiveError as error:
             return error
 
-    def outcome_is(self, reason: Reason) -> bool:
-        """Whether it ended for a reason; raises what is no outcome."""
-        return getattr(self.outcome(), "reason", None) is reason
+    def outcome(self) -> Outcome:
+        """What it came to, once it has ended; raises what is no outcome."""
+        if self._outcome is None:
+            if isinstance(self._end, ObjectiveError):
+                self._outcome = self.task.failed(self._end)
+            elif isinstance(self._end, Reason):
+                self._outcome = self.task.result(self._end)
+            else:
+                raise self._end
+        return self._outcome
 
-    def outcome(self) -> Result | ObjectiveError:
-        """What it came to, once it has ended."""
-        if isinstance(self.found, (Result, ObjectiveError)):
-            return self.found
-        assert self.found is not None
-        raise self.found
+    # ---- in the thread ------------------------------------------------------------------------------------------
 
-    def _wait(self) -> None:
-        self.asked = self._asks.get()
-        self._runs = False
-
-    def _ask(self, grad: list[Array]) -> float:
-        self._asks.put(grad)
-        answer = self._answers.get()
-        if isinstance(answer, BaseException):
-            raise answer
+    def _ask(self, kind: str, what: Any) -> Any:
+        self._message = kind, what
+        self._turns.put(None)
+        answer, raised = self._answers.get()
+        self._message = None
+        if raised is not None:
+            raise raised
         return answer
+
+    def _look_up(self, grad: list[Array]) -> float:
+        return float(self._ask("look", grad))
+
+    def _tell(self, descent: Descent) -> Reason | None:
+        assert self._each is not None
+        return cast("Reason | None", self._ask("call", functools.partial(self._each, descent)))
 
     def _work(self, interrupted: Callable[[], bool]) -> None:
         try:
-            self.found = _run(self.task, interrupted)
-        except BaseException as error:  # whatever it is, it is raised where the result is asked for
-            self.found = error
-        self._asks.put(None)
+            self._end = self.task.descent.run(interrupted)
+        except BaseException as error:  # whatever it is, it is raised where the outcome is asked for
+            self._end = error
+        self._turns.put(None)

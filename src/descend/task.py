@@ -94,10 +94,7 @@ class Task:
                 f"max_evals={criteria.max_evals} does not pay for one gradient, which takes {objective.cost} "
                 f"evaluations ({objective.source}): raise it, or give jac"
             )
-        if check_gradient:
-            value = (lambda x, *a: fun(x, *a)[0]) if objective.source == "together" else fun
-            require_agreement(check_at(memory, objective, value, extra))
-            objective.nfev = objective.njev = 0
+        self._unchecked = check_gradient
         self.descent = Descent(
             memory,
             rule,
@@ -116,15 +113,35 @@ class Task:
             except (KeyError, TypeError, ValueError) as error:
                 raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
 
+    def check(self) -> None:
+        """Compare the gradient with finite differences, if that was asked for and not done; raises `GradientError`."""
+        if self._unchecked:
+            self._unchecked = False
+            objective = self.objective
+            fun, counts = objective.fun, (objective.nfev, objective.njev)
+            value = (lambda x, *a: fun(x, *a)[0]) if objective.source == "together" else fun
+            try:
+                require_agreement(check_at(self.memory, objective, value, self.args))
+            finally:
+                objective.nfev, objective.njev = counts
+
     def run(self, interrupted: Callable[[], bool] | None = None) -> Result:
         """Descend; `interrupted` is as in `Descent.run`. Raises `ObjectiveError` with the result so far."""
         try:
-            reason = self.descent.run(interrupted)
+            self.check()
+            return self.result(self.descent.run(interrupted))
         except ObjectiveError as error:
-            self.descent.detail = f"{error}."
-            error.result = _result(self.descent, self.objective, Reason.FUNCTION_RAISED, self.why)
-            raise
+            raise self.failed(error) from error.__cause__
+
+    def result(self, reason: Reason) -> Result:
+        """What there is to say when the descent has ended."""
         return _result(self.descent, self.objective, reason, self.why)
+
+    def failed(self, error: ObjectiveError) -> ObjectiveError:
+        """An error that has ended the descent, with the result so far."""
+        self.descent.detail = f"{error}."
+        error.result = self.result(Reason.FUNCTION_RAISED)
+        return error
 
 
 def _chosen(
@@ -134,13 +151,18 @@ def _chosen(
     if isinstance(method, str) and method.strip().lower() == "auto":
         return _automatic(memory, bounds)
     found: Any = known(method) if isinstance(method, str) else method
-    if isinstance(found, type) and issubclass(found, Method):
+    if isinstance(found, type) and issubclass(found, Method) and found.name in registry():
         found = found()
     if not isinstance(found, Method):
         if isinstance(method, str) and spelling(method) not in rules_by_name():
             names = ["auto", *registry(), *rules_by_name()]
             raise MethodError(f"unknown method or rule {method!r}: {did_you_mean(spelling(method), names)}")
-        return resolve(method), ""  # type: ignore[arg-type]
+        if not isinstance(method, (str, Rule)) and not (isinstance(method, type) and issubclass(method, Rule)):
+            raise MethodError(
+                f"method={method!r} is neither a method nor a rule: pass one such as descend.LBFGS() or "
+                "descend.Adam(lr=1e-3), or a name such as 'auto'"
+            )
+        return resolve(method), ""
     if bounds is not None and not found.takes_bounds:
         able = [name for name, made in registry().items() if made.takes_bounds]
         raise MethodError(

@@ -161,12 +161,13 @@ class AcceleratedGradient(Method):
 
 
 class _Accelerated(Walk):
-    scratch = ("d", "went")
+    scratch = ("d", "went", "change")
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
         self.length, self.t, self.share = cautious(ground.norm), 1.0, 0.0
-        self.moved, self.d, self.went = np.zeros_like(self.x), np.empty_like(self.x), np.empty_like(self.x)
+        self.moved = np.zeros_like(self.x)
+        self.d, self.went, self.change = (np.empty_like(self.x) for _ in range(3))
         self.ahead, self.ahead_g, self.ahead_loss = self.x.copy(), self.g.copy(), self.loss
         """Where the momentum leads, from which the next step is made; not looked at while there is a share to go."""
 
@@ -202,8 +203,13 @@ class _Accelerated(Walk):
             found = ground.step(self.ahead, self.d, length)
             np.subtract(ground.x, self.ahead, out=went)
             promised = float(np.dot(g, went)) + 0.5 * float(np.dot(went, went)) / length
-            if math.isfinite(found) and found <= self.ahead_loss + promised + noise:
+            over = found - (self.ahead_loss + promised)
+            if over < -noise and math.isfinite(found):
                 break
+            if over <= noise:  # which hides the losses' difference: as the gradients have it, by the curvature met
+                np.subtract(ground.g, g, out=self.change)
+                if float(np.dot(self.change, went)) <= float(np.dot(went, went)) / length:
+                    break
             length *= 0.5 if math.isfinite(found) else 0.1
         else:
             return False

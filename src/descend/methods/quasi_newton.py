@@ -53,9 +53,13 @@ class _QuasiNewton(Walk):
         return None
 
     def _along(self, slope: float) -> float | None:
+        length = math.sqrt(-slope) if slope <= 0.0 else math.nan  # of a direction that is the gradient's
+        if slope == -math.inf and not self.pairs:  # its square overflows
+            self.d /= np.max(np.abs(self.d))
+            slope, length = float(np.dot(self.d, self.g)), math.sqrt(float(np.dot(self.d, self.d)))
         if not (slope < 0.0 and math.isfinite(slope)):
             return None
-        first = 1.0 if self.pairs or self.boxed else cautious(math.sqrt(-slope))
+        first = 1.0 if self.pairs or self.boxed else cautious(length)
         return self.search.along(self.ground, self.x, self.d, self.loss, slope, first, self.fall)
 
     def _steepest(self) -> float:
