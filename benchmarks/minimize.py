@@ -70,7 +70,7 @@ class Watch:
             return float(np.max(np.abs(g)))
         lower, upper = self.function.ends
         outside = np.any(x < lower) or np.any(x > upper)
-        return math.inf if outside else float(np.max(np.abs(np.clip(x - g, lower, upper) - x)))
+        return math.inf if outside else float(np.max(np.abs(np.clip(-g, lower - x, upper - x))))
 
 
 Contender = Callable[[Watch, Array], Any]
@@ -178,6 +178,8 @@ CONTENDERS: dict[str, Contender] = {
     "optimistix BFGS": by_optimistix("BFGS"),
     "optimistix LBFGS": by_optimistix("LBFGS"),
 }
+BOUNDED = ("descend", "descend lbfgs", "descend bb", "L-BFGS-B 10", "L-BFGS-B 30", "TNC")
+"""Those that keep to bounds, and are asked where there are any."""
 USUAL = [name for name in CONTENDERS if name.partition(" ")[0] not in ("torch", "optimistix")]
 
 
@@ -207,10 +209,10 @@ def main() -> None:
     text = machine.heading(found["machine"])
     if options.read:
         found["functions"] = [r for r in found["functions"] if _wanted(r["set"], r["place"], options.half)]
-        measured = list(found["functions"][0]["evaluations"])
+        measured = list(dict.fromkeys(name for row in found["functions"] for name in row["evaluations"]))
         contenders = machine.chosen(options.contenders or ",".join(measured), measured)
         for row in found["functions"]:
-            row["evaluations"] = {name: row["evaluations"][name] for name in contenders}
+            row["evaluations"] = {name: row["evaluations"][name] for name in contenders if name in row["evaluations"]}
         text += report(found["functions"], contenders)
     elif options.overhead:
         found["overhead"] = overhead()
@@ -269,7 +271,8 @@ def _share(places: list[tuple[str, int]], contenders: list[str], most: int) -> l
         for place, function in enumerate(functions(kind, most)):
             if place in wanted:
                 row = {"set": kind, "place": place, "name": function.name, "n": len(function.start)}
-                rows.append(row | {"evaluations": {c: evaluations(function, c) for c in contenders}})
+                able = [c for c in contenders if function.ends is None or c in BOUNDED]
+                rows.append(row | {"evaluations": {c: evaluations(function, c) for c in able}})
     return rows
 
 
@@ -292,8 +295,14 @@ def report(rows: list[dict[str, Any]], contenders: Sequence[str]) -> list[str]:
     """The figures as Markdown."""
     text = []
     for kind in dict.fromkeys(row["set"] for row in rows):
-        text += _set_report(kind, [row for row in rows if row["set"] == kind], contenders)
+        of_set = [row for row in rows if row["set"] == kind]
+        text += _set_report(kind, of_set, _measured(of_set, contenders))
     return text
+
+
+def _measured(rows: list[dict[str, Any]], contenders: Sequence[str]) -> list[str]:
+    """Those that were asked for all functions."""
+    return [name for name in contenders if all(name in row["evaluations"] for row in rows)]
 
 
 def _set_report(kind: str, rows: list[dict[str, Any]], contenders: Sequence[str]) -> list[str]:
@@ -343,6 +352,7 @@ def picture(rows: list[dict[str, Any]], contenders: Sequence[str]) -> Any:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
+    contenders = _measured(rows, contenders)
     titles = ("within so many times the fewest evaluations", "within so many evaluations, of n + 1 each")
     figure = make_subplots(1, 2, shared_yaxes=True, subplot_titles=titles)
     dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")

@@ -387,8 +387,11 @@ def bowl(**options):
         (bowl(loss=lambda x: np.vecdot(x, x)), "jac=None is for one run"),
         (bowl(loss_and_grad=lambda x: (0.5 * float(np.sum(x * x)), x)), r"shape \(\) for 2 runs: one real number"),
         (bowl(loss_and_grad=lambda x: (np.vecdot(x, x), x.reshape(-1, 3)[0])), r"gave shape \(3,\) for params"),
-        (bowl(loss_and_grad=lambda x: (np.vecdot(x, x), x - x.mean())), "the stacked gradient is not that of each run"),
-        (bowl(loss_and_grad=lambda x: (np.vecdot(x, x) * x.ndim, x)), "the stacked loss is not that of each run"),
+        (
+            bowl(loss_and_grad=lambda x: (np.vecdot(x, x), x - x.mean())),
+            "the stacked gradient is not that of each alone",
+        ),
+        (bowl(loss_and_grad=lambda x: (np.vecdot(x, x) * x.ndim, x)), "the stacked loss is not that of each alone"),
         (bowl(loss_and_grad=lambda x: (x @ x, x)), "stacked, the problem raised ObjectiveError: .*matmul"),
         (
             bowl(start=lambda rng: np.ones(rng.integers(1, 9)), loss_and_grad=lambda x: (np.vecdot(x, x), x)),

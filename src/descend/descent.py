@@ -406,6 +406,7 @@ class Ground:
         self.eps = max(float(np.finfo(v.dtype).eps) for v in vectors)
         self.finite = self.looks = 0
         self.ends = None if descent.bounds is None else descent.bounds.ends
+        self.bends = False
         self.heard: Any = None
         """How NumPy warns of what the user's function does, where a method has it hold its peace."""
         self.move: Callable[[Array, Array, float, Array], Any] = _move
@@ -427,7 +428,7 @@ class Ground:
         self.move(base, direction, alpha, x)
         if not self._direct:
             self._write(x, self.memory.vectors)
-        if descent.bounds is not None:  # rounding may have led out of them
+        if descent.bounds is not None:  # by rounding, or where the direction leads beyond them
             descent.bounds.apply(self.memory.vectors)
         if not self._direct:
             self._read(self.memory.vectors, x)  # rounded to what the parameters can hold
@@ -458,7 +459,7 @@ class Ground:
 
     def slope(self, direction: Array) -> float:
         """As in `descend.methods.Ground`."""
-        if self.ends is not None:
+        if self.bends and self.ends is not None:
             lower, upper = self.ends
             direction = np.where(np.where(direction < 0.0, self.x > lower, self.x < upper), direction, 0.0)
         return float(self.dot(self.g, direction))

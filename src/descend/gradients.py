@@ -250,14 +250,14 @@ def disagreement(
     for what, together, alone in pairs:
         known = np.isfinite(alone)
         if not np.array_equal(together[~known], alone[~known], equal_nan=True):
-            return f"the stacked {what} is not that of each run: one is not finite where the other is"
+            return f"the stacked {what} is not that of each alone: one is not finite where the other is"
         # Each row by its own scale; near zero, by 1 or, where all are small, by that of the largest row.
         size = np.max(np.abs(np.where(known, alone, 0.0)).reshape(len(alone), -1), axis=1)
         scale = np.maximum(size, max(min(1.0, float(np.max(size))), float(np.finfo(alone.dtype).tiny)))
         gap = np.abs(np.where(known, together, 0.0) - np.where(known, alone, 0.0)).reshape(len(alone), -1)
         apart = float(np.max(gap / scale[:, None]))
         if not apart <= tolerance:
-            return f"the stacked {what} is not that of each run: they differ by {apart:.2g} of its largest entry"
+            return f"the stacked {what} is not that of each alone: they differ by {apart:.2g} of its largest entry"
     return None
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from descend.errors import MethodError, OptionError, did_you_mean
 from descend.gradients import Jac
 from descend.methods import Method
+from descend.minimization import Minimization, Point
 from descend.result import Result
 from descend.rules import Rule
 from descend.starting import from_starts
-from descend.task import Point, Task
 
 __all__ = ["SCIPY_OPTIONS", "Point", "as_scipy_method", "minimize"]
 
@@ -126,7 +126,7 @@ def minimize(
     del options["starts"], options["vectorized"]
     if vectorized is not None and starts is None:
         raise OptionError(f"vectorized={vectorized!r} is about several starts: give starts, or leave it out")
-    return Task(**options).run() if starts is None else from_starts(starts, vectorized, options)
+    return Minimization(**options).run() if starts is None else from_starts(starts, vectorized, options)
 
 
 def as_scipy_method(

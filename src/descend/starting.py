@@ -22,21 +22,21 @@ from descend.containers import Array, Memory, Rows
 from descend.descent import Descent, interrupts
 from descend.errors import ObjectiveError, OptionError, ParameterError
 from descend.gradients import AUTODIFF, Jac, Objective, disagreement, precision
+from descend.minimization import PAIRS_BYTES, Minimization, as_scipy
 from descend.result import Result
 from descend.stopping import Reason
-from descend.task import Task, as_scipy
 
 __all__ = ["from_starts"]
 
 WIDTH = 64
-"""Descents that go on side by side at most; others begin when one of them has ended."""
+"""Descents that go on side by side at most, where memory allows; others begin when one of them has ended."""
 
 Outcome = Result | ObjectiveError
 """What a descent has come to: a result, or what its function raised, with the result so far."""
 
 
 def from_starts(starts: Any, vectorized: bool | None, options: dict[str, Any]) -> Result:
-    """The best of the results from several starts, with all of them; `options` are those of `Task`."""
+    """The best of the results from several starts, with all of them; `options` are those of `Minimization`."""
     if not (vectorized is None or isinstance(vectorized, (bool, np.bool_))):
         raise OptionError(f"vectorized={vectorized!r}: True, False, or None to find out")
     if options["state"] is not None:
@@ -47,7 +47,7 @@ def from_starts(starts: Any, vectorized: bool | None, options: dict[str, Any]) -
     source = Objective(fun, jac, memories[0]).source
     if vectorized:
         options = options | _of_one(fun, jac, source, memories[0])
-    tasks = [Task(**options | {"x0": point}) for point in points]
+    tasks = [Minimization(**options | {"x0": point}) for point in points]
     with interrupts() as interrupted:
         for task in tasks:
             with contextlib.suppress(ObjectiveError):  # which is raised again when it is that start's turn
@@ -97,14 +97,15 @@ def _best(outcomes: Sequence[Outcome]) -> Result:
     """The best result, whose `runs` are all; raises what was raised if there is no other outcome."""
     alive = [outcome for outcome in outcomes if isinstance(outcome, Result)]
     if not alive:
-        raise next(outcome for outcome in outcomes if isinstance(outcome, ObjectiveError))
+        raised = [outcome for outcome in outcomes if isinstance(outcome, ObjectiveError)]
+        raise raised[0] if raised else KeyboardInterrupt  # before any had begun
     sign = -1.0 if alive[0].method.maximize else 1.0
     best = min(alive, key=lambda run: (not math.isfinite(run.fun), sign * run.fun))
     runs = [outcome.result if isinstance(outcome, ObjectiveError) else outcome for outcome in outcomes]
     return dataclasses.replace(best, runs=tuple(run for run in runs if run is not None))
 
 
-def _one_by_one(tasks: Iterable[Task], interrupted: Callable[[], bool]) -> list[Outcome]:
+def _one_by_one(tasks: Iterable[Minimization], interrupted: Callable[[], bool]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for task in tasks:
         try:
@@ -127,7 +128,13 @@ Together = tuple[Callable[..., Any], Jac]
 
 
 def _together(
-    many: Together, one: Together, source: str, tasks: Sequence[Task], memories: Sequence[Memory], *, vectorized: bool
+    many: Together,
+    one: Together,
+    source: str,
+    tasks: Sequence[Minimization],
+    memories: Sequence[Memory],
+    *,
+    vectorized: bool,
 ) -> Together | None:
     """The function of many points at once, if that of the first two starts is what each of them gives alone.
 
@@ -270,7 +277,7 @@ class _Lockstep:
 
     def __init__(
         self,
-        tasks: Sequence[Task],
+        tasks: Sequence[Minimization],
         memories: Sequence[Memory],
         together: Together,
         interrupted: Callable[[], bool],
@@ -282,7 +289,7 @@ class _Lockstep:
         self.waiting = deque(zip(tasks, memories, strict=True))
         self.lanes: list[_Lane] = []
         self.begun: list[_Lane] = []
-        self.width = WIDTH
+        self.width = max(2, min(WIDTH, PAIRS_BYTES // max(task.bytes for task in tasks)))
         self._rows_of: list[_Lane] = []
         """Whose points the rows are."""
 
@@ -322,6 +329,7 @@ class _Lockstep:
         ended = [lane for lane in self.lanes if lane.asked is None]
         self.lanes = [lane for lane in self.lanes if lane.asked is not None]
         for lane in ended:
+            lane.end()
             lane.outcome()
 
     def _look(self) -> None:
@@ -336,7 +344,7 @@ class _Lockstep:
         """The losses at all points, by one call; none if it raises."""
         if lanes != self._rows_of:
             self._rows_of = list(lanes)
-            self.rows = Rows([lane.shadow for lane in lanes])
+            self.rows = Rows([lane.shadow for lane in lanes if lane.shadow is not None])
             self.grad = self.rows.like()
             self.objective = Objective(*self.together, self.rows)
         for row, lane in enumerate(lanes):
@@ -362,8 +370,8 @@ class _Lane:
     `stop` can tell at any time what it waits for, wherever Ctrl-C came in between.
     """
 
-    def __init__(self, task: Task, shadow: Memory, interrupted: Callable[[], bool]) -> None:
-        self.task, self.shadow = task, shadow
+    def __init__(self, task: Minimization, shadow: Memory, interrupted: Callable[[], bool]) -> None:
+        self.task, self.shadow = task, cast("Memory | None", shadow)
         self._evaluate, self._each = task.descent.evaluate, task.descent.each
         self._end: Reason | BaseException = Reason.INTERRUPTED
         self._outcome: Outcome | None = None
@@ -426,6 +434,12 @@ class _Lane:
             return self._evaluate(self.asked)
         except ObjectiveError as error:
             return error
+
+    def end(self) -> None:
+        """Let go of what only a descent that goes on needs."""
+        self._thread.join()
+        self.shadow = None
+        self.task.descent.evaluate, self.task.descent.each = self._evaluate, self._each
 
     def outcome(self) -> Outcome:
         """What it came to, once it has ended; raises what is no outcome."""

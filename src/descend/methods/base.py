@@ -29,7 +29,8 @@ class Ground(Protocol):
     """The objective as a method sees it: where it stands, as vectors of float64, with the loss and the gradient there.
 
     `x` and `g` are overwritten at each look; `norm` is that of the gradient where the method begins, `eps` the spacing
-    of the coarsest floats among the parameters, and `ends` the lower and upper bounds, if there are any.
+    of the coarsest floats among the parameters, and `ends` the lower and upper bounds, if there are any. A method that
+    follows a direction beyond them, as they bend it, sets `bends`.
     """
 
     x: Array
@@ -38,6 +39,7 @@ class Ground(Protocol):
     norm: float
     eps: float
     ends: tuple[Array, Array] | None
+    bends: bool
 
     def compiled(self, move: Callable[[Array, Array, float, Array], Any], dot: Callable[[Array, Array], Any]) -> None:
         """Take machine code for what writes base + alpha · direction, and for the product of two vectors."""
@@ -49,7 +51,7 @@ class Ground(Protocol):
         """
 
     def slope(self, direction: Array) -> float:
-        """The gradient's product with a direction, or with as much of it as the bounds let a point go further."""
+        """The gradient's product with a direction; where it `bends`, with what of it the bounds leave to go."""
 
     def project(self, point: Array) -> None:
         """Move a point into the bounds."""

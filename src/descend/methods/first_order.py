@@ -146,7 +146,8 @@ class AcceleratedGradient(Method):
 
     The momentum is dropped where it points uphill (O'Donoghue and Candès 2015, the gradient scheme). A step takes two
     evaluations or more: one where the momentum leads, and one where the gradient leads from there. With bounds, both
-    are projected to them, and the conditions are those of the proximal gradient (Beck and Teboulle 2009, FISTA).
+    are projected to them, and backtracking is that of the proximal gradient (Beck and Teboulle 2009); as no look is
+    outside, where the momentum leads is projected too, for which their rate is not proved.
 
     >>> import descend
     >>> descend.minimize(lambda x: 50 * x[0] ** 2 + x[1] ** 2, [1.0, 1.0], method="acceleratedgradient").success
@@ -284,8 +285,8 @@ class _Adaptive(Walk):
         return min(longest, 0.5 / curvature if curvature > 0.0 else math.inf)
 
     def _projected(self, curvature: float) -> float:
-        """The same for a projected step, by algorithm 3."""
-        if math.isinf(self.grown):  # the first step, which was short: the curvature says how far it should have gone
+        """The same for a projected step, by algorithm 3, begun anew once the first curvature is known."""
+        if math.isinf(self.grown):
             self.grown = 1 / 3
             self.length = math.sqrt(0.5) / curvature if curvature > 0.0 else 10.0 * self.length
         longest = math.sqrt(2 / 3 + self.grown) * self.length

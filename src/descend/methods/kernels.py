@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["aligned", "dot", "learn", "move", "two_loops", "within"]
+__all__ = ["aligned", "dot", "hold", "learn", "move", "to_bounds", "two_loops", "within"]
 
 LINE = 8
 """Numbers in a line of the cache, which has 64 bytes."""
@@ -90,20 +90,37 @@ def learn(x, g, base, base_g, step, change):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def within(x, lower, upper, g, steps, changes, newest, count, curved, free, free_g, free_steps, free_changes, curvatures):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
-    """Copy the gradient and the pairs, oldest first, with zeros for what the gradient presses against a bound.
+def hold(x, lower, upper, g, most, free):  # type: ignore[no-untyped-def]
+    """Write which parameters are `free`, and count the others: those that the gradient presses against a bound nearby.
 
-    What it does not is `free`. A pair is left out if what remains of it has less curvature than a share `curved` of
-    what parallel vectors would have. Returns how many are left.
+    Nearby is within `most`, or the largest move of a step along the gradient that ends at the bounds, if that is less:
+    the set of Bertsekas 1982.
     """
+    far = 0.0
     for i in range(x.size):
-        free[i] = not ((g[i] > 0.0 and x[i] <= lower[i]) or (g[i] < 0.0 and x[i] >= upper[i]))
+        far = max(far, abs(min(max(-g[i], lower[i] - x[i]), upper[i] - x[i])))
+    near = min(most, far)
+    held = 0
+    for i in range(x.size):
+        free[i] = not ((g[i] > 0.0 and x[i] - lower[i] <= near) or (g[i] < 0.0 and upper[i] - x[i] <= near))
+        held += not free[i]
+    return held
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def within(g, steps, changes, newest, count, curved, free, free_g, free_steps, free_changes, curvatures):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Copy the gradient and the pairs, oldest first, with zeros for what is not free.
+
+    A pair is left out if what remains of it has less curvature than a share `curved` of what parallel vectors would
+    have. Returns how many are left.
+    """
+    for i in range(g.size):
         free_g[i] = g[i] if free[i] else 0.0
     kept = 0
     for back in range(count - 1, -1, -1):
         row = (newest - back) % steps.shape[0]
         sy, ss, yy = 0.0, 0.0, 0.0
-        for i in range(x.size):
+        for i in range(g.size):
             s = steps[row, i] if free[i] else 0.0
             y = changes[row, i] if free[i] else 0.0
             free_steps[kept, i] = s
@@ -117,6 +134,17 @@ def within(x, lower, upper, g, steps, changes, newest, count, curved, free, free
     return kept
 
 
+@njit(cache=True, nogil=True, fastmath=FAST)
+def to_bounds(x, lower, upper, g, free, d):  # type: ignore[no-untyped-def]
+    """Point what is not free to the bound that it is pressed against; returns d·g of these."""
+    slope = 0.0
+    for i in range(x.size):
+        if not free[i]:
+            d[i] = (lower[i] if g[i] > 0.0 else upper[i]) - x[i]
+            slope += d[i] * g[i]
+    return slope
+
+
 @njit(cache=True, nogil=True)
 def move(base, direction, alpha, out):  # type: ignore[no-untyped-def]
     """Write base + alpha · direction."""
@@ -125,7 +153,7 @@ def move(base, direction, alpha, out):  # type: ignore[no-untyped-def]
 
 
 def aligned(*shapes: tuple[int, ...]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
-    """Arrays of zeros that each begin where a line of the cache does: loops over them load no line twice."""
+    """Arrays of zeros that each begin where a line of the cache does, so that loops load fewer lines twice."""
     sizes = [math.prod(shape) for shape in shapes]
     room = np.zeros(sum(sizes) + (len(sizes) + 1) * LINE)
     start = -room.__array_interface__["data"][0] % (8 * LINE) // 8

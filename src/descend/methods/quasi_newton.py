@@ -21,6 +21,10 @@ __all__ = ["BFGS", "LBFGS"]
 LIMITED_SEARCH, FULL_SEARCH = Wolfe(c2=0.7), Wolfe(c2=0.9)
 CURVED = 1e-14
 """A pair is learned from if step · change exceeds this share of what it would be for vectors that are parallel."""
+CURVED_WITHIN = 1e-8
+"""The same of the part of a pair that bounds leave free, whose curvature no search has made sure of."""
+NEARBY = 1e-6
+"""How near a bound, at most, what the gradient presses against it is held."""
 
 
 class _QuasiNewton(Walk):
@@ -32,12 +36,10 @@ class _QuasiNewton(Walk):
         self.d = np.empty_like(self.x)
         self.fall: Callable[[], float] | None = None
         """By how much a plane would fall to where the ground stands, where there are bounds."""
-        self.boxed = ground.ends is not None and bool(np.all(np.isfinite(ground.ends)))
-        """Whether bounds on all sides say what a long step is."""
         self.pairs = 0
         """How many pairs the model was made from."""
 
-    scratch: ClassVar[tuple[str, ...]] = ("search", "d", "fall", "boxed")
+    scratch: ClassVar[tuple[str, ...]] = ("search", "d", "fall")
 
     def advance(self) -> Reason | None:
         slope = self.direct()
@@ -59,7 +61,7 @@ class _QuasiNewton(Walk):
             slope, length = float(np.dot(self.d, self.g)), math.sqrt(float(np.dot(self.d, self.d)))
         if not (slope < 0.0 and math.isfinite(slope)):
             return None
-        first = 1.0 if self.pairs or self.boxed else cautious(length)
+        first = 1.0 if self.pairs else cautious(length)
         return self.search.along(self.ground, self.x, self.d, self.loss, slope, first, self.fall)
 
     def _steepest(self) -> float:
@@ -89,12 +91,12 @@ class LBFGS(Method):
     ----------
     memory
         How many pairs of steps and changes of the gradient are remembered; 30. Each takes as much memory as two
-        gradients; more of them save evaluations.
+        gradients, or four with bounds; more of them save evaluations.
     search
         How far to go: ``Wolfe(c2=0.7)``, the weak conditions, first with a step of 1.
 
     With bounds it is a two-metric projection (Bertsekas 1982): parameters that the gradient presses against a bound
-    stay there, the two loops see the others alone, and the search follows the path that the bounds bend.
+    nearby go there and stay, the two loops see the others alone, and the search follows the path that the bounds bend.
 
     Raises `MethodError` for a memory below 1, or a search that is not `Wolfe`: without its conditions a pair may say
     nothing of the curvature.
@@ -119,12 +121,20 @@ class LBFGS(Method):
         """As in `Method`."""
         return _Limited(ground, self)
 
+    @staticmethod
+    def bytes_of_a_pair(parameters: int, *, bounded: bool) -> int:
+        """The memory that one pair takes."""
+        return 8 * parameters * (4 if bounded else 2)
+
+
+FREE = ("free", "free_g", "free_steps", "free_changes", "free_curvatures")
+
 
 class _Limited(_QuasiNewton):
     """L-BFGS on its way: a ring of pairs."""
 
     loud = False
-    scratch = (*_QuasiNewton.scratch, "two_loops", "measure", "within", "some", "shares")
+    scratch = (*_QuasiNewton.scratch, "two_loops", "measure", "kernels", "shares", *FREE)
 
     def __init__(self, ground: Ground, method: LBFGS) -> None:
         super().__init__(ground, method.search)
@@ -136,31 +146,37 @@ class _Limited(_QuasiNewton):
         self.steps_made, self.changes, self.d = kernels.aligned(pairs, pairs, self.x.shape)
         self.curvatures, self.shares = np.ones(method.memory), np.empty(method.memory)
         self.newest = 0
-        self.within, self.some = kernels.within, [np.empty(0)]
+        self.kernels = kernels
         if ground.ends is not None:
-            room = kernels.aligned(self.x.shape, pairs, pairs)
-            self.some = [np.ones(self.x.shape, bool), *room, np.empty(method.memory)]
-            self.fall = lambda: float(np.dot(self.g, ground.x - self.x))
+            ground.bends = True
+            self.fall = lambda: min(0.0, float(np.dot(self.g, ground.x - self.x)))
+            self.free = np.ones(self.x.shape, bool)
+            self.free_g, self.free_steps, self.free_changes = kernels.aligned(self.x.shape, pairs, pairs)
+            self.free_curvatures = np.empty(method.memory)
 
     def direct(self) -> float:
         if self.ground.ends is not None:
             return self._direct_within(*self.ground.ends)
-        slope: float = self.two_loops(
-            self.g, self.steps_made, self.changes, self.curvatures, self.newest, self.pairs, self.shares, self.d
-        )
+        return self._direct(self.g, self.steps_made, self.changes, self.curvatures, self.newest)
+
+    def _direct(self, g: Array, steps: Array, changes: Array, curvatures: Array, newest: int) -> float:
+        slope: float = self.two_loops(g, steps, changes, curvatures, newest, self.pairs, self.shares, self.d)
         return slope
 
     def _direct_within(self, lower: Array, upper: Array) -> float:
-        """The direction of the parameters that no bound holds, from what the pairs say of them."""
-        free, g, steps, changes, curvatures = self.some
-        kept = self.within(
-            self.x, lower, upper, self.g, self.steps_made, self.changes, self.newest, self.pairs, CURVED,
-            free, g, steps, changes, curvatures,
+        """The same of the parameters that no bound holds, from what the pairs say of them; the others go to theirs."""
+        kernels, free = self.kernels, self.free
+        if not kernels.hold(self.x, lower, upper, self.g, NEARBY, free):
+            return self._direct(self.g, self.steps_made, self.changes, self.curvatures, self.newest)
+        g, steps, changes, curvatures = self.free_g, self.free_steps, self.free_changes, self.free_curvatures
+        kept = kernels.within(
+            self.g, self.steps_made, self.changes, self.newest, self.pairs, CURVED_WITHIN, free, g, steps, changes,
+            curvatures,
         )  # fmt: skip
         if kept == 0:
             self.forget()
-        slope: float = self.two_loops(g, steps, changes, curvatures, kept - 1, kept, self.shares, self.d)
-        return slope
+        slope: float = kernels.two_loops(g, steps, changes, curvatures, kept - 1, kept, self.shares, self.d)
+        return slope + float(kernels.to_bounds(self.x, lower, upper, self.g, free, self.d))
 
     def _steepest(self) -> float:
         self.forget()

@@ -1,4 +1,4 @@
-"""`Task`: one descent of `minimize`, from what its user asks for to a result."""
+"""`Minimization`: one descent of `minimize`, from what its user asks for to a result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from descend.rules.base import registry as rules_by_name
 from descend.rules.base import spelling
 from descend.stopping import Criteria, Reason
 
-__all__ = ["Point", "Task", "as_scipy"]
+__all__ = ["Minimization", "Point", "as_scipy"]
 
 DEFAULT_MAX_STEPS = 10_000
 PAIRS_BYTES, LEAST_PAIRS = 4 * 2**30, 5
@@ -46,7 +46,7 @@ class Point:
     seconds: float
 
 
-class Task:
+class Minimization:
     """A function, a start and options, as `descend.minimize` takes them: checked, and ready to descend.
 
     `memory` is where it stands, `objective` the function and the counts of its evaluations, `args` the further
@@ -113,6 +113,14 @@ class Task:
             except (KeyError, TypeError, ValueError) as error:
                 raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
 
+    @property
+    def bytes(self) -> int:
+        """The memory that the descent takes, about."""
+        rule, size = self.descent.rule, self.memory.size
+        bounded = self.descent.bounds is not None
+        pairs = rule.memory * LBFGS.bytes_of_a_pair(size, bounded=bounded) if isinstance(rule, LBFGS) else 0
+        return 80 * size + pairs
+
     def check(self) -> None:
         """Compare the gradient with finite differences, if that was asked for and not done; raises `GradientError`."""
         if self._unchecked:
@@ -175,7 +183,7 @@ def _automatic(memory: Memory, bounds: Bounds | None) -> tuple[Method, str]:
     """L-BFGS, with as many pairs as there should be room for, and why; with room for few, what needs none."""
     many = "1 parameter has" if memory.size == 1 else f"{memory.size:,} parameters have"
     usual = LBFGS()
-    of_a_pair = memory.size * 8 * (2 if bounds is None else 4)
+    of_a_pair = LBFGS.bytes_of_a_pair(memory.size, bounded=bounds is not None)
     pairs = PAIRS_BYTES // of_a_pair
     if pairs >= usual.memory:
         return usual, f"LBFGS, as {many} a whole gradient"
