@@ -3,6 +3,8 @@
 import gc
 import itertools
 import signal
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -423,6 +425,52 @@ def test_memory_bounds_how_many_go_side_by_side(monkeypatch):
     many = Valleys()
     descend.minimize(many, STARTS[0], jac=True, starts=STARTS[1:], vectorized=True)
     assert max(shape[0] for shape in many.shapes) == 5
+
+
+IMPATIENT = """
+import os, random, signal, threading, time
+import numpy as np, descend
+
+def fun(x):
+    return np.sum((x - 1) ** 2, axis=1), 2 * (x - 1)
+
+def press(wait, gap):
+    time.sleep(wait)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(gap)
+    os.kill(os.getpid(), signal.SIGINT)
+
+random.seed(0)
+kept = 0
+for round in range(60):
+    presser = threading.Thread(target=press, args=(random.random() * 0.02, random.random() * 3e-4))
+    begun = False
+    try:
+        presser.start()
+        begun = True
+        result = descend.minimize(
+            fun, np.zeros(2), jac=True, starts=np.random.default_rng(round).normal(size=(39, 2)), vectorized=True,
+            method=descend.GD(lr=1e-6), max_steps=1000, history=False,
+        )  # Python itself loses what is raised within a destructor: such a round ends by its steps
+        assert all(str(run.reason) in ("interrupted", "max_steps") for run in result.runs)
+        kept += 1
+    except KeyboardInterrupt:  # before anything had begun, or after the end
+        pass
+    while presser.is_alive():
+        try:
+            presser.join()
+        except KeyboardInterrupt:
+            pass
+    assert threading.active_count() == 1, threading.enumerate()
+print("kept", kept)
+"""
+
+
+def test_an_impatient_ctrl_c_never_hangs():
+    """Two signals, in quick succession, at any time: what had begun is kept, no thread is left, and it ends."""
+    done = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) >= 20
 
 
 def test_rules_that_climb():

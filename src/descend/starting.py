@@ -302,7 +302,7 @@ class _Lockstep:
         except KeyboardInterrupt:
             self.waiting.clear()
         finally:
-            for lane in self.lanes:
+            for lane in {*self.begun, *self.lanes}:
                 lane.stop()
         outcomes = [lane.outcome() for lane in self.begun]
         if self.waiting:  # there is no thread to be had
@@ -376,6 +376,7 @@ class _Lane:
         self._end: Reason | BaseException = Reason.INTERRUPTED
         self._outcome: Outcome | None = None
         self._message: tuple[str, Any] | None = None
+        self._begun = self._over = False
         self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         work = functools.partial(contextvars.copy_context().run, self._work, interrupted)
@@ -391,9 +392,11 @@ class _Lane:
         descent = self.task.descent
         descent.evaluate = self._look_up
         descent.each = None if self._each is None else self._tell
+        self._begun = True
         try:
             self._thread.start()
         except RuntimeError:
+            self._begun = False
             descent.evaluate, descent.each = self._evaluate, self._each
             return False
         return True
@@ -419,8 +422,13 @@ class _Lane:
 
     def stop(self) -> None:
         """End what still runs, as Ctrl-C does, however often that is pressed."""
-        while self._thread.is_alive():
+        patience = 50 if self._begun else 0
+        while self._thread.is_alive() or (not self._over and patience > 0):
             try:
+                if not self._thread.is_alive():  # interrupted in its very beginning, it shows only later
+                    patience -= 1
+                    time.sleep(0.002)
+                    continue
                 if self._message is not None:
                     self._answers.put((None, KeyboardInterrupt()))
                 self._thread.join(0.01)
@@ -475,4 +483,5 @@ class _Lane:
             self._end = self.task.descent.run(interrupted)
         except BaseException as error:  # whatever it is, it is raised where the outcome is asked for
             self._end = error
+        self._over = True
         self._turns.put(None)
