@@ -352,10 +352,11 @@ def picture(rows: list[dict[str, Any]], contenders: Sequence[str]) -> Any:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
+    from descend.plots.look import style
+
     contenders = _measured(rows, contenders)
     titles = ("within so many times the fewest evaluations", "within so many evaluations, of n + 1 each")
     figure = make_subplots(1, 2, shared_yaxes=True, subplot_titles=titles)
-    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
     best = [min((c for c in row["evaluations"].values() if c is not None), default=None) for row in rows]
     for k, name in enumerate(contenders):
         mine = [row["evaluations"][name] for row in rows]
@@ -365,7 +366,7 @@ def picture(rows: list[dict[str, Any]], contenders: Sequence[str]) -> Any:
             shares = [i / len(rows) for i in range(len(values) + 1)]
             line = go.Scatter(
                 x=[least, *values], y=shares, name=name, legendgroup=name, showlegend=column == 1, mode="lines",
-                line={"shape": "hv", "dash": dashes[k % len(dashes)]},
+                line={"shape": "hv", "dash": style(k).dash, "color": style(k).colour},
             )  # fmt: skip
             figure.add_trace(line, 1, column)
     figure.update_xaxes(type="log", range=[0, 1], row=1, col=1)
