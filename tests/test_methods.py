@@ -927,6 +927,15 @@ def test_scipys_options_callbacks_and_bounds():
         )
 
 
+def test_scipys_budgets_do_not_end_tolerances():
+    """As SciPy's own methods, ours stop where they have converged within a budget that is given alone."""
+    for bounds in (None, [(0, 0.5)] * 4):
+        options = dict(x0=np.zeros(4), bounds=bounds, options={"maxiter": 500})
+        found = scipy.optimize.minimize(**ROSEN, method=descend.LBFGS(), **options)
+        assert found.success
+        assert found.nit < 100
+
+
 def test_disp_prints_the_message(capsys):
     scipy.optimize.minimize(**ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), options={"disp": True})
     assert "Converged: the gradient is within gtol" in capsys.readouterr().out

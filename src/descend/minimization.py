@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from descend.rules.base import registry as rules_by_name
 from descend.rules.base import spelling
 from descend.stopping import Criteria, Reason
 
-__all__ = ["Minimization", "Point", "as_scipy"]
+__all__ = ["Minimization", "Point", "as_scipy", "usual_gtol"]
 
 DEFAULT_MAX_STEPS = 10_000
 PAIRS_BYTES, LEAST_PAIRS = 4 * 2**30, 5
@@ -214,10 +214,15 @@ def _criteria(
     budget = {"max_steps": max_steps, "max_evals": max_evals, "max_seconds": max_seconds}
     given = any(v is not None for v in (*tolerances.values(), target, *budget.values()))
     if not given:
-        tolerances["gtol"] = 1e-5 if all(v.dtype == np.float64 for v in memory.vectors) else 1e-3
+        tolerances["gtol"] = usual_gtol(v.dtype for v in memory.vectors)
     if all(v is None for v in budget.values()):
         budget["max_steps"] = DEFAULT_MAX_STEPS
     return Criteria(target=target, **tolerances, **budget)  # type: ignore[arg-type]
+
+
+def usual_gtol(dtypes: Iterable[np.dtype[Any]]) -> float:
+    """The tolerance on the gradient where none is asked for."""
+    return 1e-5 if all(dtype == np.float64 for dtype in dtypes) else 1e-3
 
 
 def as_scipy(x0: Any) -> Any:

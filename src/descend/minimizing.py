@@ -12,7 +12,7 @@ import numpy as np
 from descend.errors import MethodError, OptionError, did_you_mean
 from descend.gradients import Jac
 from descend.methods import Method
-from descend.minimization import Minimization, Point
+from descend.minimization import Minimization, Point, usual_gtol
 from descend.result import Result
 from descend.rules import Rule
 from descend.starting import from_starts
@@ -145,8 +145,8 @@ def as_scipy_method(
     """What `scipy.optimize.minimize` calls when its `method` is a rule or a method of descend's.
 
     SciPy's options have descend's names, but for ``maxiter`` (`max_steps`) and ``maxfun`` or ``maxfev`` (`max_evals`);
-    ``disp`` prints the message. `hess` and `hessp` are not used. Returns a `scipy.optimize.OptimizeResult` that has
-    all fields of a `Result`.
+    ``disp`` prints the message. A method keeps its tolerance on the gradient, whatever the budget. `hess` and `hessp`
+    are not used. Returns a `scipy.optimize.OptimizeResult` that has all fields of a `Result`.
     """
     from scipy.optimize import OptimizeResult
 
@@ -168,6 +168,8 @@ def as_scipy_method(
             raise OptionError(f"option {name!r} is not known; {did_you_mean(name, [*known, *SCIPY_OPTIONS, 'disp'])}")
     if "gtol" in options:
         options.pop("tol", None)  # which stands for it where it is not given
+    if isinstance(method, Method) and not options.keys() & {"tol", "gtol", "ftol", "xtol", "target"}:
+        options["gtol"] = usual_gtol([np.asarray(x0).dtype])  # SciPy's budgets do not end its tolerances
     tell = None if callback is None else _scipy_callback(callback)
     result = minimize(fun, x0, args, method, jac, bounds=bounds, callback=tell, **options)
     if show:
