@@ -47,19 +47,19 @@ def from_starts(starts: Any, vectorized: bool | None, options: dict[str, Any]) -
     source = Objective(fun, jac, memories[0]).source
     if vectorized:
         options = options | _of_one(fun, jac, source, memories[0])
-    tasks = [Minimization(**options | {"x0": point}) for point in points]
+    minimizations = [Minimization(**options | {"x0": point}) for point in points]
     with interrupts() as interrupted:
-        for task in tasks:
+        for minimization in minimizations:
             with contextlib.suppress(ObjectiveError):  # which is raised again when it is that start's turn
-                task.check()
+                minimization.check()
         together = None
-        if vectorized or (vectorized is None and source in AUTODIFF and len(tasks) > 1):
+        if vectorized or (vectorized is None and source in AUTODIFF and len(minimizations) > 1):
             one = options["fun"], options["jac"]
-            together = _together((fun, jac), one, source, tasks, memories, vectorized=bool(vectorized))
+            together = _together((fun, jac), one, source, minimizations, memories, vectorized=bool(vectorized))
         if together is None or interrupted():
-            outcomes = _one_by_one(tasks, interrupted)
+            outcomes = _one_by_one(minimizations, interrupted)
         else:
-            outcomes = _Lockstep(tasks, memories, together, interrupted).run()
+            outcomes = _Lockstep(minimizations, memories, together, interrupted).run()
     return _best(outcomes)
 
 
@@ -105,11 +105,11 @@ def _best(outcomes: Sequence[Outcome]) -> Result:
     return dataclasses.replace(best, runs=tuple(run for run in runs if run is not None))
 
 
-def _one_by_one(tasks: Iterable[Minimization], interrupted: Callable[[], bool]) -> list[Outcome]:
+def _one_by_one(minimizations: Iterable[Minimization], interrupted: Callable[[], bool]) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    for task in tasks:
+    for minimization in minimizations:
         try:
-            outcomes.append(task.run(interrupted))
+            outcomes.append(minimization.run(interrupted))
         except ObjectiveError as error:
             outcomes.append(error)
         if _was_interrupted(outcomes[-1]):
@@ -131,7 +131,7 @@ def _together(
     many: Together,
     one: Together,
     source: str,
-    tasks: Sequence[Minimization],
+    minimizations: Sequence[Minimization],
     memories: Sequence[Memory],
     *,
     vectorized: bool,
@@ -142,9 +142,9 @@ def _together(
     """
     made = {"torch": _by_torch, "jax": _by_jax}.get(source)
     together: Together = many if made is None else (made(many[0], memories[0], stacked=vectorized), True)
-    args, tried = tasks[0].args, memories[:2]
-    for memory, task in zip(tried, tasks, strict=False):
-        for vector, within in zip(memory.vectors, task.memory.vectors, strict=True):
+    args, tried = minimizations[0].args, memories[:2]
+    for memory, minimization in zip(tried, minimizations, strict=False):
+        for vector, within in zip(memory.vectors, minimization.memory.vectors, strict=True):
             vector[...] = within  # the bounds
     slopes = [memory.like() for memory in tried]
     try:
@@ -277,19 +277,19 @@ class _Lockstep:
 
     def __init__(
         self,
-        tasks: Sequence[Minimization],
+        minimizations: Sequence[Minimization],
         memories: Sequence[Memory],
         together: Together,
         interrupted: Callable[[], bool],
     ) -> None:
         self.together, self.interrupted = together, interrupted
         began = time.perf_counter()
-        for task in tasks:
-            task.descent.began = began
-        self.waiting = deque(zip(tasks, memories, strict=True))
+        for minimization in minimizations:
+            minimization.descent.began = began
+        self.waiting = deque(zip(minimizations, memories, strict=True))
         self.lanes: list[_Lane] = []
         self.begun: list[_Lane] = []
-        self.width = max(2, min(WIDTH, PAIRS_BYTES // max(task.bytes for task in tasks)))
+        self.width = max(2, min(WIDTH, PAIRS_BYTES // max(minimization.bytes for minimization in minimizations)))
         self._rows_of: list[_Lane] = []
         """Whose points the rows are."""
 
@@ -306,7 +306,7 @@ class _Lockstep:
                 lane.stop()
         outcomes = [lane.outcome() for lane in self.begun]
         if self.waiting:  # there is no thread to be had
-            outcomes += _one_by_one([task for task, _ in self.waiting], self.interrupted)
+            outcomes += _one_by_one([minimization for minimization, _ in self.waiting], self.interrupted)
         return outcomes
 
     def _begin(self) -> None:
@@ -348,18 +348,18 @@ class _Lockstep:
             self.grad = self.rows.like()
             self.objective = Objective(*self.together, self.rows)
         for row, lane in enumerate(lanes):
-            for matrix, vector in zip(self.rows.vectors, lane.task.memory.vectors, strict=True):
+            for matrix, vector in zip(self.rows.vectors, lane.minimization.memory.vectors, strict=True):
                 matrix[row] = vector
         try:
-            losses = self.objective.many(self.grad, lanes[0].task.args)
+            losses = self.objective.many(self.grad, lanes[0].minimization.args)
         except ObjectiveError:  # one of them may be at fault: each is asked by itself
             return []
         for row, lane in enumerate(lanes):
             assert lane.asked is not None
             for matrix, vector in zip(self.grad, lane.asked, strict=True):
                 vector[...] = matrix[row]
-            lane.task.objective.nfev += 1
-            lane.task.objective.njev += 1
+            lane.minimization.objective.nfev += 1
+            lane.minimization.objective.njev += 1
         return [float(loss) for loss in losses]
 
 
@@ -370,9 +370,9 @@ class _Lane:
     `stop` can tell at any time what it waits for, wherever Ctrl-C came in between.
     """
 
-    def __init__(self, task: Minimization, shadow: Memory, interrupted: Callable[[], bool]) -> None:
-        self.task, self.shadow = task, cast("Memory | None", shadow)
-        self._evaluate, self._each = task.descent.evaluate, task.descent.each
+    def __init__(self, minimization: Minimization, shadow: Memory, interrupted: Callable[[], bool]) -> None:
+        self.minimization, self.shadow = minimization, cast("Memory | None", shadow)
+        self._evaluate, self._each = minimization.descent.evaluate, minimization.descent.each
         self._end: Reason | BaseException = Reason.INTERRUPTED
         self._outcome: Outcome | None = None
         self._message: tuple[str, Any] | None = None
@@ -389,7 +389,7 @@ class _Lane:
 
     def begin(self) -> bool:
         """Begin; False if there is no thread to be had. To be waited for."""
-        descent = self.task.descent
+        descent = self.minimization.descent
         descent.evaluate = self._look_up
         descent.each = None if self._each is None else self._tell
         self._begun = True
@@ -447,15 +447,15 @@ class _Lane:
         """Let go of what only a descent that goes on needs."""
         self._thread.join()
         self.shadow = None
-        self.task.descent.evaluate, self.task.descent.each = self._evaluate, self._each
+        self.minimization.descent.evaluate, self.minimization.descent.each = self._evaluate, self._each
 
     def outcome(self) -> Outcome:
         """What it came to, once it has ended; raises what is no outcome."""
         if self._outcome is None:
             if isinstance(self._end, ObjectiveError):
-                self._outcome = self.task.failed(self._end)
+                self._outcome = self.minimization.failed(self._end)
             elif isinstance(self._end, Reason):
-                self._outcome = self.task.result(self._end)
+                self._outcome = self.minimization.result(self._end)
             else:
                 raise self._end
         return self._outcome
@@ -480,7 +480,7 @@ class _Lane:
 
     def _work(self, interrupted: Callable[[], bool]) -> None:
         try:
-            self._end = self.task.descent.run(interrupted)
+            self._end = self.minimization.descent.run(interrupted)
         except BaseException as error:  # whatever it is, it is raised where the outcome is asked for
             self._end = error
         self._over = True

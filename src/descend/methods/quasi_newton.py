@@ -127,26 +127,25 @@ class LBFGS(Method):
         return 8 * parameters * (4 if bounded else 2)
 
 
-FREE = ("free", "free_g", "free_steps", "free_changes", "free_curvatures")
-
-
 class _Limited(_QuasiNewton):
     """L-BFGS on its way: a ring of pairs."""
 
     loud = False
-    scratch = (*_QuasiNewton.scratch, "two_loops", "measure", "kernels", "shares", *FREE)
+    scratch = (
+        *(*_QuasiNewton.scratch, "kernels", "two_loops", "measure", "shares"),
+        *("free", "free_g", "free_steps", "free_changes", "free_curvatures"),
+    )
 
     def __init__(self, ground: Ground, method: LBFGS) -> None:
         super().__init__(ground, method.search)
         from descend.methods import kernels
 
-        self.two_loops, self.measure = kernels.two_loops, kernels.learn
+        self.kernels, self.two_loops, self.measure = kernels, kernels.two_loops, kernels.learn
         ground.compiled(kernels.move, kernels.dot)
         pairs = method.memory, self.x.size
         self.steps_made, self.changes, self.d = kernels.aligned(pairs, pairs, self.x.shape)
         self.curvatures, self.shares = np.ones(method.memory), np.empty(method.memory)
         self.newest = 0
-        self.kernels = kernels
         if ground.ends is not None:
             ground.bends = True
             self.fall = lambda: min(0.0, float(np.dot(self.g, ground.x - self.x)))
@@ -157,17 +156,19 @@ class _Limited(_QuasiNewton):
     def direct(self) -> float:
         if self.ground.ends is not None:
             return self._direct_within(*self.ground.ends)
-        return self._direct(self.g, self.steps_made, self.changes, self.curvatures, self.newest)
+        return self._direct()
 
-    def _direct(self, g: Array, steps: Array, changes: Array, curvatures: Array, newest: int) -> float:
-        slope: float = self.two_loops(g, steps, changes, curvatures, newest, self.pairs, self.shares, self.d)
+    def _direct(self) -> float:
+        slope: float = self.two_loops(
+            self.g, self.steps_made, self.changes, self.curvatures, self.newest, self.pairs, self.shares, self.d
+        )
         return slope
 
     def _direct_within(self, lower: Array, upper: Array) -> float:
         """The same of the parameters that no bound holds, from what the pairs say of them; the others go to theirs."""
         kernels, free = self.kernels, self.free
         if not kernels.hold(self.x, lower, upper, self.g, NEARBY, free):
-            return self._direct(self.g, self.steps_made, self.changes, self.curvatures, self.newest)
+            return self._direct()
         g, steps, changes, curvatures = self.free_g, self.free_steps, self.free_changes, self.free_curvatures
         kept = kernels.within(
             self.g, self.steps_made, self.changes, self.newest, self.pairs, CURVED_WITHIN, free, g, steps, changes,
@@ -175,7 +176,7 @@ class _Limited(_QuasiNewton):
         )  # fmt: skip
         if kept == 0:
             self.forget()
-        slope: float = kernels.two_loops(g, steps, changes, curvatures, kept - 1, kept, self.shares, self.d)
+        slope: float = self.two_loops(g, steps, changes, curvatures, kept - 1, kept, self.shares, self.d)
         return slope + float(kernels.to_bounds(self.x, lower, upper, self.g, free, self.d))
 
     def _steepest(self) -> float:
