@@ -466,6 +466,7 @@ def test_bounds_are_kept(bounds, method):
     )  # fmt: skip
     assert result.success
     assert result.x == pytest.approx([1.0, 0.5, 0.0], abs=1e-5)
+    assert "Within the bounds, its largest entry is" in result.message
     assert all(x[0] <= 1.0 and x[2] >= 0.0 for x in looks)
 
 

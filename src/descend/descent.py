@@ -371,7 +371,8 @@ class Descent:
             near = self.bounds is not None or self.norm <= 1.001 * limits.gtol * self._root
             largest = max([float(np.max(np.abs(g))) for g in grads]) if near else math.inf
             if largest <= limits.gtol:
-                self.detail = f"Its largest entry is {largest:.3g}, gtol {limits.gtol:g}."
+                entry = "Its largest entry" if self.bounds is None else "Within the bounds, its largest entry"
+                self.detail = f"{entry} is {largest:.3g}, gtol {limits.gtol:g}."
                 return Reason.GRADIENT
         # The first step of a method, which does not know the scale, says nothing.
         if self.steps == 0 or (self.engine is None and self.steps == 1):
