@@ -37,10 +37,6 @@ class Valleys:
         return 100 * hill * hill + short * short, gradient
 
 
-def by_torch(x):
-    return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
-
-
 def agree(together, alone):
     """Each start came to the same to the bit, by as many evaluations."""
     assert len(together.runs) == len(alone.runs)
@@ -324,6 +320,17 @@ def test_rows_that_are_mixed_are_noticed_whatever_their_size():
         np.full(2, 60.0), jac=True, starts=[np.zeros(2)], vectorized=True,
     )  # fmt: skip
     assert [str(run.reason) for run in nothing.runs] == ["non_finite", "gradient"]
+
+
+def test_messages_name_the_function_that_is_at_fault():
+    def losses(x):
+        return np.sum(x**2, axis=1)
+
+    def slopes(x):
+        raise ValueError("no slope")
+
+    with pytest.raises(ObjectiveError, match="jac 'slopes' raised ValueError: no slope"):
+        descend.minimize(losses, np.ones(2), jac=slopes, starts=[np.zeros(2)], vectorized=True)
 
 
 def test_lists_of_losses_and_gradients_are_rows():

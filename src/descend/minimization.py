@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from descend import rules
 from descend.containers import Bounds, Memory
 from descend.descent import Descent
 from descend.errors import MethodError, ObjectiveError, OptionError, StateError, did_you_mean
@@ -18,7 +19,6 @@ from descend.history import History
 from descend.methods import LBFGS, BarzilaiBorwein, ConjugateGradient, Method, known, registry
 from descend.result import Result
 from descend.rules import Rule, resolve
-from descend.rules.base import registry as rules_by_name
 from descend.rules.base import spelling
 from descend.stopping import Criteria, Reason
 
@@ -26,7 +26,7 @@ __all__ = ["Minimization", "Point", "as_scipy", "usual_gtol"]
 
 DEFAULT_MAX_STEPS = 10_000
 PAIRS_BYTES, LEAST_PAIRS = 4 * 2**30, 5
-"""What the pairs of "auto" may take, and below how many of them it takes another method."""
+"""What the pairs of "auto" may take, as may descents side by side; below how many pairs it takes another method."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Minimization:
 
     @property
     def bytes(self) -> int:
-        """The memory that the descent takes, about."""
+        """The memory that the descent takes, about: some ten vectors, and pairs."""
         rule, size = self.descent.rule, self.memory.size
         bounded = self.descent.bounds is not None
         pairs = rule.memory * LBFGS.bytes_of_a_pair(size, bounded=bounded) if isinstance(rule, LBFGS) else 0
@@ -162,10 +162,11 @@ def _chosen(
     if isinstance(found, type) and issubclass(found, Method) and found.name in registry():
         found = found()
     if not isinstance(found, Method):
-        if isinstance(method, str) and spelling(method) not in rules_by_name():
-            names = ["auto", *registry(), *rules_by_name()]
-            raise MethodError(f"unknown method or rule {method!r}: {did_you_mean(spelling(method), names)}")
-        if not isinstance(method, (str, Rule)) and not (isinstance(method, type) and issubclass(method, Rule)):
+        if isinstance(method, str):
+            if spelling(method) not in rules.all():
+                names = ["auto", *registry(), *rules.all()]
+                raise MethodError(f"unknown method or rule {method!r}: {did_you_mean(spelling(method), names)}")
+        elif not (isinstance(method, Rule) or (isinstance(method, type) and issubclass(method, Rule))):
             raise MethodError(
                 f"method={method!r} is neither a method nor a rule: pass one such as descend.LBFGS() or "
                 "descend.Adam(lr=1e-3), or a name such as 'auto'"

@@ -86,9 +86,8 @@ def _alike(points: Sequence[Any]) -> list[Memory]:
 
 
 def _build(memory: Memory) -> str:
-    names = [
-        name.removeprefix("x0").partition("]")[2] if name.startswith("starts") else name[2:] for name in memory.names
-    ]
+    """What a start is made of, for messages."""
+    names = [path.codify("") for path in memory.spec.accessors()]
     leaves = [f"{layout}{f' at {name}' if name else ''}" for layout, name in zip(memory.layout, names, strict=True)]
     return f"{', '.join(leaves)} ({memory.kind})"
 
@@ -207,25 +206,33 @@ def _of_one(fun: Callable[..., Any], jac: Jac, source: str, memory: Memory) -> d
             return first(found, "fun")
         return first(found[0], "fun"), slope_of(found[1], "fun")
 
-    @functools.wraps(fun)
+    @functools.wraps(gradient)
     def slope(x: Any, *args: Any) -> Any:
         return slope_of(gradient(many(x), *args), "jac")
 
     return {"fun": value, "jac": slope if callable(jac) else True if source == "together" else source}
 
 
-def _by_torch(fun: Callable[..., Any], memory: Memory, *, stacked: bool) -> Callable[..., Any]:
-    """Losses and gradients of many points by PyTorch, of a function of many points or, mapped, of one."""
-    import torch
-
+def _by_autodiff(fun: Callable[..., Any], memory: Memory, evaluate: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """Losses and gradients of many points, by what evaluates a function of leaves at rows of them."""
     spec = memory.spec
 
     @functools.wraps(fun)
     def both(x: Any, *args: Any) -> Any:
-        def loss(leaves: Any) -> Any:
-            return fun(spec.unflatten(leaves), *args)
+        losses, slopes = evaluate(
+            lambda leaves: fun(spec.unflatten(leaves), *args), optree.tree_leaves(x, none_is_leaf=True)
+        )
+        return losses, spec.unflatten(slopes)
 
-        leaves = [torch.as_tensor(leaf) for leaf in optree.tree_leaves(x, none_is_leaf=True)]
+    return both
+
+
+def _by_torch(fun: Callable[..., Any], memory: Memory, *, stacked: bool) -> Callable[..., Any]:
+    """Losses and gradients of many points by PyTorch, of a function of many points or, mapped, of one."""
+    import torch
+
+    def evaluate(loss: Callable[[Any], Any], rows: Any) -> Any:
+        leaves = [torch.as_tensor(leaf) for leaf in rows]
         if not stacked:
             slopes, losses = torch.func.vmap(torch.func.grad_and_value(lambda one: loss(one).reshape(())))(leaves)
         else:
@@ -233,36 +240,30 @@ def _by_torch(fun: Callable[..., Any], memory: Memory, *, stacked: bool) -> Call
             with torch.enable_grad():
                 losses = loss(leaves)
                 found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
-            slopes = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
-        return losses.detach().numpy(), spec.unflatten([slope.detach().numpy() for slope in slopes])
+            slopes = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)]
+        return losses.detach().numpy(), [slope.detach().numpy() for slope in slopes]
 
-    return both
+    return _by_autodiff(fun, memory, evaluate)
 
 
 def _by_jax(fun: Callable[..., Any], memory: Memory, *, stacked: bool) -> Callable[..., Any]:
     """The same by JAX."""
     import jax
 
-    spec = memory.spec
-
-    @functools.wraps(fun)
-    def both(x: Any, *args: Any) -> Any:
-        def loss(leaves: Any) -> Any:
-            return fun(spec.unflatten(leaves), *args)
-
+    def evaluate(loss: Callable[[Any], Any], rows: Any) -> Any:
         def total(leaves: Any) -> Any:
             losses = loss(leaves)
             return losses.sum(), losses
 
         with precision(memory):
-            leaves = [jax.numpy.asarray(leaf) for leaf in optree.tree_leaves(x, none_is_leaf=True)]
+            leaves = [jax.numpy.asarray(leaf) for leaf in rows]
             if stacked:
                 (_, losses), slopes = jax.value_and_grad(total, has_aux=True)(leaves)
             else:
                 losses, slopes = jax.vmap(jax.value_and_grad(loss))(leaves)
-            return np.asarray(losses), spec.unflatten([np.asarray(slope) for slope in slopes])
+            return np.asarray(losses), [np.asarray(slope) for slope in slopes]
 
-    return both
+    return _by_autodiff(fun, memory, evaluate)
 
 
 # ---- side by side -----------------------------------------------------------------------------------------------

@@ -180,8 +180,10 @@ class _Limited(_QuasiNewton):
         return slope + float(kernels.to_bounds(self.x, lower, upper, self.g, free, self.d))
 
     def _steepest(self) -> float:
+        if self.ground.ends is None:
+            return super()._steepest()
         self.forget()
-        return super()._steepest() if self.ground.ends is None else self.direct()
+        return self.direct()
 
     def learn(self) -> None:
         rows = len(self.curvatures)
