@@ -1,0 +1,258 @@
+; Steps a job: LLVM's intermediate representation, in which native.py replaces what begins with a dollar sign.
+;
+; A job is eight 64-bit words: the kernel, the spans' table, their number, the rows of scalars, the cursor from which
+; chunks are claimed; and of the counters their addresses, the table of what each is, will be, and then grows by
+; (float32), and their number. Counters are numbers in the user's hands, such as the step that a tensor's state says it
+; is at.
+
+declare i64 @read(i32, ptr, i64)
+declare i64 @write(i32, ptr, i64)
+declare i32 @sched_yield()
+declare i32 @clock_gettime(i32, ptr)
+
+; Advance all counters, and return -1; or, if one is not what the job expects, return its place and do nothing.
+define i64 @advance(ptr %job) {
+entry:
+  %cursor = getelementptr i64, ptr %job, i64 4
+  store i64 0, ptr %cursor
+  %addresses.at = getelementptr i64, ptr %job, i64 5
+  %addresses = load ptr, ptr %addresses.at
+  %table.at = getelementptr i64, ptr %job, i64 6
+  %table = load ptr, ptr %table.at
+  %count.at = getelementptr i64, ptr %job, i64 7
+  %count = load i64, ptr %count.at
+  br label %check
+check:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %right ]
+  %i.left = icmp slt i64 %i, %count
+  br i1 %i.left, label %look, label %go
+look:
+  %i.at = getelementptr ptr, ptr %addresses, i64 %i
+  %i.counter = load ptr, ptr %i.at
+  %i.is = load float, ptr %i.counter
+  %i.row = mul i64 %i, 3
+  %i.expected.at = getelementptr float, ptr %table, i64 %i.row
+  %i.expected = load float, ptr %i.expected.at
+  %i.next = add i64 %i, 1
+  %same = fcmp oeq float %i.is, %i.expected
+  br i1 %same, label %right, label %wrong
+right:
+  br label %check
+wrong:
+  ret i64 %i
+go:
+  br label %move
+move:
+  %j = phi i64 [ 0, %go ], [ %j.next, %moved ]
+  %j.left = icmp slt i64 %j, %count
+  br i1 %j.left, label %moved, label %done
+moved:
+  %j.at = getelementptr ptr, ptr %addresses, i64 %j
+  %j.counter = load ptr, ptr %j.at
+  %j.row = mul i64 %j, 3
+  %j.expected.at = getelementptr float, ptr %table, i64 %j.row
+  %j.next.at = getelementptr float, ptr %j.expected.at, i64 1
+  %j.grows.at = getelementptr float, ptr %j.expected.at, i64 2
+  %new = load float, ptr %j.next.at
+  %grows = load float, ptr %j.grows.at
+  store float %new, ptr %j.counter
+  store float %new, ptr %j.expected.at
+  %then = fadd float %new, %grows
+  store float %then, ptr %j.next.at
+  %j.next = add i64 %j, 1
+  br label %move
+done:
+  ret i64 -1
+}
+
+; Step a job in the calling thread, if its counters are right; returns as advance does.
+define i64 @alone(ptr %job) {
+  %wrong = call i64 @advance(ptr %job)
+  %right = icmp slt i64 %wrong, 0
+  br i1 %right, label %go, label %end
+go:
+  call void @work(ptr %job)
+  br label %end
+end:
+  ret i64 %wrong
+}
+
+; Do a job's chunks. They are claimed one by one, by whoever is free: a worker that wakes late takes less, and nobody
+; waits for one that has not begun. Numbers too small to be normal are flushed to zero meanwhile, since they cost a
+; hundred times as much as others, and an average that decays spends for ever among them.
+define void @work(ptr %job) {
+  %result = alloca ptr
+  %error = alloca ptr
+  %kernel = load ptr, ptr %job
+  %spans.at = getelementptr i64, ptr %job, i64 1
+  %spans = load i64, ptr %spans.at
+  %count.at = getelementptr i64, ptr %job, i64 2
+  %count = load i64, ptr %count.at
+  %rows.at = getelementptr i64, ptr %job, i64 3
+  %rows = load i64, ptr %rows.at
+  %cursor.at = getelementptr i64, ptr %job, i64 4
+  %cursor = ptrtoint ptr %cursor.at to i64
+  $flush
+  call i32 %kernel(ptr %result, ptr %error, i64 %spans, i64 %count, i64 %rows, i64 %cursor)
+  $restore
+  ret void
+}
+
+; The time in nanoseconds, of a clock that is never set; needs room for two words.
+define i64 @now(ptr %time) {
+  call i32 @clock_gettime(i32 $monotonic, ptr %time)
+  %seconds = load i64, ptr %time
+  %rest.at = getelementptr i64, ptr %time, i64 1
+  %rest = load i64, ptr %rest.at
+  %whole = mul i64 %seconds, 1000000000
+  %now = add i64 %whole, %rest
+  ret i64 %now
+}
+
+; What a worker's thread runs: sleep in a read from a pipe, take the job if it is still there. To be woken takes a good
+; tenth of a millisecond, so a worker whose last two jobs came within $patience nanoseconds of each other waits awake for
+; the next, as long: steps that follow each other at once find it there, and a training that computes in between never
+; has a core taken by it.
+;
+; A worker's box has: state (0 idle, 1 offered, 2 at work), the job, the reading and the writing end of its pipe, and
+; whether it needs no byte in the pipe to find what is offered.
+define void @worker(ptr %box) {
+entry:
+  %byte = alloca i8
+  %time = alloca [2 x i64]
+  %job.at = getelementptr i64, ptr %box, i64 1
+  %pipe.at = getelementptr i64, ptr %box, i64 2
+  %pipe64 = load i64, ptr %pipe.at
+  %pipe = trunc i64 %pipe64 to i32
+  %found.at = getelementptr i64, ptr %box, i64 4
+  br label %sleep
+sleep:
+  %slept.since = phi i64 [ 0, %entry ], [ %slept.since, %woken ], [ %began, %missed ],
+    [ %since, %tire ], [ %ended, %work ]
+  %got = call i64 @read(i32 %pipe, ptr %byte, i64 1)
+  %closed = icmp eq i64 %got, 0
+  br i1 %closed, label %end, label %woken
+woken:
+  %said = icmp eq i64 %got, 1
+  br i1 %said, label %take, label %sleep
+take:
+  store atomic i64 0, ptr %found.at seq_cst, align 8
+  %began = call i64 @now(ptr %time)
+  %paused = sub i64 %began, %slept.since
+  %soon = icmp slt i64 %paused, $patience
+  %pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
+  %mine = extractvalue { i64, i1 } %pair, 1
+  br i1 %mine, label %work, label %missed
+missed:
+  br i1 %soon, label %stay, label %sleep
+stay:
+  store atomic i64 1, ptr %found.at seq_cst, align 8
+  br label %wait
+work:
+  %awake = phi i1 [ %soon, %take ], [ true, %try ], [ true, %tire ]
+  %job = load ptr, ptr %job.at
+  call void @work(ptr %job)
+  %found = zext i1 %awake to i64
+  store atomic i64 %found, ptr %found.at seq_cst, align 8
+  store atomic i64 0, ptr %box seq_cst, align 8
+  %ended = call i64 @now(ptr %time)
+  br i1 %awake, label %wait, label %sleep
+wait:
+  %since = phi i64 [ %began, %stay ], [ %ended, %work ], [ %since, %pause ], [ %since, %clock ]
+  %looks = phi i64 [ 0, %stay ], [ 0, %work ], [ %looks.next, %pause ], [ 0, %clock ]
+  %state = load atomic i64, ptr %box seq_cst, align 8
+  %offered = icmp eq i64 %state, 1
+  br i1 %offered, label %try, label %pause
+try:
+  %try.pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
+  %try.mine = extractvalue { i64, i1 } %try.pair, 1
+  br i1 %try.mine, label %work, label %pause
+pause:
+  $pause
+  %looks.next = add i64 %looks, 1
+  %many = icmp ugt i64 %looks.next, 64
+  br i1 %many, label %look, label %wait
+look:
+  %here = call i64 @now(ptr %time)
+  %waited = sub i64 %here, %since
+  %long = icmp sgt i64 %waited, $patience
+  br i1 %long, label %tire, label %clock
+clock:
+  call i32 @sched_yield()
+  br label %wait
+tire:
+  store atomic i64 0, ptr %found.at seq_cst, align 8
+  %last.pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
+  %last.mine = extractvalue { i64, i1 } %last.pair, 1
+  br i1 %last.mine, label %work, label %sleep
+end:
+  ret void
+}
+
+; Step a job together with workers, if its counters are right; returns as advance does.
+define i64 @shared(ptr %job, ptr %boxes, i64 %workers) {
+entry:
+  %byte = alloca i8
+  store i8 1, ptr %byte
+  %wrong = call i64 @advance(ptr %job)
+  %right = icmp slt i64 %wrong, 0
+  br i1 %right, label %begin, label %end
+begin:
+  br label %offer
+offer:
+  %k = phi i64 [ 0, %begin ], [ %k.next, %offered ]
+  %k.left = icmp ult i64 %k, %workers
+  br i1 %k.left, label %offer.one, label %own
+offer.one:
+  %k.words = mul i64 %k, $box
+  %box = getelementptr i64, ptr %boxes, i64 %k.words
+  %job.at = getelementptr i64, ptr %box, i64 1
+  store ptr %job, ptr %job.at
+  store atomic i64 1, ptr %box seq_cst, align 8
+  %found.at = getelementptr i64, ptr %box, i64 4
+  %found = atomicrmw xchg ptr %found.at, i64 1 seq_cst
+  %asleep = icmp eq i64 %found, 0
+  br i1 %asleep, label %wake, label %offered
+wake:
+  %pipe.at = getelementptr i64, ptr %box, i64 3
+  %pipe64 = load i64, ptr %pipe.at
+  %pipe = trunc i64 %pipe64 to i32
+  %sent = call i64 @write(i32 %pipe, ptr %byte, i64 1)
+  br label %offered
+offered:
+  %k.next = add i64 %k, 1
+  br label %offer
+own:
+  call void @work(ptr %job)
+  br label %collect
+collect:
+  %j = phi i64 [ 0, %own ], [ %j.next, %collected ]
+  %j.left = icmp ult i64 %j, %workers
+  br i1 %j.left, label %withdraw, label %end
+withdraw:
+  %j.words = mul i64 %j, $box
+  %jbox = getelementptr i64, ptr %boxes, i64 %j.words
+  %pair = cmpxchg ptr %jbox, i64 1, i64 0 seq_cst seq_cst
+  %unbegun = extractvalue { i64, i1 } %pair, 1
+  br i1 %unbegun, label %collected, label %wait
+wait:
+  %spins = phi i64 [ 0, %withdraw ], [ %spins.next, %again ]
+  %state = load atomic i64, ptr %jbox seq_cst, align 8
+  %busy = icmp eq i64 %state, 2
+  br i1 %busy, label %spin, label %collected
+spin:
+  %spins.next = add i64 %spins, 1
+  %long = icmp ugt i64 %spins, 20000
+  br i1 %long, label %yield, label %again
+yield:
+  %yielded = call i32 @sched_yield()
+  br label %again
+again:
+  br label %wait
+collected:
+  %j.next = add i64 %j, 1
+  br label %collect
+end:
+  ret i64 %wrong
+}
+
