@@ -513,6 +513,40 @@ def test_groups_edited_in_place(name, edit):
     alike(name, use, **start)
 
 
+def test_groups_edited_after_the_scalars_have_settled():
+    """Nothing is written any more before a step, until the group says otherwise."""
+
+    def use(model, optimizer):
+        losses = train(model, optimizer, 80)
+        if isinstance(optimizer, optim.Optimizer):
+            assert optimizer._plan.unsettled == []
+        for edit in ({"lr": 0.01}, {"betas": (0.6, 0.7)}, {"weight_decay": 0.1}, {"lr": 0.001, "eps": 1e-3}):
+            for group in optimizer.param_groups:
+                group.update(edit)
+            losses += train(model, optimizer, 10)
+        return losses
+
+    alike("Adam", use, betas=(0.5, 0.5))
+
+
+def test_a_rate_that_never_settles_of_a_subclass():
+    """Whose scalars are its own, though its formula is inherited."""
+
+    class Warmed(descend.SGD, register=False):
+        def scalars(self, t):
+            return {"inflow": min(1.0, t / 8)}
+
+    weight = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+    optimizer = optim.from_rule(Warmed)([weight], lr=1.0, momentum=0.5)
+    expected = velocity = 0.0
+    for t in range(1, 20):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        velocity = 0.5 * velocity + min(1.0, t / 8)
+        expected -= velocity
+        assert weight.item() == pytest.approx(expected, rel=1e-12)
+
+
 def test_groups_edited_by_replacement():
     """A group may be another dict, its list another list, and a parameter may come or go in the list."""
 
@@ -1718,6 +1752,22 @@ def test_optimizers_are_freed():
     del optimizer
     gc.collect()
     assert [ref() for ref in gone] == [None, None]
+
+
+def test_modules_that_swap_their_parameters(monkeypatch):
+    """As PyTorch does it when told to, where no more than a node of autograd may refer to a parameter."""
+    model = network(torch.float32)
+    optimizer = optim.Adam(model.parameters())
+    losses = train(model, optimizer, 3)
+    before = [p.data_ptr() for p in model.parameters()]
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        model.double()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    assert all(p.dtype == torch.float64 and p.data_ptr() not in before for p in model.parameters())
+    losses += train(model, optimizer, 3)
+    assert losses == sorted(losses, reverse=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import itertools
+import math
 import pickle
 import subprocess
 import sys
@@ -500,6 +501,51 @@ def test_a_rule_without_schedules_is_the_same_at_every_step():
     """`at` gives the rule itself when nothing in it is scheduled."""
     rule = descend.Adam(lr=0.1)
     assert rule.at(7) is rule
+
+
+@pytest.mark.parametrize(("rule", "chosen"), CASES)
+def test_scalars_that_have_settled_stay(rule, chosen):
+    made = rule(**chosen)
+    first = made.settles()
+    if math.isfinite(first):
+        first = max(1, math.ceil(first))
+        assert all(made.scalars(first + more) == made.scalars(first) for more in (1, 2, 17, 1000, 10**7))
+
+
+def test_which_scalars_settle():
+    """Those of the others change at every step."""
+    settle = {name for name, rule in SHIPPED.items() if math.isfinite(rule().settles())}
+    assert set(SHIPPED) - settle == {"adopt", "asgd", "nadam", "radam"}
+    assert [rule().settles() for rule in (descend.Lion, descend.RMSprop, descend.Adagrad)] == [1, 1, 1]
+    assert descend.Adagrad(lr_decay=0.1).settles() == math.inf
+    assert 36_000 < descend.Adam().settles() < 38_000
+
+
+def test_scalars_of_a_subclass_are_not_taken_for_those_that_it_inherits(registry):
+    """Whoever writes scalars of his own need not know that what he inherits had settled."""
+
+    class Warmed(descend.SGD):
+        def scalars(self, t):
+            return {"inflow": min(1.0, t / 100)}
+
+    class Mixed:
+        def scalars(self, t):
+            return {"inflow": min(1.0, t / 100)}
+
+    class WithMixed(Mixed, descend.SGD):
+        pass
+
+    class Renamed(descend.SGD):
+        pass
+
+    class Told(descend.SGD):
+        def scalars(self, t):
+            return {"inflow": min(1.0, t / 100)}
+
+        def settles(self):
+            return 100.0
+
+    assert [rule().settles() for rule in (Warmed, WithMixed, Renamed, Told)] == [math.inf, math.inf, 2, 100]
 
 
 def test_a_schedule_that_leaves_the_range_is_refused_at_its_step():

@@ -1,7 +1,9 @@
 """What an optimizer sees of its tensors between steps: every change, by both ways, and nothing kept alive."""
 
 import gc
+import types
 import weakref
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -16,19 +18,21 @@ from descend.optim.snapshot import Snapshot, snapshot
 def way(request, monkeypatch):
     """Both ways of looking at tensors."""
     if request.param == "Python":
-        monkeypatch.setattr(looking, "_eye", lambda: None)
-    elif looking._eye() is None:
+        monkeypatch.setattr(looking, "_see", lambda: None)
+    elif looking._see() is None:
         pytest.skip("this PyTorch has no DLPack exchange protocol")
     return request.param
 
 
 def seen_of(grad, held=()):
-    words = np.zeros(1, np.int64)
-    return snapshot([grad, *held], [words.ctypes.data], {id(t) for t in held if isinstance(t, torch.Tensor)}), words
+    """A snapshot of a gradient and of a list; what has the gradient; and the word in which its memory is noted."""
+    words, holder = np.zeros(1, np.int64), types.SimpleNamespace(grad=grad)
+    tensors = {id(t) for t in held if isinstance(t, torch.Tensor)}
+    return snapshot([], [held] if held else [], tensors, [holder], [words.ctypes.data]), holder, words
 
 
 def test_the_way_is_the_one_that_was_asked_for(way):
-    seen, _ = seen_of(torch.ones(3))
+    seen, *_ = seen_of(torch.ones(3))
     assert isinstance(seen, Snapshot) == (way == "DLPack")
 
 
@@ -39,10 +43,10 @@ def test_the_way_is_the_one_that_was_asked_for(way):
 )
 def test_a_gradient_may_be_another_one_of_its_kind(way, grad):
     """Where it is gets noted."""
-    seen, words = seen_of(grad)
-    another = torch.empty_strided(grad.shape, grad.stride())
-    assert seen.holds([another])
-    assert words[0] == another.data_ptr()
+    seen, holder, words = seen_of(grad)
+    holder.grad = torch.empty_strided(grad.shape, grad.stride())
+    assert seen.look() < 0
+    assert words[0] == holder.grad.data_ptr()
 
 
 @pytest.mark.parametrize(
@@ -65,30 +69,91 @@ def test_a_gradient_may_be_another_one_of_its_kind(way, grad):
     ids=str,
 )
 def test_a_gradient_of_another_kind_is_noticed(way, another):
-    seen, _ = seen_of(torch.ones(2, 3))
+    seen, holder, _ = seen_of(torch.ones(2, 3))
+    holder.grad = another
     try:
-        assert not seen.holds([another])
+        assert seen.look() >= 0
     except RuntimeError:  # PyTorch's own, that there is no memory to look at
         assert another.layout is torch.sparse_coo or another.device.type == "meta"
 
 
 def test_16_bits_are_not_16_bits(way):
-    seen, _ = seen_of(torch.ones(3, dtype=torch.float16))
-    assert not seen.holds([torch.ones(3, dtype=torch.bfloat16)])
+    seen, holder, _ = seen_of(torch.ones(3, dtype=torch.float16))
+    holder.grad = torch.ones(3, dtype=torch.bfloat16)
+    assert seen.look() >= 0
 
 
 def test_what_is_held_must_be_the_same_in_the_same_place(way):
     """By identity; and a tensor's memory must not move."""
-    grad, tensor, thing = torch.ones(2), torch.ones(2), object()
-    seen, _ = seen_of(grad, [tensor, thing])
-    assert seen.holds([grad, tensor, thing])
-    assert not seen.holds([grad, torch.ones(2), thing])
-    assert not seen.holds([grad, tensor, object()])
-    assert not seen.holds([grad, thing, tensor])
-    assert not seen.holds([grad, tensor])
-    assert not seen.holds([grad, tensor, thing, thing])
+    tensor, thing = torch.ones(2), object()
+    held = [tensor, thing]
+    seen, *_ = seen_of(torch.ones(2), held)
+    assert seen.look() < 0
+    for other in ([torch.ones(2), thing], [tensor, object()], [thing, tensor], [tensor], [tensor, thing, thing], []):
+        held[:] = other
+        assert seen.look() >= 0
+    held[:] = [tensor, thing]
+    assert seen.look() < 0
     tensor.data = torch.ones(2)
-    assert not seen.holds([grad, tensor, thing])
+    assert seen.look() >= 0
+
+
+def test_values_of_a_dict_and_attributes_must_be_the_same(way):
+    tensor, thing, holder = torch.ones(2), object(), types.SimpleNamespace(name="a")
+    held = {"tensor": tensor, "thing": thing}
+    seen = snapshot([(holder, "name")], [held], {id(tensor)}, [], [])
+    assert isinstance(seen, Snapshot) == (way == "DLPack")
+    assert seen.look() < 0
+    for other in (
+        {"tensor": torch.ones(2), "thing": thing},
+        {"tensor": tensor, "thing": 1.0},
+        {"thing": thing, "tensor": tensor},
+        {"tensor": tensor},
+        {**held, "more": 1},
+    ):
+        before = dict(held)
+        held.clear()
+        held.update(other)
+        assert seen.look() >= 0
+        held.clear()
+        held.update(before)
+        assert seen.look() < 0
+    holder.name = "b"
+    assert seen.look() >= 0
+    del holder.name
+    with pytest.raises(AttributeError):
+        seen.look()
+
+
+def test_what_may_change_is_taken_anew(way):
+    """But neither what is in it beyond that, nor a container whose inside is looked at."""
+    inner, fixed = [1.0], [object()]
+    held = {"lr": 0.1, "inner": inner}
+    seen = snapshot([], [held, inner, fixed], set(), [], [])
+    held["lr"] = 0.2
+    assert seen.look() >= 0
+    assert seen.renew(1)
+    assert seen.look() < 0
+    fixed[0] = object()
+    assert seen.renew(1)
+    assert seen.look() >= 0
+    held["inner"] = [1.0]
+    assert not seen.renew(1)
+    held["inner"] = inner
+    held["more"] = 1
+    assert not seen.renew(1)
+
+
+def test_a_gradient_that_cannot_be_read_is_told_by_the_error_that_reading_it_raises(way):
+    class Broken:
+        grad = torch.ones(2)
+
+    holder, words = Broken(), np.zeros(1, np.int64)
+    seen = snapshot([], [], set(), [holder], [words.ctypes.data])
+    assert seen.look() < 0
+    Broken.grad = property(lambda self: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        seen.look()
 
 
 def test_a_gradient_is_not_kept_alive(way):
@@ -136,6 +201,67 @@ def changes():
     def gone_gradient(model, optimizer):
         model[0].bias.requires_grad_(False)
         model[0].bias.grad = None
+
+    def other_rate(model, optimizer):
+        optimizer.param_groups[0]["lr"] = 0.02
+
+    def other_betas(model, optimizer):
+        optimizer.param_groups[1]["betas"] = (0.5, 0.9)
+
+    def betas_in_a_list(model, optimizer):
+        """Which are edited later without another object in the group."""
+        for group in optimizer.param_groups:
+            betas = group.setdefault("later", [0.9, 0.99])
+            group["betas"] = betas
+            model.register_forward_pre_hook(lambda *_, betas=betas: betas.__setitem__(0, betas[0] * 0.9))
+
+    def rate_in_a_tensor(model, optimizer):
+        rate = optimizer.param_groups[0]["lr"] = torch.tensor(0.1)
+        model.register_forward_pre_hook(lambda *_: rate.mul_(0.5) and None)
+
+    def rate_of_numpy(model, optimizer):
+        optimizer.param_groups[0]["lr"] = np.float64(0.03)
+
+    def rate_on_a_schedule(model, optimizer):
+        optimizer.param_groups[0]["lr"] = lambda done: 0.1 / (1 + done)
+
+    def decay(model, optimizer):
+        optimizer.param_groups[0]["weight_decay"] = 0.1
+
+    def another_way(model, optimizer):
+        optimizer.param_groups[0]["fused"] = False
+
+    def other_groups(model, optimizer):
+        optimizer.param_groups = [dict(group) for group in optimizer.param_groups][::-1]
+
+    def fewer_groups(model, optimizer):
+        optimizer.remove_param_group(1)
+
+    def other_list_of_parameters(model, optimizer):
+        optimizer.param_groups[0]["params"] = optimizer.param_groups[0]["params"][:1]
+
+    def parameters_in_a_tuple(model, optimizer):
+        optimizer.param_groups[0]["params"] = tuple(optimizer.param_groups[0]["params"])
+
+    def other_state(model, optimizer):
+        copies = {p: {k: v * 0.5 for k, v in state.items()} for p, state in optimizer.state.items()}
+        for p, state in copies.items():
+            state["step"] = optimizer.state[p]["step"].clone()
+        optimizer.state = defaultdict(dict, copies)
+
+    def edited_count(model, optimizer):
+        optimizer.state[model[2].weight]["step"].fill_(10)
+
+    def moved_count(model, optimizer):
+        optimizer.state[model[2].weight]["step"].data = torch.tensor(7.0)
+
+    def swapped_parameter(model, optimizer):
+        fresh = torch.nn.Parameter(model[2].weight.detach() * 0.5)
+        fresh.grad = model[2].weight.grad
+        torch.utils.swap_tensors(model[2].weight, fresh)
+
+    def foreign_entry(model, optimizer):
+        optimizer.param_groups[0]["note"] = object()
 
     def transposed_gradient(model, optimizer):
         weight = model[2].weight

@@ -9,9 +9,8 @@ anything differs: a gradient that came or went, state that was loaded or moved, 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from itertools import chain, repeat
-from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "plain"]
 
 _GRAD = torch.Tensor.grad.__get__
-_VALUES = dict.values
+_NUMBERS = (float, int, bool, np.float64)
 _FORMATS = {getattr(torch, name): name for name in FORMATS}
 
 
@@ -44,18 +43,36 @@ class Row:
         self.group = group
         self.done = t
         self.carried = carried
-        self.asked = plain(optimizer._asked(group))
         self.ways = optimizer._ways(group)
         self.rule: Rule = optimizer._rule_of(group)
         self.flags = _flags(self.rule)
         self.scalars: list[Scalars] = []
         self.after: Mapping[str, float] = carried
+        self._ask()
+
+    def _ask(self) -> None:
+        asked = self.optimizer._asked(self.group)
+        self.asked = plain(asked)
+        self.fixed = all(map(_fixed, asked))
+        """Whether the group's hyperparameters stay the same as long as the objects in it do."""
+        self.settles = self.rule.settles() if self.fixed and not self.rule.is_scheduled else math.inf
+        self.settled = False
+        """Whether no step changes its scalars any more, if the group stays as it is."""
 
     def fill(self) -> bool:
         """Write the scalars of the next step; False if the group now asks for another kernel."""
+        if not self.fixed and not self.follow():
+            return False
+        t = self.done + 1
+        for scalars in self.scalars:
+            self.after = scalars.fill(t, self.carried)
+        self.settled = t >= self.settles
+        return True
+
+    def follow(self) -> bool:
+        """Take the hyperparameters that the group has now; False if it asks for another kernel."""
         asked = self.optimizer._asked(self.group)
         if asked != self.asked:
-            self.asked = plain(asked)
             if self.optimizer._ways(self.group) != self.ways:
                 return False
             self.rule = self.optimizer._rule_of(self.group)
@@ -63,8 +80,7 @@ class Row:
                 return False
             for scalars in self.scalars:
                 scalars.change(self.rule)
-        for scalars in self.scalars:
-            self.after = scalars.fill(self.done + 1, self.carried)
+        self._ask()
         return True
 
     def row(self) -> Any:
@@ -74,12 +90,6 @@ class Row:
             values = dict(zip(self.optimizer._names, self.optimizer._asked(self.group), strict=False))
             row = followed(self.rule, row, values, self.done + 1, self.carried)
         return row
-
-    def advance(self) -> None:
-        """The step is done."""
-        self.done += 1
-        if self.carried:
-            self.carried = {name: _float32(value) for name, value in self.after.items()}
 
 
 @dataclasses.dataclass
@@ -183,6 +193,8 @@ class Plan:
         self.spans = [span for members in spans.values() for span in members]
         self.params = [span.param for span in self.spans]
         self._note(list(spans.values()))
+        self.look = self.seen.look
+        self.revised, self.unsettled = False, self.rows
 
     # ---- making it ----------------------------------------------------------------------------------------------
 
@@ -255,24 +267,28 @@ class Plan:
             assert g is not None
             if not _alike(g, span.param):
                 span.staged = torch.empty_strided(g.shape, span.param.stride(), dtype=g.dtype)
-        self.states = [span.state for span in self.spans]
         targets: list[int] = []
-        self.staged: list[tuple[int, torch.Tensor, Any]] = []
+        self.staged: list[tuple[torch.Tensor, torch.Tensor, Any]] = []
         for launch, members in zip(self.launches, launched, strict=True):
             column = launch.column(1)
             for k, span in enumerate(members):
                 if span.staged is not None:
-                    self.staged.append((len(targets), span.staged, column[k : k + 1]))
+                    self.staged.append((span.param, span.staged, column[k : k + 1]))
                 targets.append(column[k:].ctypes.data)
         # What a kernel reads and writes. The tensors are held, so that their memory cannot become another tensor's.
         tensors = {id(p) for p in self.params}
         for span in self.spans:
             names = ("step", *self.optimizer.rule.carried, *span.row.rule.kept_state())
             tensors |= {id(span.state[name]) for name in names}
-        self.seen = snapshot(self._objects(), targets, tensors)
         alone = len(self.launches) == 1 and self.launches[0].quick and not self.staged
         self.quick = self.launches[0] if alone else None
         self._count()
+        optimizer, groups = self.optimizer, self.optimizer.param_groups
+        attributes = [(optimizer, "param_groups"), (optimizer, "state"), *((p, "grad") for p in self.idle)]
+        states = [span.state for span in self.spans]
+        containers = [*groups, groups, *(group["params"] for group in groups), optimizer.state, *states]
+        self.seen = snapshot(attributes, containers, tensors, self.params, targets, self.quick)
+        self.anchors = _anchors(self.params, tensors, states)
 
     def _count(self) -> None:
         """Let the first launch look after every tensor's own count of its steps, and what else it carries."""
@@ -298,55 +314,59 @@ class Plan:
             for i, span in enumerate(self.spans)
         ]
 
-    def _objects(self) -> list[Any]:
-        """Everything that a step looks at: gradients; then groups with their parameters, and all state."""
-        optimizer = self.optimizer
-        objects = [*map(_GRAD, self.params)]
-        for group in optimizer.param_groups:
-            objects.append(group)
-            objects += group["params"]
-        objects += optimizer.state.values()
-        objects += chain.from_iterable(map(_VALUES, self.states))
-        return objects
-
     # ---- doing it -----------------------------------------------------------------------------------------------
 
     def run(self) -> bool:
         """Step everything; or nothing, if the plan no longer fits."""
-        if self.idle and not all(map(is_, map(_GRAD, self.idle), repeat(None))):
-            return False
-        if self.others and not all(map(_Other.fits, self.others)):
-            return False
-        for row in self.rows:
+        for row in self.unsettled:
             if not row.fill():
                 return False
+            if row.settled:
+                self.revised = True
+        if self.others and not all(map(_Other.fits, self.others)):
+            return False
         if self.carried:
-            counts = self.launches[0].counts
-            for place, row, name in self.carried:
-                counts[place, 1] = row.after[name]
-        objects = self._objects()
+            self._carry()
         try:
-            if self.quick is not None:
-                if not self.seen.step(objects, self.quick):
-                    return False
-            elif not self.seen.holds(objects):
+            if self.look() >= 0 and not self._look_again():
                 return False
-        except RuntimeError:  # a tensor has no memory of the usual kind
+        except (RuntimeError, SystemError):  # a tensor has no memory of the usual kind
             return False
         if self.quick is None:
-            for i, staged, target in self.staged:
-                staged.copy_(objects[i])
-                target[0] = staged.data_ptr()
+            for p, copy, target in self.staged:
+                copy.copy_(_GRAD(p))
+                target[0] = copy.data_ptr()
             for launch in self.launches:
                 if not launch():  # only the first has counters, and says no before anything is done
                     return False
         if self.params:
             torch.autograd.graph.increment_version(self.params)
-        for (row, way, *_), members in self.batches.items():
-            self._step_others(row, way, members)
+        if self.batches:
+            for (row, way, *_), members in self.batches.items():
+                self._step_others(row, way, members)
         for row in self.rows:
-            row.advance()
+            row.done += 1
+            if row.carried:
+                row.carried = {name: _float32(value) for name, value in row.after.items()}
+        if self.revised:
+            self.revised, self.unsettled = False, [row for row in self.rows if not row.settled]
         return True
+
+    def _look_again(self) -> bool:
+        """Look anew after something was not as it was: with the hyperparameters that the groups have now."""
+        for row in self.rows:
+            if not (row.follow() and row.fill()):
+                return False
+        self.revised = True
+        if self.carried:
+            self._carry()
+        return self.seen.renew(len(self.optimizer.param_groups)) and self.look() < 0
+
+    def _carry(self) -> None:
+        """Let the first launch write what each tensor carries after this step."""
+        counts = self.launches[0].counts
+        for place, row, name in self.carried:
+            counts[place, 1] = row.after[name]
 
     def _step_others(self, row: Row, way: Any, members: list[_Other]) -> None:
         """Step tensors by the rule on tensors."""
@@ -451,6 +471,23 @@ def plain(value: Any) -> Any:
             raise RuleError(f"a hyperparameter is a tensor of shape {tuple(value.shape)}: one number is needed")
         return value.item()
     return tuple(map(plain, value)) if isinstance(value, (tuple, list)) else value
+
+
+def _anchors(params: list[torch.Tensor], known: set[int], states: list[dict[str, Any]]) -> list[Any]:
+    """What makes it quick to look at tensors, as long as it is held.
+
+    Where nothing of PyTorch's own refers to a tensor but its Python object, each look at it from C counts references
+    twice, which takes longer than the look. A node of autograd does refer to it, as one does in a data-parallel
+    training; and so does a capsule of DLPack.
+    """
+    nodes = [torch.autograd.graph.get_gradient_edge(p) for p in params if p.requires_grad and p.is_leaf]
+    kept = [thing for state in states for thing in state.values() if id(thing) in known]
+    return [*nodes, *(torch.utils.dlpack.to_dlpack(t) for t in kept if not t.requires_grad)]
+
+
+def _fixed(value: Any) -> bool:
+    """Whether a hyperparameter's number cannot change while it is the same object."""
+    return value is None or type(value) in _NUMBERS or (type(value) is tuple and all(map(_fixed, value)))
 
 
 def _float32(value: float) -> float:

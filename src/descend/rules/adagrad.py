@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -49,6 +50,9 @@ class Adagrad(Rule):
 
     def scalars(self, t: int) -> Mapping[str, float]:
         return {"decayed_lr": self.lr / (1.0 + (t - 1) * self.lr_decay)}
+
+    def settles(self) -> float:
+        return math.inf if self.lr_decay else 1.0
 
     @staticmethod
     def update(p: Any, g: Any, sum: Any, s: Any) -> Any:

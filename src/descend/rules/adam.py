@@ -55,6 +55,9 @@ class Adam(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return corrected(self.lr, self.betas, t)
 
+    def settles(self) -> float:
+        return correct_from(*self.betas)
+
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, max_exp_avg_sq: Any, s: Any) -> Any:
         exp_avg = s.beta1 * exp_avg + s.one_minus_beta1 * g
@@ -71,6 +74,11 @@ def corrected(lr: float, betas: tuple[float, float], t: int) -> dict[str, float]
     """The scalars by which Adam and its kin undo that both averages start at zero."""
     beta1, beta2 = betas
     return {"step_size": lr / (1.0 - beta1**t), "root_correction2": math.sqrt(1.0 - beta2**t)}
+
+
+def correct_from(*betas: float) -> float:
+    """The step from which on 1 − βᵗ is 1 in float64, for each of these β: nothing is left to correct."""
+    return max(1.0 + math.ceil(54.0 * math.log(2.0) / -math.log(beta)) if beta > 0.0 else 1.0 for beta in betas)
 
 
 class AdamW(Adam):
@@ -142,6 +150,9 @@ class Adamax(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         beta1, _ = self.betas
         return {"step_size": self.lr / (1.0 - beta1**t)}
+
+    def settles(self) -> float:
+        return correct_from(self.betas[0])
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_inf: Any, s: Any) -> Any:

@@ -164,6 +164,8 @@ class Rule(_Declared):
         cls.__doc__ = doc  # dataclass writes the signature into an empty one
         cls.name = spelling(cls.__name__)
         cls.state = _state_names(cls)
+        if min(_depth(cls, "scalars"), _depth(cls, "carry")) < _depth(cls, "settles"):
+            cls.settles = Rule.settles  # type: ignore[method-assign]  # what it inherits knows of others' scalars
         if register:
             _enter(cls)
 
@@ -189,6 +191,14 @@ class Rule(_Declared):
         `t` is the number of the step, from 1. Bias corrections belong here.
         """
         return {}
+
+    def settles(self) -> float:
+        """The step from which on `scalars` returns the same at every step; ∞ if there is none, or it is not known.
+
+        An engine need not ask again from then on, as long as the hyperparameters stay.
+        """
+        same = type(self).scalars is Rule.scalars and type(self).carry is Rule.carry
+        return 1.0 if same else math.inf
 
     def carry(self, t: int, before: Mapping[str, float]) -> tuple[Mapping[str, float], Mapping[str, float]]:
         """The scalars of step `t`, and the carried numbers after it, from the carried numbers before it.
@@ -347,6 +357,11 @@ def _state_names(cls: type[Rule]) -> tuple[str, ...]:
             f"{cls.__name__}.update({', '.join(names)}): the parameters must be p, g, the names of the state, s"
         )
     return names[2:-1]
+
+
+def _depth(cls: type[Rule], name: str) -> int:
+    """How far up its line a class gets this from; 0 if it has it itself."""
+    return next(i for i, one in enumerate(cls.__mro__) if name in one.__dict__)
 
 
 @functools.lru_cache(maxsize=512)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from descend.rules.adam import correct_from
 from descend.rules.base import Rule, hyper
 from descend.rules.maths import sqrt
 
@@ -70,6 +71,9 @@ class AdEMAMix(Rule):
             "slow_step_size": self.lr * self.alpha * (t / self.alpha_warmup if t < self.alpha_warmup else 1.0),
             "root_correction2": math.sqrt(1.0 - beta2**t),
         }
+
+    def settles(self) -> float:
+        return max(correct_from(*self.betas[:2]), self.alpha_warmup, self.beta3_warmup)
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg_fast: Any, exp_avg_slow: Any, exp_avg_sq: Any, s: Any) -> Any:
@@ -144,6 +148,9 @@ class Adan(Rule):
             "diff_step_size": self.lr * beta2 / (1.0 - beta2**t),
             "root_correction3": math.sqrt(1.0 - beta3**t),
         }
+
+    def settles(self) -> float:
+        return max(2.0, correct_from(*self.betas))
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, exp_avg_diff: Any, neg_pre_grad: Any, s: Any) -> Any:

@@ -54,6 +54,9 @@ class RMSprop(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return {"one_minus_alpha": 1.0 - self.alpha}
 
+    def settles(self) -> float:
+        return 1.0
+
     @staticmethod
     def update(p: Any, g: Any, square_avg: Any, momentum_buffer: Any, grad_avg: Any, s: Any) -> Any:
         square_avg = s.alpha * square_avg + s.one_minus_alpha * g * g
@@ -105,6 +108,9 @@ class Adadelta(Rule):
 
     def scalars(self, t: int) -> Mapping[str, float]:
         return {"one_minus_rho": 1.0 - self.rho}
+
+    def settles(self) -> float:
+        return 1.0
 
     @staticmethod
     def update(p: Any, g: Any, square_avg: Any, acc_delta: Any, s: Any) -> Any:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from descend.rules.adam import corrected
+from descend.rules.adam import correct_from, corrected
 from descend.rules.base import Rule, hyper
 from descend.rules.maths import clip, sign, sqrt
 
@@ -55,6 +55,9 @@ class AdaBelief(Rule):
 
     def scalars(self, t: int) -> Mapping[str, float]:
         return corrected(self.lr, self.betas, t)
+
+    def settles(self) -> float:
+        return correct_from(*self.betas)
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_var: Any, s: Any) -> Any:
@@ -112,6 +115,9 @@ class Yogi(Rule):
 
     def scalars(self, t: int) -> Mapping[str, float]:
         return corrected(self.lr, self.betas, t)
+
+    def settles(self) -> float:
+        return correct_from(*self.betas)
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, s: Any) -> Any:

@@ -62,6 +62,9 @@ class SGD(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return {"inflow": 1.0 if self.dampening == 0.0 or t == 1 else 1.0 - self.dampening}
 
+    def settles(self) -> float:
+        return 2.0
+
     @staticmethod
     def update(p: Any, g: Any, momentum_buffer: Any, s: Any) -> Any:
         if momentum_buffer is not None:

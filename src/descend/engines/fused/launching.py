@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import threading
@@ -142,6 +143,7 @@ class Scalars:
         """Go on with other hyperparameters."""
         self.rule = rule
         self.scheduled = rule.is_scheduled
+        self.settles = math.inf if self.scheduled else rule.settles()
         # Most rules carry nothing from step to step, and need not be asked for it.
         self.scalars = rule.scalars if type(rule).carry is Rule.carry else None
         self.places: list[int] | None = None
@@ -149,8 +151,9 @@ class Scalars:
 
     def fill(self, t: int, carried: Mapping[str, float]) -> Mapping[str, float]:
         """Write the row of step `t`, before which the rule carried these numbers; what it carries after it."""
-        if self.constant:
+        if self.constant and t >= self.settles:
             return carried
+        self.constant = t >= self.settles
         places = self.places
         if places is None:
             row, after = self.rule.advance(t, carried)
@@ -158,7 +161,6 @@ class Scalars:
                 self.target[place] = getattr(row, name)
             if not self.scheduled:
                 self.places = [self.numbers.index(name) for name in self.rule.carry(t, carried)[0]]
-                self.constant = not self.places and self.scalars is not None
             return after
         if self.scalars is not None:
             extra, after = self.scalars(t), carried
