@@ -66,7 +66,6 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     _names: ClassVar[tuple[str, ...]]
     _asked: ClassVar[Any]
     """What of a group decides how it is stepped: the hyperparameters in the order of the rule's fields, then ways."""
-    _ways: ClassVar[Any]
     sparse: ClassVar[bool] = False
     """Whether a zero gradient leaves parameter and state as they are, so that sparse gradients can be stepped."""
 
@@ -133,7 +132,10 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     def _rule_of(self, group: Mapping[str, Any]) -> Rule:
         """The rule with the group's hyperparameters as they stand there; raises `RuleError`."""
-        values = plain(self._asked(group)[: len(self._names)])
+        return self._rule_with(plain(self._asked(group)[: len(self._names)]))
+
+    def _rule_with(self, values: tuple[Any, ...]) -> Rule:
+        """The rule with these hyperparameters, in the order of its fields; raises `RuleError`."""
         try:
             found = self._rules.get(values)
         except TypeError:  # a schedule that cannot be hashed
@@ -489,7 +491,6 @@ def from_rule(rule: type[Rule]) -> type[Optimizer]:
             "sparse": rule.still,
             "_names": _fields(rule),
             "_asked": staticmethod(itemgetter(*_fields(rule), *_MATTER)),
-            "_ways": staticmethod(itemgetter(*_MATTER)),
             "__signature__": _signature(rule),
         },
     )

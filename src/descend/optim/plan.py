@@ -43,17 +43,16 @@ class Row:
         self.group = group
         self.done = t
         self.carried = carried
-        self.ways = optimizer._ways(group)
         self.rule: Rule = optimizer._rule_of(group)
         self.flags = _flags(self.rule)
         self.scalars: list[Scalars] = []
         self.after: Mapping[str, float] = carried
-        self._ask()
+        given = optimizer._asked(group)
+        self._note(given, plain(given))
 
-    def _ask(self) -> None:
-        asked = self.optimizer._asked(self.group)
-        self.asked = plain(asked)
-        self.fixed = all(map(_fixed, asked))
+    def _note(self, given: tuple[Any, ...], asked: tuple[Any, ...]) -> None:
+        self.asked = asked
+        self.fixed = all(map(_fixed, given))
         """Whether the group's hyperparameters stay the same as long as the objects in it do."""
         self.settles = self.rule.settles() if self.fixed and not self.rule.is_scheduled else math.inf
         self.settled = False
@@ -71,16 +70,18 @@ class Row:
 
     def follow(self) -> bool:
         """Take the hyperparameters that the group has now; False if it asks for another kernel."""
-        asked = self.optimizer._asked(self.group)
+        given = self.optimizer._asked(self.group)
+        asked = plain(given)
         if asked != self.asked:
-            if self.optimizer._ways(self.group) != self.ways:
+            many = len(self.optimizer._names)
+            if asked[many:] != self.asked[many:]:
                 return False
-            self.rule = self.optimizer._rule_of(self.group)
+            self.rule = self.optimizer._rule_with(asked[:many])
             if _flags(self.rule) != self.flags:
                 return False
             for scalars in self.scalars:
                 scalars.change(self.rule)
-        self._ask()
+        self._note(given, asked)
         return True
 
     def row(self) -> Any:
@@ -466,6 +467,8 @@ def _dense(t: torch.Tensor) -> bool:
 
 def plain(value: Any) -> Any:
     """Hyperparameters as Python's own: tensors as numbers, lists as tuples."""
+    if value is None or type(value) in _NUMBERS:
+        return value
     if isinstance(value, torch.Tensor):
         if value.numel() != 1:
             raise RuleError(f"a hyperparameter is a tensor of shape {tuple(value.shape)}: one number is needed")

@@ -73,15 +73,20 @@ class _Known:
 
         False if it is more or less than it was, or another container.
         """
-        known = {id(container) for container in self.containers}
         for i in range(many):
-            now = _inside(self.containers[i])
-            if len(now) != len(self.inside[i]):
+            now, before = _inside(self.containers[i]), self.inside[i]
+            if len(now) != len(before):
                 return False
-            if any(a is not b and id(a) in known for a, b in zip(self.inside[i], now, strict=True)):
-                return False
+            for place, (one, other) in enumerate(zip(now, before, strict=True)):
+                if one is not other:
+                    if any(map(is_, self.containers, repeat(other))):
+                        return False
+                    self._expect(i, place, one)
             self.inside[i] = now
         return True
+
+    def _expect(self, container: int, place: int, thing: Any) -> None:
+        """Let a thing stay at its place in a container, instead of what was there."""
 
 
 class Snapshot(_Known):
@@ -115,13 +120,8 @@ class Snapshot(_Known):
         if self.launch is not None:
             self.sight[4] = self.launch.at
 
-    def renew(self, many: int) -> bool:
-        """As in `_Known`."""
-        if not super().renew(many):
-            return False
-        for start, values in zip(self.starts[:many], self.inside, strict=False):
-            self.rows[start : start + len(values), 1] = [*map(id, values)]
-        return True
+    def _expect(self, container: int, place: int, thing: Any) -> None:
+        self.rows[self.starts[container] + place, 1] = id(thing)
 
     def _kept(self, thing: Any) -> list[int]:
         """What is expected of a thing beyond its being there."""

@@ -151,6 +151,8 @@ class Rule(_Declared):
     still: ClassVar[bool] = False
     """Whether an entry stays as it is, but for state that decays, when its gradient is zero. Then a sparse gradient can
     be stepped by its entries alone."""
+    _declared: ClassVar[tuple[tuple[dataclasses.Field[Any], type, Range], ...]] = ()
+    """The hyperparameters; of which type each is, bool, tuple or float; and the range of its numbers."""
     name: ClassVar[str] = ""
     """The registry's name of the rule: the class name in lower case, without underscores."""
 
@@ -162,6 +164,7 @@ class Rule(_Declared):
             cls.update = staticmethod(update)  # type: ignore[method-assign]
         dataclasses.dataclass(frozen=True)(cls)
         cls.__doc__ = doc  # dataclass writes the signature into an empty one
+        cls._declared = tuple((f, _kind(f), allowed_range(f)) for f in dataclasses.fields(cls))
         cls.name = spelling(cls.__name__)
         cls.state = _state_names(cls)
         if min(_depth(cls, "scalars"), _depth(cls, "carry")) < _depth(cls, "settles"):
@@ -178,8 +181,11 @@ class Rule(_Declared):
         if type(self).update is Rule.update:
             raise RuleError(f"{type(self).__name__} has no update(p, g, <state …>, s): define it as a staticmethod")
         scheduled = []
-        for field in dataclasses.fields(self):
-            value, is_scheduled = _checked(self, field, getattr(self, field.name))
+        for field, kind, allowed in self._declared:
+            given: Any = getattr(self, field.name)
+            if type(given) is kind and (kind is bool or (isinstance(given, float) and given in allowed)):
+                continue  # as it should be, which is usual: a learning rate that changes at each step makes many rules
+            value, is_scheduled = _checked(self, field, given)
             object.__setattr__(self, field.name, value)
             if is_scheduled:
                 scheduled.append(field.name)
@@ -237,7 +243,7 @@ class Rule(_Declared):
         # Each number is checked against its range; what a rule asks of several together was checked when it was made,
         # and a schedule may pass through what that refuses (momentum 0 with nesterov).
         rule = object.__new__(type(self))
-        for field in dataclasses.fields(self):
+        for field, *_ in self._declared:
             value = getattr(self, field.name)
             if field.name in names:  # a schedule takes the number of steps done before, as torch's schedulers count
                 value, _ = _checked(self, field, _evaluate(value, t - 1))
@@ -254,11 +260,22 @@ class Rule(_Declared):
 
     def advance(self, t: int, before: Mapping[str, float]) -> tuple[Any, Mapping[str, float]]:
         """The scalars of step `t` as `row` has them, and the carried numbers after it, from those before it."""
+        values, after = self.numbers(t, before)
+        return _row_type(tuple(values))(*values.values()), after
+
+    def numbers(self, t: int, before: Mapping[str, float]) -> tuple[dict[str, Any], Mapping[str, float]]:
+        """What `advance` returns, the scalars as a dict."""
         rule = self.at(t)
         extra, after = rule.carry(t, before)
         # Whether p decays is asked of self: a schedule that passes through zero must not flip a flag.
-        names = (*self._decay, *rule._constants, *extra)
-        return _row_type(names)(*self._decay.values(), *rule._constants.values(), *extra.values()), after
+        values = {**self._decay, **rule._constants, **extra}
+        if len(values) != len(self._decay) + len(rule._constants) + len(extra):
+            names = [*self._decay, *rule._constants, *extra]
+            twice = sorted({n for n in names if names.count(n) > 1})
+            raise RuleError(
+                f"scalars() returns {', '.join(twice)}, which a hyperparameter is called already: rename it"
+            )
+        return values, after
 
     @functools.cached_property
     def _decay(self) -> dict[str, bool]:
@@ -271,21 +288,23 @@ class Rule(_Declared):
     @functools.cached_property
     def flags(self) -> tuple[tuple[str, bool], ...]:
         """Names and values of all that is constant for the life of a rule, and compiled into its machine code."""
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return (*self._decay.items(), *((n, v) for n, v in own.items() if isinstance(v, bool)))
+        own = [field.name for field, kind, _ in self._declared if kind is bool]
+        return (*self._decay.items(), *((name, getattr(self, name)) for name in own))
 
     @functools.cached_property
     def _constants(self) -> dict[str, Any]:
         """What a row holds at every step, as long as no schedule changes it."""
         values: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, tuple):
-                values.update({f"{field.name.removesuffix('s')}{i}": v for i, v in enumerate(value, start=1)})
-                if field.name == "betas":  # shares that are kept; a formula needs the rest of each, too
-                    values.update({f"one_minus_beta{i}": 1.0 - v for i, v in enumerate(value, start=1)})
+        for field, kind, _ in self._declared:
+            name = field.name
+            value = getattr(self, name)
+            if kind is tuple:
+                for i, part in enumerate(value, start=1):
+                    values[f"{name.removesuffix('s')}{i}"] = part
+                    if name == "betas":  # shares that are kept; a formula needs the rest of each, too
+                        values[f"one_minus_beta{i}"] = 1.0 - part
             else:
-                values[field.name] = value
+                values[name] = value
         values["keep"] = 1.0 - self.lr * self.weight_decay
         values["stretch"] = 1.0
         return values
@@ -359,6 +378,11 @@ def _state_names(cls: type[Rule]) -> tuple[str, ...]:
     return names[2:-1]
 
 
+def _kind(field: dataclasses.Field[Any]) -> type:
+    """Of which type a hyperparameter is: bool, tuple or float."""
+    return next((kind for kind in (bool, tuple) if isinstance(field.default, kind)), float)
+
+
 def _depth(cls: type[Rule], name: str) -> int:
     """How far up its line a class gets this from; 0 if it has it itself."""
     return next(i for i, one in enumerate(cls.__mro__) if name in one.__dict__)
@@ -366,9 +390,6 @@ def _depth(cls: type[Rule], name: str) -> int:
 
 @functools.lru_cache(maxsize=512)
 def _row_type(names: tuple[str, ...]) -> Any:
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise RuleError(f"scalars() returns {', '.join(twice)}, which a hyperparameter is called already: rename it")
     return namedtuple("Scalars", names)
 
 

@@ -156,9 +156,9 @@ class Scalars:
         self.constant = t >= self.settles
         places = self.places
         if places is None:
-            row, after = self.rule.advance(t, carried)
+            values, after = self.rule.numbers(t, carried)
             for place, name in enumerate(self.numbers):
-                self.target[place] = getattr(row, name)
+                self.target[place] = values[name]
             if not self.scheduled:
                 self.places = [self.numbers.index(name) for name in self.rule.carry(t, carried)[0]]
             return after
