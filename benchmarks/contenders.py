@@ -34,6 +34,40 @@ class Data:
         self.starts = [np.resize(0.1 * np.roll(block, i), shape) for i, shape in enumerate(shapes)]
         self.grads = [np.resize(0.01 * np.roll(block, i - 999), shape) for i, shape in enumerate(shapes)]
 
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Parameters of PyTorch's, with their gradients, in memory of their own, where PyTorch itself puts them."""
+        params = [torch.nn.Parameter(torch.from_numpy(a).clone()) for a in self.starts]
+        for p, g in zip(params, self.grads, strict=True):
+            p.grad = torch.from_numpy(g).clone()
+        return params
+
+    def adopt(self, optimizer: Any) -> None:
+        """Told of an optimizer that has made its state."""
+
+
+class OneMemory(Data):
+    """The same, and one memory for all optimizers of PyTorch's kind: parameters, gradients, and state of one name.
+
+    How fast memory is depends on where it happens to lie. Here it lies in the same place for everyone.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        super().__init__(shapes)
+        self._params = super().parameters()
+        self._state: dict[Any, torch.Tensor] = {}
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Those that everyone gets."""
+        return self._params
+
+    def adopt(self, optimizer: Any) -> None:
+        """Let an optimizer have its state where the first one has it that has state of that name."""
+        for i, p in enumerate(self._params):
+            state = optimizer.state.get(p, {})
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor) and value.shape == p.shape and value.dim():
+                    state[name] = self._state.setdefault((i, name), value)
+
 
 def sample(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Some numbers of each, copied."""
@@ -48,6 +82,9 @@ class Contender:
     def flip(self) -> None:
         raise NotImplementedError
 
+    def settle(self) -> None:
+        """Told after the first steps, when state is there."""
+
     def wait(self) -> None:
         """Wait for steps that are still under way; most are not."""
 
@@ -60,9 +97,7 @@ class OfTorch(Contender):
     """An optimizer of PyTorch's kind: `make` gets the parameters."""
 
     def __init__(self, make: Callable[[list[torch.nn.Parameter]], Any], data: Data, *, compiled: bool = False) -> None:
-        self.params = [torch.nn.Parameter(torch.from_numpy(a.copy())) for a in data.starts]
-        for p, g in zip(self.params, data.grads, strict=True):
-            p.grad = torch.from_numpy(g.copy())
+        self.data, self.params = data, data.parameters()
         self.optimizer = make(self.params)
         self.step = self.optimizer.step
         if compiled:
@@ -74,6 +109,9 @@ class OfTorch(Contender):
 
     def arrays(self) -> list[np.ndarray]:
         return [p.detach().numpy() for p in self.params]
+
+    def settle(self) -> None:
+        self.data.adopt(self.optimizer)
 
 
 class OfOptax(Contender):
@@ -261,9 +299,9 @@ MAKERS: dict[str, Callable[[Any, Data], Contender]] = {
 """Every contender, in the order of the tables. `torch` is torch.optim with no option set."""
 
 
-def make(name: str, rule: Any, shapes: Sequence[tuple[int, ...]]) -> Contender:
+def make(name: str, rule: Any, data: Data) -> Contender:
     """A contender that has not stepped yet; raises `Skipped`, or what its library raises."""
-    return MAKERS[name](rule, Data(shapes))
+    return MAKERS[name](rule, data)
 
 
 def reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ the peers are optional (pip install '.[benchmarks]'). The machine should do noth
 
     python benchmarks/step.py --json step.json --markdown step.md --chart step.html
     python benchmarks/step.py --rules adam,sgd --sizes tiny,1M --quick
+    python benchmarks/step.py --same-memory --sizes resnet,gpt,50M --contenders 'descend,torch,torch fused'
     python benchmarks/step.py --from step.json --markdown step.md
 """
 
@@ -85,6 +86,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--contenders", help="such as 'descend,torch fused'; default: all")
     parser.add_argument("--rounds", type=int, help="default: 9; with --quick: 3")
     parser.add_argument("--milliseconds", type=float, help="of one timing at least; default: 20; with --quick: 2")
+    parser.add_argument(
+        "--same-memory",
+        action="store_true",
+        help="all optimizers of PyTorch's kind in one process, on the same parameters, gradients and state",
+    )
     parser.add_argument("--threads", type=int, help="cores to keep to; default: all")
     parser.add_argument(
         "--quick", action="store_true", help="few short rounds on tiny and 1M, nothing compiled by torch"
@@ -106,7 +112,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import descend
 
     quick = arguments.quick
-    names = _chosen(arguments.contenders, MAKERS, [n for n in MAKERS if not (quick and n == "torch compiled")])
+    usual = [n for n in MAKERS if n not in (["torch compiled"] * quick + ["Optax"] * arguments.same_memory)]
+    names = _chosen(arguments.contenders, MAKERS, usual)
+    if arguments.same_memory and "Optax" in names:
+        raise SystemExit("--same-memory: Optax keeps its arrays in JAX's memory; leave it out of --contenders")
     rules = _chosen(arguments.rules, descend.rules.all(), [n for n in descend.rules.all() if n not in SAME])
     sizes = _chosen(arguments.sizes, SIZES, ["tiny", "1M"] if quick else list(SIZES))
     rounds = arguments.rounds or (3 if quick else 9)
@@ -121,10 +130,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     patience = 1800.0  # torch.compile takes minutes over many tensors
     seats = {name: Seat(name, threads, patience) for name in (*names, *YARDSTICKS)}
+    if arguments.same_memory:
+        seats |= {name: Seat(name, threads, patience, beside=seats[names[0]]) for name in names[1:]}
     for size in sizes:
         for rule in rules:
             began = time.perf_counter()
-            result = _measure_one(rule, SIZES[size], seats, rounds, seconds)
+            result = _measure_one(rule, SIZES[size], seats, rounds, seconds, arguments.same_memory)
             found["results"].append({"rule": rule, "size": size, **result})
             machine.say(f"{size} {rule}: {time.perf_counter() - began:.1f} s")
             if arguments.json:
@@ -161,7 +172,7 @@ def _memory(threads: int, quick: bool) -> dict[str, float]:
 
 
 def _measure_one(
-    name: str, shapes: list[tuple[int, ...]], seats: dict[str, Seat], rounds: int, seconds: float
+    name: str, shapes: list[tuple[int, ...]], seats: dict[str, Seat], rounds: int, seconds: float, together: bool
 ) -> dict[str, Any]:
     from contenders import YARDSTICKS
 
@@ -171,9 +182,10 @@ def _measure_one(
     state = len(descend.rules.get(name)().kept_state())
     parameters = sum(map(math.prod, shapes))
     each = Layout("float32", "float32", ("float32",) * state).bytes
-    what = {"rule": name, "shapes": shapes, "moved": each * parameters}
+    what = {"rule": name, "shapes": shapes, "moved": each * parameters, "together": together}
     # Parameter, gradient, state, and what some need for a moment.
-    resident = 4 * parameters * (5 + state) * len(seats) < SHARE_OF_MEMORY * machine.free_bytes()
+    memories = 1 + len(YARDSTICKS) if together else len(seats)
+    resident = together or 4 * parameters * (5 + state) * memories < SHARE_OF_MEMORY * machine.free_bytes()
     there, skipped, notes, after, start = dict(seats), {}, {}, {}, None
     timings: dict[str, list[float]] = {n: [] for n in seats}
 
@@ -213,7 +225,7 @@ def _measure_one(
         "microseconds": {n: {**machine.spread(v), "rounds": v} for n, v in timings.items() if n not in skipped},
         "skipped": skipped,
         "notes": notes,
-        "difference": _differences(after, start),
+        "difference": {} if together else _differences(after, start),
     }
 
 

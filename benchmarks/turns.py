@@ -30,24 +30,40 @@ class Left(Exception):
 
 
 class Seat:
-    """A contender's process, seen from outside."""
+    """A contender, seen from outside: in a process of its own, or `beside` another one and in its memory."""
 
-    def __init__(self, name: str, threads: int, patience: float) -> None:
-        self.name, self.threads, self.patience = name, threads, patience
-        self._process: Any = None
+    def __init__(self, name: str, threads: int, patience: float, beside: Seat | None = None) -> None:
+        self.name = name
+        self._table = _Table(threads, patience) if beside is None else beside._table
 
     def ask(self, what: str, **details: Any) -> Any:
+        """The contender's answer; raises `Left`."""
+        return self._table.ask(self.name, what, details)
+
+    def end(self) -> None:
+        """End the process, for those beside, too."""
+        self._table.end()
+
+
+class _Table:
+    """A process in which contenders are, from outside."""
+
+    def __init__(self, threads: int, patience: float) -> None:
+        self.threads, self.patience = threads, patience
+        self._process: Any = None
+
+    def ask(self, name: str, what: str, details: dict[str, Any]) -> Any:
         """The answer of the process; raises `Left`."""
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, other = context.Pipe()
-            self._process = context.Process(target=_serve, args=(other, self.name, self.threads), daemon=True)
+            self._process = context.Process(target=_serve, args=(other, self.threads), daemon=True)
             self._process.start()
             atexit.register(self.end)  # a process that is stopped would not end by itself
             other.close()
         try:
             self._signal(signal.SIGCONT)
-            self._pipe.send((what, details))
+            self._pipe.send((name, what, details))
             if not self._pipe.poll(self.patience):
                 raise Left(f"no answer within {self.patience:g} s")
             kind, answer = self._pipe.recv()
@@ -77,19 +93,21 @@ class Seat:
             self._process = None
 
 
-def _serve(pipe: Any, name: str, threads: int) -> None:
+def _serve(pipe: Any, threads: int) -> None:
     """Answer until nobody asks."""
     os.dup2(2, 1)  # what libraries print is no part of the report
     import torch
     from contenders import Skipped, reason
 
     torch.set_num_threads(threads)
-    turn = _Turn(name)
+    turns: dict[str, _Turn] = {}
+    memory = _Memory()
     while True:
         try:
-            what, details = pipe.recv()
+            name, what, details = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
+        turn = turns.setdefault(name, _Turn(name, memory))
         try:
             answer = ("here", getattr(turn, what)(**details))
         except Skipped as error:
@@ -102,11 +120,27 @@ def _serve(pipe: Any, name: str, threads: int) -> None:
         pipe.send(answer)
 
 
+class _Memory:
+    """The data of a process's contenders: one for all where they sit beside each other."""
+
+    def __init__(self) -> None:
+        self.known: Any = None
+
+    def data(self, rule: str, shapes: list[tuple[int, ...]], together: bool) -> Any:
+        from contenders import Data, OneMemory
+
+        if not together:
+            return Data(shapes)
+        if self.known is None or self.known[0] != (rule, shapes):
+            self.known = (rule, shapes), OneMemory(shapes)
+        return self.known[1]
+
+
 class _Turn:
     """A contender, inside its process."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, memory: _Memory) -> None:
+        self.name, self.memory = name, memory
         self.contender: Any = None
         self.each = 0.0
 
@@ -115,7 +149,7 @@ class _Turn:
         self.contender = None
         gc.collect()
 
-    def ready(self, rule: str, shapes: list[tuple[int, ...]], moved: int) -> dict[str, Any]:
+    def ready(self, rule: str, shapes: list[tuple[int, ...]], moved: int, together: bool) -> dict[str, Any]:
         """Make it and step until it is warm; where it is after five steps, and what it said."""
         from contenders import YARDSTICKS, make, sample
 
@@ -127,11 +161,14 @@ class _Turn:
             if self.name in YARDSTICKS:
                 self.contender = made = YARDSTICKS[self.name](moved)
             else:
-                self.contender = made = make(self.name, descend.rules.get(rule)(), shapes)
+                self.contender = made = make(
+                    self.name, descend.rules.get(rule)(), self.memory.data(rule, shapes, together)
+                )
             start = sample(made.arrays())
             for _ in range(2):
                 made.step()
             made.wait()
+            made.settle()
         taken = []
         for _ in range(3):
             began = time.perf_counter()

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import descend
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -81,6 +83,38 @@ def test_step(tmp_path):
             assert len(times["rounds"]) == 2
     assert all(far < 1e-4 for far in sgd["difference"].values())
     assert run("step", "--from", "a.json", folder=tmp_path) == printed
+
+
+@pytest.mark.slow
+def test_step_in_one_memory(tmp_path):
+    """Beside each other in one process; and who cannot be there is named."""
+    few = ["--rules", "adam", "--sizes", "tiny", "--rounds", "2", "--contenders", "descend,torch"]
+    run("step", "--quick", "--same-memory", "--threads", "1", *few, "--json", "a.json", folder=tmp_path)
+    (adam,) = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["results"]
+    assert set(adam["microseconds"]) == {"descend", "torch", "copy", "add"}
+    assert (adam["skipped"], adam["difference"]) == ({}, {})
+    with pytest.raises(AssertionError, match="--same-memory: Optax keeps its arrays"):
+        run("step", "--quick", "--same-memory", "--contenders", "descend,Optax", folder=tmp_path)
+
+
+def test_one_memory(monkeypatch):
+    """Optimizers that step in turn step the same numbers, and their state is one."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    contenders = importlib.import_module("contenders")
+    data = contenders.OneMemory([(3, 2), (), (5,)])
+    made = [contenders.make(name, descend.Adam(), data) for name in ("descend", "torch", "torch fused")]
+    for one in made:
+        one.step()
+        one.settle()
+    for p in data.parameters():
+        assert len({one.optimizer.state[p]["exp_avg_sq"].data_ptr() for one in made}) == (1 if p.dim() else 3)
+        assert len({one.optimizer.state[p]["step"].data_ptr() for one in made}) == 3
+    before = data.parameters()[0].detach().clone()
+    for one in made:
+        one.step()
+        after = one.arrays()[0].copy()
+        assert (after != before.numpy()).all()
+        before = data.parameters()[0].detach().clone()
 
 
 @pytest.mark.slow
