@@ -892,6 +892,24 @@ def test_compiled_model(backend):
     torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad], ids=lambda m: m.__name__)
+def test_step_in_every_mode_of_autograd(mode):
+    """Which a step needs nothing of."""
+
+    def use(model, optimizer):
+        train(model, optimizer, 1)
+        losses = []
+        for _ in range(3):
+            optimizer.zero_grad()
+            losses.append(loss_of(model))
+            optimizer._plan = None
+            with mode():
+                optimizer.step()
+        return losses
+
+    alike("Adam", use, lr=0.01)
+
+
 def test_step_inside_backward():
     """An optimizer for each parameter, stepped as soon as its gradient is there, trains as one for all."""
     model, plain = network(), network()

@@ -8,6 +8,7 @@ anything differs: a gradient that came or went, state that was loaded or moved, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -483,9 +484,13 @@ def _anchors(params: list[torch.Tensor], known: set[int], states: list[dict[str,
     twice, which takes longer than the look. A node of autograd does refer to it, as one does in a data-parallel
     training; and so does a capsule of DLPack.
     """
-    nodes = [torch.autograd.graph.get_gradient_edge(p) for p in params if p.requires_grad and p.is_leaf]
+    nodes = [p for p in params if p.requires_grad and p.is_leaf]
     kept = [thing for state in states for thing in state.values() if id(thing) in known]
-    return [*nodes, *(torch.utils.dlpack.to_dlpack(t) for t in kept if not t.requires_grad)]
+    anchors: list[Any] = []
+    with contextlib.suppress(Exception):  # in inference mode there are no nodes; without anchors all goes well, too
+        anchors += map(torch.autograd.graph.get_gradient_edge, nodes)
+        anchors += (torch.utils.dlpack.to_dlpack(t) for t in kept if not t.requires_grad)
+    return anchors
 
 
 def _fixed(value: Any) -> bool:
