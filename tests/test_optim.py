@@ -11,6 +11,7 @@ import functools
 import gc
 import inspect
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -1786,6 +1787,65 @@ def test_modules_that_swap_their_parameters(monkeypatch):
     assert all(p.dtype == torch.float64 and p.data_ptr() not in before for p in model.parameters())
     losses += train(model, optimizer, 3)
     assert losses == sorted(losses, reverse=True)
+
+
+def test_optimizers_in_cycles_are_freed():
+    """A trainer that clips gradients by a hook of each parameter, whose optimizer it holds."""
+
+    class Trainer:
+        def __init__(self):
+            self.p = torch.nn.Parameter(torch.ones(3))
+            self.p.register_hook(self.clip)
+            self.p.trainer = self
+            self.optimizer = optim.Adam([self.p])
+
+        def clip(self, g):
+            return g.clamp(-1, 1)
+
+    trainer = Trainer()
+    for _ in range(3):
+        (trainer.p**2).sum().backward()
+        trainer.optimizer.step()
+    gone = weakref.ref(trainer), weakref.ref(trainer.p), weakref.ref(trainer.optimizer)
+    del trainer
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None, None]
+
+
+def test_parameters_that_grow():
+    """Between two steps, in place: the next backward pass is for the new shape."""
+
+    def use(model, optimizer):
+        (p,) = optimizer.param_groups[0]["params"]
+        values = []
+        for size in (3, 3, 5, 5, 2, 2):
+            if len(p) != size:
+                p.data = torch.ones(size)
+                p.grad = None
+                optimizer.state.clear()
+            optimizer.zero_grad()
+            (p**2).sum().backward()
+            optimizer.step()
+            values += p.tolist()
+        return values
+
+    mine, theirs = (use(None, library.Adam([torch.nn.Parameter(torch.ones(3))])) for library in (optim, torch.optim))
+    assert mine == pytest.approx(theirs, rel=1e-6)
+
+
+def test_the_end_of_python_with_an_optimizer_that_stays():
+    """Where modules are taken apart before it, and memory that is freed is filled with rubbish."""
+    code = """
+        import sys, torch, descend
+        p = torch.nn.Parameter(torch.ones(3))
+        p.grad = torch.ones(3)
+        sys.keep = descend.optim.SGD([p])
+        sys.keep.step()
+        sys.keep.step()
+    """
+    rubbish = {**os.environ, "PYTHONMALLOC": "malloc", "MALLOC_PERTURB_": "255"}
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=rubbish, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -537,6 +538,31 @@ def test_scalars_of_a_subclass_are_not_taken_for_those_that_it_inherits(registry
 
     class Renamed(descend.SGD):
         pass
+
+    class Cooperates(descend.Lion):
+        def scalars(self, t):
+            return {"one": 1.0, **super().scalars(t)}
+
+        def settles(self):
+            return 1.0
+
+    class Beside(descend.Lion):
+        def scalars(self, t):
+            return {"two": 1.0 / t, **super().scalars(t)}
+
+    class Both(Cooperates, Beside):
+        pass
+
+    class Carries(descend.Lion):
+        carried: ClassVar = {"n": 0.0}
+
+        def carry(self, t, before):
+            return {"one": 1.0}, {"n": before["n"] + 1.0}
+
+        def settles(self):
+            return 1.0
+
+    assert [rule().settles() for rule in (Cooperates, Beside, Both, Carries)] == [1, math.inf, math.inf, math.inf]
 
     class Told(descend.SGD):
         def scalars(self, t):

@@ -105,6 +105,7 @@ def test_values_of_a_dict_and_attributes_must_be_the_same(way):
     assert isinstance(seen, Snapshot) == (way == "DLPack")
     assert seen.look() < 0
     for other in (
+        {"tensor": tensor, "things": thing},
         {"tensor": torch.ones(2), "thing": thing},
         {"tensor": tensor, "thing": 1.0},
         {"thing": thing, "tensor": tensor},
@@ -259,6 +260,29 @@ def changes():
         fresh = torch.nn.Parameter(model[2].weight.detach() * 0.5)
         fresh.grad = model[2].weight.grad
         torch.utils.swap_tensors(model[2].weight, fresh)
+
+    def renamed_state(model, optimizer):
+        state = optimizer.state[model[0].weight]
+        state["old"] = state.pop("exp_avg_sq")
+
+    def parked_state(model, optimizer):
+        optimizer.state["parked"] = optimizer.state.pop(model[2].bias)
+
+    def many_groups(model, optimizer):
+        defaults = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+        optimizer.param_groups = [{"params": [p], **defaults} for p in model.parameters()] + [
+            {"params": [], **defaults} for _ in range(20)
+        ]
+
+    def group_of_another_kind(model, optimizer):
+        """Which answers otherwise than it is filled, in the second half of the steps."""
+
+        class Halved(dict):
+            def __getitem__(self, name):
+                return 0.5 * super().__getitem__(name) if name == "lr" and self["halved"] else super().__getitem__(name)
+
+        group = optimizer.param_groups[0] = Halved(optimizer.param_groups[0], halved=[])
+        model.register_forward_pre_hook(lambda *_: group["halved"].append(1))
 
     def foreign_entry(model, optimizer):
         optimizer.param_groups[0]["note"] = object()

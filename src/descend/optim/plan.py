@@ -8,7 +8,6 @@ anything differs: a gradient that came or went, state that was loaded or moved, 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -53,7 +52,7 @@ class Row:
 
     def _note(self, given: tuple[Any, ...], asked: tuple[Any, ...]) -> None:
         self.asked = asked
-        self.fixed = all(map(_fixed, given))
+        self.fixed = type(self.group) is dict and all(map(_fixed, given))
         """Whether the group's hyperparameters stay the same as long as the objects in it do."""
         self.settles = self.rule.settles() if self.fixed and not self.rule.is_scheduled else math.inf
         self.settled = False
@@ -289,8 +288,9 @@ class Plan:
         attributes = [(optimizer, "param_groups"), (optimizer, "state"), *((p, "grad") for p in self.idle)]
         states = [span.state for span in self.spans]
         containers = [*groups, groups, *(group["params"] for group in groups), optimizer.state, *states]
+        self.groups = len(groups)
         self.seen = snapshot(attributes, containers, tensors, self.params, targets, self.quick)
-        self.anchors = _anchors(self.params, tensors, states)
+        self.anchors = _anchors(states, tensors)
 
     def _count(self) -> None:
         """Let the first launch look after every tensor's own count of its steps, and what else it carries."""
@@ -362,7 +362,7 @@ class Plan:
         self.revised = True
         if self.carried:
             self._carry()
-        return self.seen.renew(len(self.optimizer.param_groups)) and self.look() < 0
+        return self.seen.renew(self.groups) and self.look() < 0
 
     def _carry(self) -> None:
         """Let the first launch write what each tensor carries after this step."""
@@ -477,20 +477,15 @@ def plain(value: Any) -> Any:
     return tuple(map(plain, value)) if isinstance(value, (tuple, list)) else value
 
 
-def _anchors(params: list[torch.Tensor], known: set[int], states: list[dict[str, Any]]) -> list[Any]:
-    """What makes it quick to look at tensors, as long as it is held.
+def _anchors(states: list[dict[str, Any]], known: set[int]) -> list[Any]:
+    """What makes it quick to look at the state, as long as it is held.
 
     Where nothing of PyTorch's own refers to a tensor but its Python object, each look at it from C counts references
-    twice, which takes longer than the look. A node of autograd does refer to it, as one does in a data-parallel
-    training; and so does a capsule of DLPack.
+    twice, which takes longer than the look. A capsule of DLPack does refer to it. Parameters get none: they may be in a
+    cycle of references, which Python's collector cannot free where one of them is not Python's.
     """
-    nodes = [p for p in params if p.requires_grad and p.is_leaf]
     kept = [thing for state in states for thing in state.values() if id(thing) in known]
-    anchors: list[Any] = []
-    with contextlib.suppress(Exception):  # in inference mode there are no nodes; without anchors all goes well, too
-        anchors += map(torch.autograd.graph.get_gradient_edge, nodes)
-        anchors += (torch.utils.dlpack.to_dlpack(t) for t in kept if not t.requires_grad)
-    return anchors
+    return [torch.utils.dlpack.to_dlpack(tensor) for tensor in kept if not tensor.requires_grad]
 
 
 def _fixed(value: Any) -> bool:

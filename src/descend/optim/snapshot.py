@@ -43,7 +43,7 @@ class _Known:
     attributes
         Objects, and names of attributes of theirs that must stay the same.
     containers
-        Lists and dicts in which the same must stay; of a dict, the values count, in its order.
+        Lists and dicts in which the same must stay, in the same order; in a dict under the same keys.
     tensors
         Which of all that are tensors whose memory must not move, by identity; the others need only be there.
     params, targets
@@ -67,6 +67,7 @@ class _Known:
         # Held, so that nothing can become another; only gradients may go.
         self.values = [getattr(holder, name) for holder, name in attributes]
         self.inside = [_inside(container) for container in containers]
+        self.keys = [_keys(container) for container in containers]
 
     def renew(self, many: int) -> bool:
         """Take what is in the first so many containers for what must stay there.
@@ -75,7 +76,7 @@ class _Known:
         """
         for i in range(many):
             now, before = _inside(self.containers[i]), self.inside[i]
-            if len(now) != len(before):
+            if not _are(_keys(self.containers[i]), self.keys[i]) or len(now) != len(before):
                 return False
             for place, (one, other) in enumerate(zip(now, before, strict=True)):
                 if one is not other:
@@ -105,11 +106,13 @@ class Snapshot(_Known):
         rows = []
         for (holder, name), value in zip(self.attributes, self.values, strict=True):
             rows.append([_ATTRIBUTE, id(value), *self._kept(value), id(holder), id(name)])
-        for container, values in zip(self.containers, self.inside, strict=True):
+        for container, keys, values in zip(self.containers, self.keys, self.inside, strict=True):
             kind = _DICT if isinstance(container, dict) else _LIST
             rows.append([kind, id(container), len(values), *[0] * 8])
             self.starts.append(len(rows))
-            rows += [[_ITEM, id(value), *self._kept(value), 0, 0] for value in values]
+            rows += [
+                [_ITEM, id(value), *self._kept(value), 0, id(key)] for key, value in zip(keys, values, strict=True)
+            ]
         for p, target in zip(self.params, self.targets, strict=True):
             rows.append([_ATTRIBUTE, 0, *self._seen(p.grad, target), id(p), id(_NAME)])
         self.rows = np.array(rows, np.int64)
@@ -158,11 +161,10 @@ class _Asked(_Known):
         return -1 if self._holds() and (self.launch is None or self.launch()) else 0
 
     def _holds(self) -> bool:
-        found = [getattr(holder, name) for holder, name in self.attributes]
-        if not all(map(is_, found, self.values)):
+        if not _are([getattr(holder, name) for holder, name in self.attributes], self.values):
             return False
-        for container, values in zip(self.containers, self.inside, strict=True):
-            if len(container) != len(values) or not all(map(is_, _inside(container), values)):
+        for container, keys, values in zip(self.containers, self.keys, self.inside, strict=True):
+            if not (_are(_inside(container), values) and _are(_keys(container), keys)):
                 return False
         grads = [*map(_GRAD, self.params)]
         if not all(map(is_, map(type, grads), repeat(torch.Tensor))):
@@ -187,6 +189,16 @@ def snapshot(*known: Any) -> Snapshot | _Asked:
 
 def _inside(container: Container) -> list[Any]:
     return [*(container.values() if isinstance(container, dict) else container)]
+
+
+def _keys(container: Container) -> list[Any]:
+    """Under which keys it is inside; in a list, under none."""
+    return [*container] if isinstance(container, dict) else [None] * len(container)
+
+
+def _are(some: list[Any], others: list[Any]) -> bool:
+    """Whether these are the same objects."""
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 @functools.cache

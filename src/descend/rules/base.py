@@ -167,8 +167,8 @@ class Rule(_Declared):
         cls._declared = tuple((f, _kind(f), allowed_range(f)) for f in dataclasses.fields(cls))
         cls.name = spelling(cls.__name__)
         cls.state = _state_names(cls)
-        if min(_depth(cls, "scalars"), _depth(cls, "carry")) < _depth(cls, "settles"):
-            cls.settles = Rule.settles  # type: ignore[method-assign]  # what it inherits knows of others' scalars
+        if not _settles_itself(cls):
+            cls.settles = Rule.settles  # type: ignore[method-assign]
         if register:
             _enter(cls)
 
@@ -201,7 +201,8 @@ class Rule(_Declared):
     def settles(self) -> float:
         """The step from which on `scalars` returns the same at every step; ∞ if there is none, or it is not known.
 
-        An engine need not ask again from then on, as long as the hyperparameters stay.
+        An engine need not ask again from then on, as long as the hyperparameters stay. It is not asked of a rule that
+        carries numbers, nor of one with scalars of another class than those that it was written for.
         """
         same = type(self).scalars is Rule.scalars and type(self).carry is Rule.carry
         return 1.0 if same else math.inf
@@ -383,9 +384,11 @@ def _kind(field: dataclasses.Field[Any]) -> type:
     return next((kind for kind in (bool, tuple) if isinstance(field.default, kind)), float)
 
 
-def _depth(cls: type[Rule], name: str) -> int:
-    """How far up its line a class gets this from; 0 if it has it itself."""
-    return next(i for i, one in enumerate(cls.__mro__) if name in one.__dict__)
+def _settles_itself(cls: type[Rule]) -> bool:
+    """Whether a rule's `settles` knows of all its scalars; not if some are of a class that came after it, or beside."""
+    owner = next(one for one in cls.__mro__ if "settles" in one.__dict__)
+    theirs = [one for one in cls.__mro__ if "scalars" in one.__dict__ and one is not Rule]
+    return cls.carry is Rule.carry and all(issubclass(owner, one) for one in theirs)
 
 
 @functools.lru_cache(maxsize=512)

@@ -6,12 +6,12 @@
 ; An expectation is eleven words. The first is its kind:
 ; 0, what is in a container: the next in it each time;
 ; 1, what is the attribute of an object;
-; 2, a list, and 3, a dict: the container of what follows; for a dict, the values count, in its order.
+; 2, a list, and 3, a dict: the container of what follows, in its order.
 ; The second is the object that must be there, or 0 for any. The third is, for a container, how many are in it; else the
 ; type of a tensor, or 0 if none is to be seen. What follows is of that tensor: the device, and the number of dimensions
 ; with the dtype, as a DLTensor has them; where its sizes are, and after them the strides; how many numbers it has; where
 ; its memory must be; or instead of that, where to write that down, or 0. The last two are, for an attribute, the object
-; that has it and its name.
+; that has it and its name; for what is in a dict, the last is its key.
 
 declare ptr @PyList_GetItem(ptr, i64)
 declare i64 @PyList_Size(ptr)
@@ -131,11 +131,17 @@ entry.of:
   %none = icmp eq i32 %more, 0
   br i1 %none, label %wrong, label %valued
 valued:
+  %held.key = load ptr, ptr %key
+  %row.key.at = getelementptr i64, ptr %row, i64 10
+  %row.key = load ptr, ptr %row.key.at
+  %same.key = icmp eq ptr %held.key, %row.key
+  br i1 %same.key, label %keyed, label %wrong
+keyed:
   %held = load ptr, ptr %value
   %held.fit = call i64 @fit(ptr %sight, ptr %row, ptr %held)
   br label %judged
 judged:
-  %fit = phi i64 [ %has.fit, %has ], [ %found.fit, %element ], [ %held.fit, %valued ]
+  %fit = phi i64 [ %has.fit, %has ], [ %found.fit, %element ], [ %held.fit, %keyed ]
   switch i64 %fit, label %error [
     i64 0, label %wrong
     i64 1, label %fits

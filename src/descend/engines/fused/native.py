@@ -161,7 +161,8 @@ def builtin(function: int, about: int) -> Callable[[], int]:
     To call it costs a twentieth of what a call by ctypes does.
     """
     if function not in _METHODS:
-        _METHODS[function] = _Method(b"machine code", function, 4, None)  # METH_NOARGS
+        method = _METHODS[function] = _Method(b"machine code", function, 4, None)  # METH_NOARGS
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(method))  # a builtin may outlive this module as Python ends
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
     made: Callable[[], int] = make(ctypes.addressof(_METHODS[function]), about, None)
