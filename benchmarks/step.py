@@ -112,8 +112,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import descend
 
     quick = arguments.quick
-    usual = [n for n in MAKERS if n not in (["torch compiled"] * quick + ["Optax"] * arguments.same_memory)]
-    names = _chosen(arguments.contenders, MAKERS, usual)
+    unusual = {"torch compiled": quick, "Optax": arguments.same_memory}
+    names = _chosen(arguments.contenders, MAKERS, [n for n in MAKERS if not unusual.get(n)])
     if arguments.same_memory and "Optax" in names:
         raise SystemExit("--same-memory: Optax keeps its arrays in JAX's memory; leave it out of --contenders")
     rules = _chosen(arguments.rules, descend.rules.all(), [n for n in descend.rules.all() if n not in SAME])
@@ -184,8 +184,7 @@ def _measure_one(
     each = Layout("float32", "float32", ("float32",) * state).bytes
     what = {"rule": name, "shapes": shapes, "moved": each * parameters, "together": together}
     # Parameter, gradient, state, and what some need for a moment.
-    memories = 1 + len(YARDSTICKS) if together else len(seats)
-    resident = together or 4 * parameters * (5 + state) * memories < SHARE_OF_MEMORY * machine.free_bytes()
+    resident = together or 4 * parameters * (5 + state) * len(seats) < SHARE_OF_MEMORY * machine.free_bytes()
     there, skipped, notes, after, start = dict(seats), {}, {}, {}, None
     timings: dict[str, list[float]] = {n: [] for n in seats}
 

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, which are timed in turns.
+"""Contenders in processes of their own, or beside each other in one, which are timed in turns.
 
 Each library keeps its threads, its memory and its OpenMP to itself, as it does for its users. Whoever has no turn is
 stopped (SIGSTOP): else its threads, which go on waiting for work after a step, would take a core from whoever has one.

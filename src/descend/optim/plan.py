@@ -9,7 +9,6 @@ anything differs: a gradient that came or went, state that was loaded or moved, 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +53,6 @@ class Row:
         self.asked = asked
         self.fixed = type(self.group) is dict and all(map(_fixed, given))
         """Whether the group's hyperparameters stay the same as long as the objects in it do."""
-        self.settles = self.rule.settles() if self.fixed and not self.rule.is_scheduled else math.inf
         self.settled = False
         """Whether no step changes its scalars any more, if the group stays as it is."""
 
@@ -62,10 +60,11 @@ class Row:
         """Write the scalars of the next step; False if the group now asks for another kernel."""
         if not self.fixed and not self.follow():
             return False
-        t = self.done + 1
+        settled = self.fixed
         for scalars in self.scalars:
-            self.after = scalars.fill(t, self.carried)
-        self.settled = t >= self.settles
+            self.after = scalars.fill(self.done + 1, self.carried)
+            settled = settled and scalars.constant
+        self.settled = settled
         return True
 
     def follow(self) -> bool:
