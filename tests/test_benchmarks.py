@@ -133,6 +133,19 @@ def test_train(tmp_path):
 
 
 @pytest.mark.slow
+def test_between(tmp_path):
+    """A row for each of two pauses, three rules and four sizes, whose ratio is that of its medians."""
+    printed = run("between", "--rounds", "3", folder=tmp_path)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("|")]
+    columns, _, *rows = rows
+    assert columns[3:] == ["descend", "torch", "torch foreach", "torch fused", "fastest torch ÷ descend"]
+    assert len({tuple(row[:3]) for row in rows}) == len(rows) == 24
+    for row in rows:
+        ours, *theirs = (float(cell.split()[0].replace(",", "")) for cell in row[3:7])
+        assert float(row[7]) == pytest.approx(min(theirs) / ours, abs=0.01 + 1.5 / ours)
+
+
+@pytest.mark.slow
 def test_sweep(tmp_path):
     """Every contender makes its trials, and their networks have learnt."""
     pytest.importorskip("optuna")

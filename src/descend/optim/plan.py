@@ -22,6 +22,7 @@ from descend.engines.fused.launching import Launch, Scalars, best_kernel
 from descend.engines.tensors import LARGE, compiled_step, followed, tensor_step
 from descend.errors import ParameterError, RuleError
 from descend.optim.snapshot import snapshot
+from descend.optim.team import team
 from descend.rules import Rule
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ class Plan:
             [span.param.numel() for span in spans],
             [rows.index(span.row) for span in spans],
             counting=kernel(rule, machine.layout, counting=True) if rule.cautious else None,
+            helpers=team,
         )
         for i, row in enumerate(rows):
             row.scalars.append(Scalars(row.rule, memoryview(launch.scalars[i]), machine.numbers))

@@ -54,7 +54,7 @@ def translate(
     }
     exec(compile(source, f"<descend kernel of {type(rule).__name__}>", "exec"), scope)
     kernel = njit(
-        nb.void(nb.int64, nb.int64, nb.int64, nb.int64),
+        nb.void(nb.int64, nb.int64, nb.int64),
         error_model="numpy",
         pipeline_class=compiled.pipeline,
         no_cpython_wrapper=True,
@@ -85,14 +85,14 @@ def _source(rule: Rule, row: Any, kept: tuple[str, ...], *, counting: bool) -> s
         tried = rule.update(one, one, *(one if n in kept else None for n in rule.state), row)
     alone = not isinstance(tried, tuple)
     lines = [
-        "def kernel(spans, n_spans, rows, cursor):",
+        "def kernel(spans, rows, part):",
         "    span = 0",
         "    while True:",
-        "        chunk = claim(cursor)",
-        "        while span < n_spans and chunk >= load_word(spans, span * WIDTH):",
-        "            span += 1",
-        "        if span >= n_spans:",
+        "        chunk = claim(part)",
+        "        if chunk >= load_word(part, 2):",
         "            break",
+        "        while chunk >= load_word(spans, span * WIDTH):",
+        "            span += 1",
         "        n = load_word(spans, span * WIDTH + 1)",
         "        row = load_word(spans, span * WIDTH + 2)",
         f"        s = Scalars({', '.join(scalars)})",

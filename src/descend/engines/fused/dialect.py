@@ -210,7 +210,7 @@ def memory(layout: Layout, number: Any, wide: bool) -> dict[str, Any]:
         return nb.float64(nb.int64), generate
 
     @intrinsic
-    def claim(_context: Any, cursor: Any) -> Any:
+    def claim(_context: Any, part: Any) -> Any:
         def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
             if wide:  # LLVM's own name for it, which llvmlite does not know
                 set.add(builder.function.attributes, '"prefer-vector-width"="512"')

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,14 +19,15 @@ from descend.engines.fused.formats import Layout
 from descend.engines.fused.kernels import Kernel, kernel
 from descend.rules import Rule, stretched
 
-__all__ = ["SHARE", "WIDE", "Launch", "Scalars", "best_kernel", "threads"]
+__all__ = ["SHARE", "WIDE", "Helpers", "Launch", "Scalars", "best_kernel", "threads"]
 
 SHARE = 1 << 20
 """Bytes that a step must move before another thread's help pays, and before giving back the interpreter's lock does."""
 WIDE = 32 << 20
 """Bytes from which on memory holds a step up, and wide vectors pay, which fill a line of the cache at once."""
-LEAST, MOST, PARTS = 8_192, 262_144, 16
-"""Entries that a thread claims at a time: at least, at most, and how many parts of a step they are in between."""
+LEAST, MOST, PARTS = 4_096, 16_384, 16
+"""Entries that a thread claims at a time, where several may work on a step: at least, at most, and how many shares of
+the step they are in between; whole lines of the cache."""
 
 
 def best_kernel(rule: Rule, layout: Layout, numbers: int) -> Kernel:
@@ -47,6 +48,9 @@ class Launch:
         For each span, which row of scalars is its own.
     counting
         The kernel that counts what a cautious step moves, if the rule is cautious.
+    helpers
+        The threads that help with a large step; `threads` unless said otherwise.
+
     A launch is `quick` if it is done before another thread could use the interpreter: whoever looks at the tensors for
     it may step them in the same call, by `at`. `scalars` is the array of rows, in the order of `Kernel.numbers`; write
     to it before a call. `point` says where the arrays are.
@@ -59,13 +63,15 @@ class Launch:
         rows: Sequence[int],
         *,
         counting: Kernel | None = None,
+        helpers: Helpers | None = None,
     ) -> None:
         self.kernel = kernel
         self.counting = counting
         self.sizes = np.asarray(sizes, np.int64)
         self.table = np.zeros((len(sizes), kernel.width), np.int64)
         moves = int(self.sizes.sum()) * kernel.layout.bytes
-        chunk = max(LEAST, min(MOST, int(self.sizes.sum()) // PARTS))
+        self.shares = moves >= SHARE
+        chunk = _chunk(int(self.sizes.sum())) if self.shares else max([1, *sizes])
         self.table[:, 0] = np.cumsum(-(-self.sizes // chunk))
         self.table[1:, 4] = self.table[:-1, 0]
         self.table[:, 5] = chunk
@@ -74,12 +80,30 @@ class Launch:
         self.table[:, 3] = np.float64(1.0).view(np.int64)
         self.scalars = np.zeros((max(rows, default=0) + 1, len(kernel.numbers)), np.float64)
         self.job = np.zeros(native.JOB, np.int64)
-        self.job[:4] = kernel.address, self.table.ctypes.data, len(sizes), self.scalars.ctypes.data
+        self.job[:3] = kernel.address, self.table.ctypes.data, self.scalars.ctypes.data
         self.at = self.job.ctypes.data
+        self.divide(1)
         self._runtime = native.runtime()
-        self.shares = moves >= SHARE
+        self._helpers = threads if helpers is None else helpers
         self.quick = not self.shares and counting is None
         self._alone = self._runtime.quick if self.quick else self._runtime.alone
+
+    def divide(self, parts: int) -> None:
+        """Divide the chunks into parts of about as many numbers each, one for each of so many threads to begin with."""
+        self.parts = parts
+        limits = np.zeros(parts + 1, np.int64)
+        ends = np.cumsum(self.sizes)
+        if ends.any():
+            goals = int(ends[-1]) * np.arange(1, parts) // parts
+            spans = np.searchsorted(ends, goals, side="right")
+            within = goals - (ends - self.sizes)[spans]
+            limits[1:-1] = self.table[spans, 4] + within // self.table[spans, 5]
+            limits[-1] = self.table[-1, 0]
+        words = np.zeros(native.PART * (parts + 1), np.int64)
+        skip = (-words.ctypes.data % 128) // 8  # to a line of the cache
+        self._parts = words[skip : skip + native.PART * parts].reshape(parts, native.PART)
+        self._parts[:, 1], self._parts[:, 2] = limits[:-1], limits[1:]
+        self.job[3], self.job[4] = self._parts.ctypes.data, parts
 
     def point(self, array: int, addresses: Sequence[int]) -> None:
         """Say where the spans' arrays are: 0 the parameter, 1 the gradient, from 2 on the state that is kept."""
@@ -109,7 +133,7 @@ class Launch:
 
     def _run(self) -> int:
         if self.shares:
-            done = threads.run(self._runtime, self.at)
+            done = self._helpers.run(self._runtime, self)
             if done is not None:
                 return done
         return int(self._alone(self.at))
@@ -126,6 +150,10 @@ class Launch:
         self.table[:, 3] = np.array(
             [stretched(c / n) if n else 1.0 for c, n in zip(counts.tolist(), self.sizes.tolist(), strict=True)]
         ).view(np.int64)
+
+
+def _chunk(numbers: int) -> int:
+    return max(LEAST, min(MOST, numbers // PARTS // 64 * 64))
 
 
 class Scalars:
@@ -172,6 +200,13 @@ class Scalars:
         return after
 
 
+class Helpers(Protocol):
+    """Threads that help with a step."""
+
+    def run(self, runtime: native.Runtime, launch: Launch) -> int | None:
+        """Run a launch's job together; what `Runtime.alone` returns, or None, and nothing done, if nobody can help."""
+
+
 class Threads:
     """The workers that help with large steps: one for each core but the caller's, made when first needed.
 
@@ -199,19 +234,27 @@ class Threads:
         finally:
             self._limit = before
 
-    def run(self, runtime: native.Runtime, job: int) -> int | None:
-        """Run a job with the workers' help; None, and nothing done, if they are busy or there are none."""
+    def allowed(self, number: int) -> int:
+        """How many threads may work on a step, of so many that could."""
+        return number if self._limit is None else min(number, self._limit)
+
+    def run(self, runtime: native.Runtime, launch: Launch, most: int | None = None) -> int | None:
+        """Run a launch's job with the workers' help; None, and nothing done, if they are busy or there are none.
+
+        At most `most` threads work on it, the caller's included.
+        """
         if not self._lock.acquire(blocking=False):
             return None
         try:
             if self._boxes is None:
                 self._boxes = self._begin(runtime)
-            workers = len(self._boxes)
-            if self._limit is not None:
-                workers = min(workers, self._limit - 1)
+            workers = len(self._boxes) + 1 if most is None else min(len(self._boxes) + 1, most)
+            workers = self.allowed(workers) - 1
             if workers < 1:
                 return None
-            return int(runtime.shared(job, self._boxes.ctypes.data, workers))
+            if launch.parts != workers + 1:
+                launch.divide(workers + 1)
+            return int(runtime.shared(launch.at, self._boxes.ctypes.data, workers))
         finally:
             self._lock.release()
 
@@ -229,6 +272,7 @@ class Threads:
         try:
             for box in boxes:
                 box[2], box[3] = os.pipe()
+                box[5] = begun + 1
                 thread = ctypes.c_void_p()
                 if begin(ctypes.addressof(thread), None, runtime.worker, box.ctypes.data) != 0:
                     os.close(box[2])

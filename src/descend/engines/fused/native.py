@@ -25,6 +25,7 @@ __all__ = [
     "BOX",
     "EXPECTATION",
     "JOB",
+    "PART",
     "Runtime",
     "builtin",
     "emit",
@@ -38,6 +39,8 @@ JOB = 8
 """Words of a job."""
 BOX = 16
 """Words of a worker's box: two cache lines, so that two workers do not share one."""
+PART = 16
+"""Words of a part of a job: two cache lines again."""
 EXPECTATION = 11
 """Words of what is expected of one object."""
 PATIENCE = 200_000
@@ -187,18 +190,20 @@ class Runtime:
                 restore=restore,
                 pause=pause,
                 box=BOX,
+                part=PART,
                 expectation=EXPECTATION,
                 patience=PATIENCE,
                 monotonic=time.CLOCK_MONOTONIC,
             )
         about = ["runtime", code, importlib.metadata.version("llvmlite"), *processor()]
         _link(*re.findall(r"@(Py\w+)\(", code))
-        alone, shared, self.worker, self.look = load(
-            keeping.kept(about, lambda: emit(code)), "alone", "shared", "worker", "look"
+        alone, shared, together, self.worker, self.look = load(
+            keeping.kept(about, lambda: emit(code)), "alone", "shared", "together", "worker", "look"
         )
         self.alone = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(alone)
         self.quick = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(alone)
-        self.shared = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(shared)
+        helped = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+        self.shared, self.together = helped(shared), helped(together)
 
 
 @functools.cache

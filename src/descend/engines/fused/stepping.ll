@@ -1,9 +1,11 @@
 ; Steps a job: LLVM's intermediate representation, in which native.py replaces what begins with a dollar sign.
 ;
-; A job is eight 64-bit words: the kernel, the spans' table, their number, the rows of scalars, the cursor from which
-; chunks are claimed; and of the counters their addresses, the table of what each is, will be, and then grows by
-; (float32), and their number. Counters are numbers in the user's hands, such as the step that a tensor's state says it
-; is at.
+; A job is eight 64-bit words: the kernel, the spans' table, the rows of scalars, its parts, their number; and of the
+; counters their addresses, the table of what each is, will be, and then grows by (float32), and their number. Counters
+; are numbers in the user's hands, such as the step that a tensor's state says it is at.
+;
+; A part is $part words, of which three are used: the chunk that is claimed next, the first chunk, the chunk after its
+; last.
 
 declare i64 @read(i32, ptr, i64)
 declare i64 @write(i32, ptr, i64)
@@ -13,8 +15,10 @@ declare i32 @clock_gettime(i32, ptr)
 ; Advance all counters, and return -1; or, if one is not what the job expects, return its place and do nothing.
 define i64 @advance(ptr %job) {
 entry:
-  %cursor = getelementptr i64, ptr %job, i64 4
-  store i64 0, ptr %cursor
+  %parts.at = getelementptr i64, ptr %job, i64 3
+  %parts = load ptr, ptr %parts.at
+  %parts.count.at = getelementptr i64, ptr %job, i64 4
+  %parts.count = load i64, ptr %parts.count.at
   %addresses.at = getelementptr i64, ptr %job, i64 5
   %addresses = load ptr, ptr %addresses.at
   %table.at = getelementptr i64, ptr %job, i64 6
@@ -41,9 +45,23 @@ right:
 wrong:
   ret i64 %i
 go:
+  br label %part
+part:
+  %k = phi i64 [ 0, %go ], [ %k.next, %reset ]
+  %k.left = icmp ult i64 %k, %parts.count
+  br i1 %k.left, label %reset, label %begin
+reset:
+  %k.words = mul i64 %k, $part
+  %k.part = getelementptr i64, ptr %parts, i64 %k.words
+  %k.first.at = getelementptr i64, ptr %k.part, i64 1
+  %k.first = load i64, ptr %k.first.at
+  store i64 %k.first, ptr %k.part
+  %k.next = add i64 %k, 1
+  br label %part
+begin:
   br label %move
 move:
-  %j = phi i64 [ 0, %go ], [ %j.next, %moved ]
+  %j = phi i64 [ 0, %begin ], [ %j.next, %moved ]
   %j.left = icmp slt i64 %j, %count
   br i1 %j.left, label %moved, label %done
 moved:
@@ -71,29 +89,46 @@ define i64 @alone(ptr %job) {
   %right = icmp slt i64 %wrong, 0
   br i1 %right, label %go, label %end
 go:
-  call void @work(ptr %job)
+  call void @work(ptr %job, i64 0)
   br label %end
 end:
   ret i64 %wrong
 }
 
-; Do a job's chunks. They are claimed one by one, by whoever is free: a worker that wakes late takes less, and nobody
-; waits for one that has not begun. Numbers too small to be normal are flushed to zero meanwhile, since they cost a
-; hundred times as much as others, and an average that decays spends for ever among them.
-define void @work(ptr %job) {
+; Do a job's chunks: first those of the part whose number is given, then what is left of the others. They are claimed one
+; by one, so that a worker that wakes late takes less, and nobody waits for one that has not begun. And each who works
+; goes through memory of its own from one end on, which processors foresee: taking turns costs up to a third more.
+; Numbers too small to be normal are flushed to zero meanwhile, since they cost a hundred times as much as others, and an
+; average that decays spends for ever among them.
+define void @work(ptr %job, i64 %own) {
+entry:
   %result = alloca ptr
   %error = alloca ptr
   %kernel = load ptr, ptr %job
   %spans.at = getelementptr i64, ptr %job, i64 1
   %spans = load i64, ptr %spans.at
-  %count.at = getelementptr i64, ptr %job, i64 2
-  %count = load i64, ptr %count.at
-  %rows.at = getelementptr i64, ptr %job, i64 3
+  %rows.at = getelementptr i64, ptr %job, i64 2
   %rows = load i64, ptr %rows.at
-  %cursor.at = getelementptr i64, ptr %job, i64 4
-  %cursor = ptrtoint ptr %cursor.at to i64
+  %parts.at = getelementptr i64, ptr %job, i64 3
+  %parts = load ptr, ptr %parts.at
+  %count.at = getelementptr i64, ptr %job, i64 4
+  %count = load i64, ptr %count.at
   $flush
-  call i32 %kernel(ptr %result, ptr %error, i64 %spans, i64 %count, i64 %rows, i64 %cursor)
+  br label %next
+next:
+  %done = phi i64 [ 0, %entry ], [ %done.next, %one ]
+  %left = icmp ult i64 %done, %count
+  br i1 %left, label %one, label %end
+one:
+  %turn = add i64 %own, %done
+  %which = urem i64 %turn, %count
+  %words = mul i64 %which, $part
+  %part = getelementptr i64, ptr %parts, i64 %words
+  %claimed = ptrtoint ptr %part to i64
+  call i32 %kernel(ptr %result, ptr %error, i64 %spans, i64 %rows, i64 %claimed)
+  %done.next = add i64 %done, 1
+  br label %next
+end:
   $restore
   ret void
 }
@@ -114,8 +149,8 @@ define i64 @now(ptr %time) {
 ; the next, as long: steps that follow each other at once find it there, and a training that computes in between never
 ; has a core taken by it.
 ;
-; A worker's box has: state (0 idle, 1 offered, 2 at work), the job, the reading and the writing end of its pipe, and
-; whether it needs no byte in the pipe to find what is offered.
+; A worker's box has: state (0 idle, 1 offered, 2 at work), the job, the reading and the writing end of its pipe, whether
+; it needs no byte in the pipe to find what is offered, and which part of a job is its own.
 define void @worker(ptr %box) {
 entry:
   %byte = alloca i8
@@ -125,6 +160,8 @@ entry:
   %pipe64 = load i64, ptr %pipe.at
   %pipe = trunc i64 %pipe64 to i32
   %found.at = getelementptr i64, ptr %box, i64 4
+  %own.at = getelementptr i64, ptr %box, i64 5
+  %own = load i64, ptr %own.at
   br label %sleep
 sleep:
   %slept.since = phi i64 [ 0, %entry ], [ %slept.since, %woken ], [ %began, %missed ],
@@ -151,7 +188,7 @@ stay:
 work:
   %awake = phi i1 [ %soon, %take ], [ true, %try ], [ true, %tire ]
   %job = load ptr, ptr %job.at
-  call void @work(ptr %job)
+  call void @work(ptr %job, i64 %own)
   %found = zext i1 %awake to i64
   store atomic i64 %found, ptr %found.at seq_cst, align 8
   store atomic i64 0, ptr %box seq_cst, align 8
@@ -223,7 +260,7 @@ offered:
   %k.next = add i64 %k, 1
   br label %offer
 own:
-  call void @work(ptr %job)
+  call void @work(ptr %job, i64 0)
   br label %collect
 collect:
   %j = phi i64 [ 0, %own ], [ %j.next, %collected ]
@@ -256,3 +293,48 @@ end:
   ret i64 %wrong
 }
 
+; Step a job in the threads of OpenMP, if its counters are right; returns as advance does.
+;
+; A team has: OpenMP's function that runs another in so many threads, and that which knows which one it is in; the job;
+; and how many threads but the first were there in time, which is before others had begun their part.
+define i64 @together(ptr %job, ptr %team, i64 %threads) {
+  %wrong = call i64 @advance(ptr %job)
+  %right = icmp slt i64 %wrong, 0
+  br i1 %right, label %go, label %end
+go:
+  %job.at = getelementptr i64, ptr %team, i64 2
+  store ptr %job, ptr %job.at
+  %timely.at = getelementptr i64, ptr %team, i64 3
+  store i64 0, ptr %timely.at
+  %parallel = load ptr, ptr %team
+  %threads32 = trunc i64 %threads to i32
+  call void %parallel(ptr @member, ptr %team, i32 %threads32, i32 0)
+  br label %end
+end:
+  ret i64 %wrong
+}
+
+; What each thread of a team does.
+define void @member(ptr %team) {
+  %number.at = getelementptr i64, ptr %team, i64 1
+  %number = load ptr, ptr %number.at
+  %own32 = call i32 %number()
+  %own = zext i32 %own32 to i64
+  %job.at = getelementptr i64, ptr %team, i64 2
+  %job = load ptr, ptr %job.at
+  %parts.at = getelementptr i64, ptr %job, i64 3
+  %parts = load ptr, ptr %parts.at
+  %words = mul i64 %own, $part
+  %part = getelementptr i64, ptr %parts, i64 %words
+  %next = load atomic i64, ptr %part monotonic, align 8
+  %first.at = getelementptr i64, ptr %part, i64 1
+  %first = load i64, ptr %first.at
+  %unbegun = icmp eq i64 %next, %first
+  %helper = icmp ne i64 %own, 0
+  %timely = and i1 %unbegun, %helper
+  %one = zext i1 %timely to i64
+  %timely.at = getelementptr i64, ptr %team, i64 3
+  %before = atomicrmw add ptr %timely.at, i64 %one monotonic
+  call void @work(ptr %job, i64 %own)
+  ret void
+}

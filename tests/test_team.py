@@ -1,0 +1,213 @@
+"""Steps that PyTorch's own threads help with: how many, whether they come in time, what happens where they cannot."""
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import descend
+from descend.engines.fused import launching
+
+torch = pytest.importorskip("torch")
+from descend.optim import team as module  # noqa: E402
+from descend.optim.team import Team, team  # noqa: E402
+
+N = 600_000
+pytestmark = pytest.mark.skipif(not team._there, reason="this PyTorch computes without OpenMP")
+
+
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch):
+    """A team of two, on any machine, that is asked at each step, whether it comes in time or not."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(module, "REST", 0)
+    monkeypatch.setattr(team, "_rest", 0)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """How many threads each step was shared by that our own workers, not OpenMP's, helped with."""
+    seen, run = [], launching.Threads.run
+
+    def noting(self, runtime, launch, most=None):
+        seen.append(most)
+        return run(self, runtime, launch, most)
+
+    monkeypatch.setattr(launching.Threads, "run", noting)
+    return seen
+
+
+def stepper(n=N, seed=0, cautious=True):
+    p = torch.nn.Parameter(torch.from_numpy(np.random.default_rng(seed).normal(size=n).astype(np.float32)))
+    p.grad = torch.from_numpy(np.random.default_rng(seed + 1).normal(size=n).astype(np.float32))
+    return p, descend.optim.Adam([p], lr=0.1, cautious=cautious)
+
+
+def expected(steps, *args, **kwargs):
+    """What one thread makes of it."""
+    p, optimizer = stepper(*args, **kwargs)
+    with launching.threads.limited(1):
+        for _ in range(steps):
+            optimizer.step()
+    return p.detach()
+
+
+def run(code):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_any_team_gives_the_same_bits(number):
+    """More threads than cores among them, and a team that grows in between."""
+    p, optimizer = stepper()
+    for _ in range(4):
+        optimizer.step()
+    torch.set_num_threads(number)
+    for _ in range(4):
+        optimizer.step()
+    assert torch.equal(p, expected(8))
+    assert optimizer._plan.launches[0].parts == (2 if number == 1 else number)
+
+
+def test_one_thread_of_pytorchs_is_one_of_ours(own, monkeypatch):
+    """``torch.set_num_threads(1)`` holds for steps, too: nobody helps."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr(launching.Threads, "_begin", lambda *_: pytest.fail("workers began"))
+    p, optimizer = stepper()
+    optimizer.step()
+    assert own == []
+    assert optimizer._plan.launches[0].parts == 1
+    assert torch.equal(p, expected(1))
+
+
+def test_a_limit_of_ours_holds_for_pytorchs_threads():
+    p, optimizer = stepper()
+    with launching.threads.limited(1):
+        optimizer.step()
+    assert optimizer._plan.launches[0].parts == 1
+    assert torch.equal(p, expected(1))
+
+
+def test_threads_that_wait_awake_come_in_time():
+    """Right after work of PyTorch's own, most steps are shared with its threads."""
+    _, optimizer = stepper(4_000_000)
+    timely = 0
+    for _ in range(40):
+        torch.ones(4_000_000).exp_()
+        optimizer.step()
+        timely += int(team._words[3])
+    assert timely > 20
+
+
+def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
+    """Our own workers help with so many steps, and then the team is tried again."""
+    monkeypatch.setattr(module, "REST", 3)
+    p, optimizer = stepper(cautious=False)
+    optimizer.step()
+    launch = optimizer._plan.launches[0]
+    asked = []
+
+    class Runtime:
+        """Machine code, at whose end it is said that nobody was in time."""
+
+        shared, worker = launch._runtime.shared, launch._runtime.worker
+
+        @staticmethod
+        def together(*args, real=launch._runtime.together):
+            asked.append(len(own))
+            done = real(*args)
+            team._words[3] = 0
+            return done
+
+    launch._runtime = Runtime
+    team._rest = 0
+    own.clear()
+    for _ in range(9):
+        optimizer.step()
+    assert asked == [0, 3, 6]
+    assert own == [2] * 6
+    assert torch.equal(p, expected(10, cautious=False))
+
+
+def test_the_same_where_pytorch_has_no_openmp(own, monkeypatch):
+    """Our own workers help, no more of them than PyTorch would use threads."""
+    monkeypatch.setattr(module, "_openmp", lambda: None)
+    one = Team()
+    p, optimizer = stepper()
+    optimizer.step()
+    optimizer._plan.launches[0]._helpers = one
+    optimizer.step()
+    assert own == [2, 2]  # the count of what is moved, and the move
+    assert torch.equal(p, expected(2))
+
+
+def test_what_pytorch_computes_with_is_found():
+    parallel, number = module._openmp()
+    assert parallel
+    assert number
+
+
+@pytest.mark.parametrize("about", ["ATen parallel backend: native thread pool", "OpenMP 4.5\nATen parallel backend: x"])
+def test_another_backend_has_no_team(about, monkeypatch):
+    monkeypatch.setattr(torch.__config__, "parallel_info", lambda: about)
+    assert module._openmp() is None
+
+
+def test_several_python_threads_have_teams_of_their_own():
+    ends = []
+
+    def work(seed):
+        p, optimizer = stepper(200_000, seed)
+        for _ in range(30):
+            optimizer.step()
+            time.sleep(0)
+        ends.append((seed, p))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ends) == 4
+    assert all(torch.equal(p, expected(30, 200_000, seed)) for seed, p in ends)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_forked_child_steps_without_the_team():
+    """OpenMP's threads stayed with the parent, and a region of OpenMP would wait for them for ever."""
+    done = run(
+        """
+        import os, signal, zlib, torch, descend
+        from descend.optim.team import team
+        torch.set_num_threads(2)
+        p = torch.nn.Parameter(torch.ones(2_000_000))
+        p.grad = torch.ones(2_000_000)
+        optimizer = descend.optim.Adam([p])
+        optimizer.step()
+        assert team._there
+        team._rest = 0
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            assert not team._there
+        for _ in range(3):
+            optimizer.step()
+        os.write(1, f"{zlib.crc32(p.detach().numpy().tobytes())}\\n".encode())
+        if child == 0:
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        """
+    )
+    parent, child = done.split()
+    assert parent == child
