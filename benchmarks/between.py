@@ -4,12 +4,14 @@
 
 After a matrix product, as after a backward pass, OpenMP's threads wait for more work awake, and after a pause they
 sleep. So a step among other steps, which `step.py` times, says little of one that stands alone. Here each contender
-steps once at a time, in turn, on parameters of its own.
+steps once at a time, in turn, on parameters of its own. A mean stands beside each median, as a few steps may wait for a
+thread by far longer than most.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable
 
@@ -48,7 +50,7 @@ def pause() -> None:
 def measure(
     makers: dict[str, Callable[..., torch.optim.Optimizer]], number: int, before: Callable[[], None], rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Microseconds of a step after `before`: median and quartiles, for each contender."""
+    """Microseconds of a step after `before`: median, quartiles and mean, for each contender."""
     optimizers = {}
     for name, make in makers.items():
         p = torch.nn.Parameter(torch.randn(number))
@@ -64,7 +66,7 @@ def measure(
             begin = time.perf_counter()
             optimizers[name].step()
             times[name].append(1e6 * (time.perf_counter() - begin))
-    return {name: spread(kept) for name, kept in times.items()}
+    return {name: {**spread(kept), "mean": statistics.fmean(kept)} for name, kept in times.items()}
 
 
 def main() -> None:
@@ -77,12 +79,14 @@ def main() -> None:
         for rule, (name, settings) in RULES.items():
             for size, number in SIZES.items():
                 found = measure(contenders(name, settings), number, before, given.rounds)
-                cells = [f"{v['median']:,.0f} ({v['low']:,.0f}–{v['high']:,.0f})" for v in found.values()]
+                cells = [
+                    f"{v['median']:,.0f} ({v['low']:,.0f}–{v['high']:,.0f}; {v['mean']:,.0f})" for v in found.values()
+                ]
                 fastest = min(v["median"] for other, v in found.items() if other != "descend")
                 ratio = fastest / found["descend"]["median"]
                 rows.append([said, rule, size, *cells, f"{ratio:.2f}"])
     columns = ["after", "rule", "numbers", *contenders("SGD", {}), "fastest torch ÷ descend"]
-    print("Microseconds of a step, median (quartiles):\n")
+    print("Microseconds of a step, median (quartiles; mean):\n")
     print("\n".join(table(columns, rows, left=3)))
 
 

@@ -289,8 +289,9 @@ def test_more_than_two_to_the_31_numbers():
     launch = launching.Launch(kernel, [n], [0])
     chunks = -(-n // launching.MOST)
     assert launch.table[0].tolist()[:6] == [chunks, n, 0, launch.table[0, 3], 0, launching.MOST]
-    assert launch._parts[0, :3].tolist() == [0, 0, chunks]
-    launch._parts[0, 1] = chunks - 1  # so that the first chunk to be claimed is the last
+    (parts,) = launch._parts
+    assert parts[0, :3].tolist() == [0, 0, chunks]
+    parts[0, 1] = chunks - 1  # so that the first chunk to be claimed is the last
     launching.Scalars(descend.GD(lr=0.5), memoryview(launch.scalars[0]), kernel.numbers).fill(1, {})
     launch.point(0, [p.ctypes.data])
     launch.point(1, [g.ctypes.data])
@@ -381,9 +382,11 @@ def test_parts_have_every_chunk_once_and_about_as_much_to_do():
         lengths = [min(row[5], row[1] - k * row[5]) for row in launch.table for k in range(row[0] - row[4])]
         for parts in (1, 2, 3, 9):
             launch.divide(parts)
-            _, first, end = launch._parts[:, :3].T
+            (made,) = launch._parts
+            _, first, end = made[:, :3].T
             assert [first[0], *end[:-1], end[-1]] == [0, *first[1:], len(lengths)]
-            assert launch._parts.ctypes.data % 128 == 0
+            assert launch.job[3:5].tolist() == [made.ctypes.data, parts]
+            assert made.ctypes.data % 128 == 0
             work = [sum(lengths[a:b]) for a, b in zip(first, end, strict=True)]
             assert sum(work) == sum(sizes)
             assert max(work) - min(work) <= 2 * max(lengths, default=0)

@@ -82,6 +82,9 @@ class Launch:
         self.job = np.zeros(native.JOB, np.int64)
         self.job[:3] = kernel.address, self.table.ctypes.data, self.scalars.ctypes.data
         self.at = self.job.ctypes.data
+        self.chunks = int(self.table[-1, 0]) if len(sizes) else 0
+        self.parts = 0
+        self._parts: list[Any] = []
         self.divide(1)
         self._runtime = native.runtime()
         self._helpers = threads if helpers is None else helpers
@@ -90,7 +93,8 @@ class Launch:
 
     def divide(self, parts: int) -> None:
         """Divide the chunks into parts of about as many numbers each, one for each of so many threads to begin with."""
-        self.parts = parts
+        if parts == self.parts:
+            return
         limits = np.zeros(parts + 1, np.int64)
         ends = np.cumsum(self.sizes)
         if ends.any():
@@ -98,12 +102,17 @@ class Launch:
             spans = np.searchsorted(ends, goals, side="right")
             within = goals - (ends - self.sizes)[spans]
             limits[1:-1] = self.table[spans, 4] + within // self.table[spans, 5]
-            limits[-1] = self.table[-1, 0]
+            limits[-1] = self.chunks
         words = np.zeros(native.PART * (parts + 1), np.int64)
         skip = (-words.ctypes.data % 128) // 8  # to a line of the cache
-        self._parts = words[skip : skip + native.PART * parts].reshape(parts, native.PART)
-        self._parts[:, 1], self._parts[:, 2] = limits[:-1], limits[1:]
-        self.job[3], self.job[4] = self._parts.ctypes.data, parts
+        made = words[skip : skip + native.PART * parts].reshape(parts, native.PART)
+        made[:, 1], made[:, 2] = limits[:-1], limits[1:]
+        # An interrupt may come after any line: what the job points to is always held.
+        self._parts.append(made)
+        self.parts = 0
+        self.job[3:5] = made.ctypes.data, parts
+        self.parts = parts
+        del self._parts[:-1]
 
     def point(self, array: int, addresses: Sequence[int]) -> None:
         """Say where the spans' arrays are: 0 the parameter, 1 the gradient, from 2 on the state that is kept."""
@@ -219,10 +228,15 @@ class Threads:
         self._lock = threading.Lock()
         self._boxes: np.ndarray[Any, np.dtype[np.int64]] | None = None
         self._limit: int | None = None
+        self.forked = False
+        """Whether this process is the fork of one that had loaded this."""
         os.register_at_fork(after_in_child=self._forget)
 
     def limit(self, number: int | None) -> None:
-        """Let at most `number` threads, the caller's included, work on a step; None for one a core."""
+        """Let at most `number` threads, the caller's included, work on a step; None for as many as there may be.
+
+        Those are one a core; for PyTorch's tensors as many as ``torch.get_num_threads()``.
+        """
         self._limit = number
 
     @contextlib.contextmanager
@@ -248,12 +262,11 @@ class Threads:
         try:
             if self._boxes is None:
                 self._boxes = self._begin(runtime)
-            workers = len(self._boxes) + 1 if most is None else min(len(self._boxes) + 1, most)
-            workers = self.allowed(workers) - 1
+            here = len(self._boxes) + 1 if most is None else min(len(self._boxes) + 1, most)
+            workers = min(self.allowed(here), launch.chunks) - 1
             if workers < 1:
                 return None
-            if launch.parts != workers + 1:
-                launch.divide(workers + 1)
+            launch.divide(workers + 1)
             return int(runtime.shared(launch.at, self._boxes.ctypes.data, workers))
         finally:
             self._lock.release()
@@ -286,6 +299,7 @@ class Threads:
     def _forget(self) -> None:
         """In a forked child: the workers stayed behind."""
         self._lock = threading.Lock()
+        self.forked = True
         if self._boxes is not None:
             for box in self._boxes:
                 os.close(box[2])

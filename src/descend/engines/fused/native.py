@@ -2,7 +2,7 @@
 
 Beside the kernels there is a little code of its own, in LLVM's language, because it must run where Python cannot: in
 threads that hold no lock of the interpreter, woken within microseconds. ``stepping.ll`` steps a job, alone or with
-workers; ``looking.ll`` looks at Python's objects, tensors among them, before it does. What they are given is described
+others; ``looking.ll`` looks at Python's objects, tensors among them, before it does. What they are given is described
 there.
 """
 

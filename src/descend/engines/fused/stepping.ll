@@ -96,8 +96,8 @@ end:
 }
 
 ; Do a job's chunks: first those of the part whose number is given, then what is left of the others. They are claimed one
-; by one, so that a worker that wakes late takes less, and nobody waits for one that has not begun. And each who works
-; goes through memory of its own from one end on, which processors foresee: taking turns costs up to a third more.
+; by one, so that whoever comes late has less to do. And each goes through memory of its own from one end on, which
+; processors foresee.
 ; Numbers too small to be normal are flushed to zero meanwhile, since they cost a hundred times as much as others, and an
 ; average that decays spends for ever among them.
 define void @work(ptr %job, i64 %own) {
@@ -118,14 +118,22 @@ entry:
 next:
   %done = phi i64 [ 0, %entry ], [ %done.next, %one ]
   %left = icmp ult i64 %done, %count
-  br i1 %left, label %one, label %end
-one:
+  br i1 %left, label %look, label %end
+look:
   %turn = add i64 %own, %done
   %which = urem i64 %turn, %count
   %words = mul i64 %which, $part
   %part = getelementptr i64, ptr %parts, i64 %words
-  %claimed = ptrtoint ptr %part to i64
-  call i32 %kernel(ptr %result, ptr %error, i64 %spans, i64 %rows, i64 %claimed)
+  %claimed = load atomic i64, ptr %part monotonic, align 8
+  %stop.at = getelementptr i64, ptr %part, i64 2
+  %stop = load i64, ptr %stop.at
+  %open = icmp slt i64 %claimed, %stop
+  br i1 %open, label %do, label %one
+do:
+  %cursor = ptrtoint ptr %part to i64
+  call i32 %kernel(ptr %result, ptr %error, i64 %spans, i64 %rows, i64 %cursor)
+  br label %one
+one:
   %done.next = add i64 %done, 1
   br label %next
 end:
@@ -226,7 +234,8 @@ end:
   ret void
 }
 
-; Step a job together with workers, if its counters are right; returns as advance does.
+; Step a job together with workers, if its counters are right; returns as advance does. Nobody waits for a worker that
+; has not begun.
 define i64 @shared(ptr %job, ptr %boxes, i64 %workers) {
 entry:
   %byte = alloca i8
@@ -293,7 +302,8 @@ end:
   ret i64 %wrong
 }
 
-; Step a job in the threads of OpenMP, if its counters are right; returns as advance does.
+; Step a job in the threads of OpenMP, if its counters are right; returns as advance does. It returns when each of them
+; has been there.
 ;
 ; A team has: OpenMP's function that runs another in so many threads, and that which knows which one it is in; the job;
 ; and how many threads but the first were there in time, which is before others had begun their part.
@@ -314,14 +324,21 @@ end:
   ret i64 %wrong
 }
 
-; What each thread of a team does.
+; What each thread of a team does. There may be more of them than parts: to ask for fewer than before would end the
+; others.
 define void @member(ptr %team) {
+entry:
   %number.at = getelementptr i64, ptr %team, i64 1
   %number = load ptr, ptr %number.at
   %own32 = call i32 %number()
   %own = zext i32 %own32 to i64
   %job.at = getelementptr i64, ptr %team, i64 2
   %job = load ptr, ptr %job.at
+  %count.at = getelementptr i64, ptr %job, i64 4
+  %count = load i64, ptr %count.at
+  %has.part = icmp ult i64 %own, %count
+  br i1 %has.part, label %look, label %end
+look:
   %parts.at = getelementptr i64, ptr %job, i64 3
   %parts = load ptr, ptr %parts.at
   %words = mul i64 %own, $part
@@ -336,5 +353,7 @@ define void @member(ptr %team) {
   %timely.at = getelementptr i64, ptr %team, i64 3
   %before = atomicrmw add ptr %timely.at, i64 %one monotonic
   call void @work(ptr %job, i64 %own)
+  br label %end
+end:
   ret void
 }
