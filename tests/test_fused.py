@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import warnings
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from tests import naive
+from tests.processes import run
 
 import descend
 from descend.engines import Fused, Reference, Unavailable, choice, engine
@@ -508,18 +508,6 @@ def test_workers_are_not_python_threads():
 
 
 # ---- the cache --------------------------------------------------------------------------------------------------
-
-
-def run(code, **environment):
-    """Run Python code in a process of its own, with a folder for kernels of its own unless one is given."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        env={**os.environ, **environment},
-    )
 
 
 STEP = """

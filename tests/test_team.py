@@ -1,14 +1,13 @@
 """Steps that PyTorch's own threads help with: how many, whether they come in time, what happens where they cannot."""
 
 import os
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 
 import numpy as np
 import pytest
+from tests.processes import run
 
 import descend
 from descend.engines.fused import launching
@@ -59,14 +58,6 @@ def expected(steps, *args, **kwargs):
         for _ in range(steps):
             optimizer.step()
     return p.detach()
-
-
-def run(code):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
@@ -251,7 +242,7 @@ def test_a_forked_child_steps_without_the_team():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         """
     )
-    parent, child = done.split()
+    parent, child = done.stdout.split()
     assert parent == child
 
 
@@ -275,4 +266,4 @@ def test_a_forked_child_that_loads_descend_optim_first():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         """
     )
-    assert float(done) == -1.5
+    assert float(done.stdout) == -1.5

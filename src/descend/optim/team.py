@@ -34,7 +34,8 @@ class Team:
     too late our own workers help with the next; with twice as many each time that it happens again.
 
     Our own workers help, too, where PyTorch computes with other threads than OpenMP's, and in a forked child, in which
-    OpenMP would wait for threads that stayed behind.
+    OpenMP would wait for threads that stayed behind. It is not known of a child whose parent had not loaded this
+    package; there large operations of PyTorch's wait for ever as well.
     """
 
     def __init__(self) -> None:

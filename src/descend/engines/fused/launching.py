@@ -25,9 +25,9 @@ SHARE = 1 << 20
 """Bytes that a step must move before another thread's help pays, and before giving back the interpreter's lock does."""
 WIDE = 32 << 20
 """Bytes from which on memory holds a step up, and wide vectors pay, which fill a line of the cache at once."""
-LEAST, MOST, PARTS = 4_096, 16_384, 16
-"""Entries that a thread claims at a time, where several may work on a step: at least, at most, and how many shares of
-the step they are in between; whole lines of the cache."""
+LEAST, MOST, CHUNKS = 4_096, 16_384, 16
+"""Entries of a chunk, where several threads may work on a step: at least, at most, and how many chunks the step has in
+between; whole lines of the cache."""
 
 
 def best_kernel(rule: Rule, layout: Layout, numbers: int) -> Kernel:
@@ -103,9 +103,7 @@ class Launch:
             within = goals - (ends - self.sizes)[spans]
             limits[1:-1] = self.table[spans, 4] + within // self.table[spans, 5]
             limits[-1] = self.chunks
-        words = np.zeros(native.PART * (parts + 1), np.int64)
-        skip = (-words.ctypes.data % 128) // 8  # to a line of the cache
-        made = words[skip : skip + native.PART * parts].reshape(parts, native.PART)
+        made = _rows(parts, native.PART)
         made[:, 1], made[:, 2] = limits[:-1], limits[1:]
         # An interrupt may come after any line: what the job points to is always held.
         self._parts.append(made)
@@ -162,7 +160,14 @@ class Launch:
 
 
 def _chunk(numbers: int) -> int:
-    return max(LEAST, min(MOST, numbers // PARTS // 64 * 64))
+    return max(LEAST, min(MOST, numbers // CHUNKS // 64 * 64))
+
+
+def _rows(count: int, width: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Rows of so many words for threads to share, the first of which begins with a pair of lines of the cache."""
+    words = np.zeros(count * width + 16, np.int64)
+    skip = (-words.ctypes.data % 128) // 8
+    return words[skip : skip + count * width].reshape(count, width)
 
 
 class Scalars:
@@ -274,9 +279,7 @@ class Threads:
     def _begin(self, runtime: native.Runtime) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Start the workers; as many as the system lets us."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        words = np.zeros(native.BOX * cores + 16, np.int64)
-        skip = (-words.ctypes.data % 128) // 8  # to a line of the cache
-        boxes = words[skip : skip + native.BOX * (cores - 1)].reshape(cores - 1, native.BOX)
+        boxes = _rows(cores - 1, native.BOX)
         begin = ctypes.CDLL(None).pthread_create
         begin.argtypes = [ctypes.c_void_p] * 4
         begun = 0
