@@ -1497,6 +1497,12 @@ def test_checkpoints_that_do_not_fit():
     sgd = optim.SGD(model.named_parameters(), momentum=0.9)
     with pytest.raises(StateError, match=r"'0.weight' has exp_avg, exp_avg_sq, which SGD does not keep"):
         sgd.load_state_dict(adam.state_dict())
+    lion = optim.Lion(model.named_parameters())
+    train(model, lion, 1)
+    before = copy.deepcopy(adam.state_dict())
+    with pytest.raises(StateError, match=r"'0.weight' has no exp_avg_sq, which Adam needs \(it has exp_avg, step\)"):
+        adam.load_state_dict(lion.state_dict())
+    assert str(adam.state_dict()) == str(before)
     small = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.LayerNorm(5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
     its = optim.Adam(small.named_parameters(), lr=0.7)
     with pytest.raises(StateError, match=r"another model: .*exp_avg of 0.weight has shape \(8, 4\).*exp_avg_sq of 3.w"):

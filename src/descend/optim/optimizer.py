@@ -449,6 +449,13 @@ def _check_state(rule: type[Rule], states: dict[torch.Tensor, dict[str, Any]], n
                 f"the saved state of {names[p]!r} has {', '.join(foreign)}, which {rule.__name__} does not keep "
                 f"(it keeps {', '.join(sorted(known))}): it was saved by another optimizer"
             )
+        # What a setting decides about may be missing, and starts anew: it can have been saved with another setting.
+        lacking = sorted(set(rule.state) - set(rule.state_if) - set(state)) if state else []
+        if lacking:
+            raise StateError(
+                f"the saved state of {names[p]!r} has no {', '.join(lacking)}, which {rule.__name__} needs "
+                f"(it has {', '.join(sorted(state))}): it was saved by another optimizer"
+            )
         for name in rule.state:
             value = state.get(name)
             if isinstance(value, torch.Tensor) and value.shape != p.shape:
