@@ -8,7 +8,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from descend.rules import base
+from descend.rules import rule as base
 
 
 @pytest.fixture(autouse=True)

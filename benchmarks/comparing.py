@@ -12,7 +12,8 @@ import tempfile
 import time
 from typing import Any
 
-from descend.comparison import Comparison, compare, experiment
+from descend.comparison import Comparison, compare
+from descend.comparison import compare as experiment
 
 
 def timed(owner: Any, name: str, spent: dict[str, float], key: str) -> None:

@@ -352,7 +352,7 @@ def picture(rows: list[dict[str, Any]], contenders: Sequence[str]) -> Any:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    from descend.plots.look import style
+    from descend.plots.styles import style
 
     contenders = _measured(rows, contenders)
     titles = ("within so many times the fewest evaluations", "within so many evaluations, of n + 1 each")

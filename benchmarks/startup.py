@@ -16,7 +16,7 @@ COMMANDS = {
     "python, nothing": [sys.executable, "-c", "pass"],
     "import numpy": [sys.executable, "-c", "import numpy"],
     "import descend": [sys.executable, "-c", "import descend"],
-    "descend --help": [sys.executable, "-m", "descend.cli", "--help"],
+    "descend --help": [sys.executable, "-m", "descend.cli.app", "--help"],
     "import scipy.optimize": [sys.executable, "-c", "import scipy.optimize"],
 }
 

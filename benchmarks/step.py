@@ -177,7 +177,7 @@ def _measure_one(
     from contenders import YARDSTICKS
 
     import descend
-    from descend.engines.fused.formats import Layout
+    from descend.engines.native.formats import Layout
 
     state = len(descend.rules.get(name)().kept_state())
     parameters = sum(map(math.prod, shapes))

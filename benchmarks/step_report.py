@@ -190,7 +190,7 @@ def chart(found: dict[str, Any]) -> str:
     """A page with a figure for each size: each contender's time in units of descend's, rule by rule."""
     from plotly.offline import get_plotlyjs
 
-    from descend.plots import look
+    from descend.plots import styles as look
 
     results = [{**r, "ratios": ratios(r)} for r in found["results"]]
     parts = []

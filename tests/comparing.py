@@ -4,8 +4,8 @@ import numpy as np
 
 import descend
 from descend import Entry, Problem
-from descend.comparison.plan import Plan
-from descend.comparison.runs import Run
+from descend.comparison.planning.plan import Plan
+from descend.comparison.running.runs import Run
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(100, 4))

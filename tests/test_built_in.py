@@ -105,7 +105,7 @@ def test_what_is_not_installed_is_named(name, package):
 
 def test_listing_problems_loads_no_torch():
     """`descend problems` says what there is without what it needs."""
-    code = "import sys; sys.argv = ['descend', 'problems']; from descend.cli import app\n"
+    code = "import sys; sys.argv = ['descend', 'problems']; from descend.cli.app import app\n"
     code += "app(standalone_mode=False); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

@@ -18,7 +18,7 @@ from tests.comparing import SMALL, X, Y, line, lr, plan_of, run_of
 
 import descend
 from descend import Entry, Problem
-from descend.comparison.statistics import best_shares, choose, rows, sensitivity, standings
+from descend.comparison.judging.statistics import best_shares, choose, rows, sensitivity, standings
 from descend.errors import ComparisonError, OptionError, ProblemError
 from descend.intervals import interval
 

@@ -14,10 +14,10 @@ from tests import naive
 
 import descend
 from descend import engines
-from descend.containers import Memory
 from descend.engines import Reference
 from descend.engines.reference import BLOCK
 from descend.errors import DescendError, ObjectiveError, ParameterError
+from descend.parameters.memory import Memory
 from descend.rules import heeded, step, stretched
 
 SHIPPED = naive.shipped()

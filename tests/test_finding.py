@@ -10,8 +10,8 @@ from scipy.signal import savgol_filter
 from tests.test_cli import descend as command
 
 import descend
-from descend import finding
 from descend.errors import ObjectiveError, OptionError, ProblemError, RuleError
+from descend.training import lr_range_test as finding
 
 
 def bowl(*curvatures, start=None):

@@ -12,7 +12,7 @@ from tests.comparing import SMALL
 
 import descend
 from descend import Problem
-from descend.comparison.fingerprints import of_rule, spelled, spelled_rule
+from descend.code_hash import of_rule, spelled, spelled_rule
 
 MODULE = """
 import functools, math
@@ -66,7 +66,7 @@ same = [membership, math.exp, np.exp, np.ndarray, frozenset("abcdefgh")]
 def spellings(tmp_path, factor, seed):
     """What a module's values are spelled like in another process, with another hash seed."""
     (tmp_path / "values.py").write_text(MODULE.format(factor=factor))
-    code = "import values, json; from descend.comparison.fingerprints import spelled; "
+    code = "import values, json; from descend.code_hash import spelled; "
     code += "print(json.dumps([[spelled(v) for v in values.a], [spelled(v) for v in values.same]]))"
     env = {"PYTHONHASHSEED": str(seed), "PATH": "", "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

@@ -14,8 +14,8 @@ import torch
 
 import descend
 from descend import Problem, Reason, problems, schedules
-from descend.batches import Batches
 from descend.errors import ObjectiveError, OptionError, ParameterError, ProblemError
+from descend.training.batches import Batches
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 3))

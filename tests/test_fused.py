@@ -20,10 +20,14 @@ from tests import naive
 from tests.processes import run
 
 import descend
-from descend.engines import Fused, Reference, Unavailable, choice, engine
-from descend.engines.fused import compiling, keeping, kernels, launching, native
-from descend.engines.fused.formats import Layout
-from descend.engines.tensors import tensor_step
+from descend.engines import Fused, Reference, Unavailable, engine
+from descend.engines import select as choice
+from descend.engines.native import keeping, kernels
+from descend.engines.native import launch as launching
+from descend.engines.native import runtime as native
+from descend.engines.native import trace as compiling
+from descend.engines.native.formats import Layout
+from descend.engines.torch.tensors import tensor_step
 from descend.errors import ParameterError, RuleError
 from descend.rules import maths
 

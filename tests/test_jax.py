@@ -17,7 +17,7 @@ from tests import naive
 import descend
 from descend.engines import Jax, Reference
 from descend.engines.optax import RuleState
-from descend.engines.tensors import tensor_step
+from descend.engines.torch.tensors import tensor_step
 from descend.errors import OptionError, ParameterError, RuleError
 
 optax = pytest.importorskip("optax")

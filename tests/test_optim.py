@@ -26,7 +26,7 @@ from sklearn.datasets import load_iris
 import descend
 from descend import optim, schedules
 from descend.errors import OptionError, ParameterError, RuleError, StateError
-from descend.optim.plan import Plan
+from descend.optim.step_plan import Plan
 
 torch = pytest.importorskip("torch")
 from torch.optim import lr_scheduler  # noqa: E402
@@ -1281,7 +1281,7 @@ def test_fused_or_an_error():
 
 def test_fused_without_machine_code(monkeypatch):
     """Where no machine code can be had, fused=True is an error; otherwise a warning, once, and the step is made."""
-    from descend.engines.fused import kernels
+    from descend.engines.native import kernels
 
     monkeypatch.setattr(kernels, "_KNOWN", {})
     monkeypatch.setattr(kernels, "unavailable", lambda layout: "there is no compiler")

@@ -15,14 +15,14 @@ from tests.comparing import line, lr, plan_of, run_of
 
 import descend
 from descend import Choice, Entry, LogUniform, Problem, Uniform
-from descend.comparison.notes import notes
-from descend.comparison.pilot import estimate
-from descend.comparison.profiles import profiles
-from descend.comparison.spaces import parsed, points, tuning
-from descend.comparison.stacks import Stacks
-from descend.comparison.statistics import difference, resampled_median, rows, sensitivity, standings
-from descend.comparison.store import MIGRATIONS
-from descend.comparison.target import find_target
+from descend.comparison.judging.notes import notes
+from descend.comparison.judging.profiles import profiles
+from descend.comparison.judging.statistics import difference, resampled_median, rows, sensitivity, standings
+from descend.comparison.planning.pilot import estimate
+from descend.comparison.planning.spaces import parsed, points, tuning
+from descend.comparison.planning.target import find_target
+from descend.comparison.running.stacks import Stacks
+from descend.comparison.running.store import MIGRATIONS
 from descend.errors import ComparisonError, OptionError
 from descend.intervals import interval
 

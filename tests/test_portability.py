@@ -19,7 +19,8 @@ import torch
 from tests import naive
 
 import descend
-from descend.rules import base, heeded, maths, step, stretched
+from descend.rules import heeded, maths, step, stretched
+from descend.rules import rule as base
 
 STEPS = 5
 SHIPPED = naive.shipped()

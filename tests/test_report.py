@@ -15,10 +15,13 @@ from typer.testing import CliRunner
 
 import descend
 from descend import Entry, Problem
-from descend.cli import app
-from descend.comparison import Choice, Uniform, outcome, report, statistics
-from descend.comparison.outcome import number
-from descend.comparison.plan import make_plan
+from descend.cli.app import app
+from descend.comparison import Choice, Uniform
+from descend.comparison.judging import statistics
+from descend.comparison.planning.plan import make_plan
+from descend.comparison.reporting import comparison as outcome
+from descend.comparison.reporting import html as report
+from descend.comparison.reporting.comparison import number
 from descend.errors import OptionError
 
 RNG = np.random.default_rng(3)

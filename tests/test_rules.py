@@ -19,7 +19,8 @@ import descend
 from descend import rules, schedules
 from descend.engines import Reference
 from descend.errors import RuleError
-from descend.rules import base, maths
+from descend.rules import maths
+from descend.rules import rule as base
 
 STEPS = 100
 SHIPPED = naive.shipped()

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import descend
-from descend.optim import snapshot as looking
-from descend.optim.snapshot import Snapshot, snapshot
+from descend.engines.torch import guards as looking
+from descend.engines.torch.guards import Snapshot, snapshot
 
 
 @pytest.fixture(params=["DLPack", "Python"])

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import descend
-from descend import stacking
-from descend.containers import Memory, Rows
-from descend.engines import FusedStack, Reference, Stack, choice
+from descend.engines import FusedStack, Reference, Stack
+from descend.engines import select as choice
+from descend.parameters.memory import Memory, Rows
+from descend.training.run import fit_many as stacking
 
 PROBLEMS = [
     *("digits", "digits-softmax", "breast-cancer", "diabetes", "quadratic", "deep-quadratic"),

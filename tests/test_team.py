@@ -10,11 +10,11 @@ import pytest
 from tests.processes import run
 
 import descend
-from descend.engines.fused import launching
+from descend.engines.native import launch as launching
 
 torch = pytest.importorskip("torch")
-from descend.optim import team as module  # noqa: E402
-from descend.optim.team import Team, team  # noqa: E402
+from descend.engines.torch import openmp as module  # noqa: E402
+from descend.engines.torch.openmp import Team, team  # noqa: E402
 
 N = 600_000
 pytestmark = pytest.mark.skipif(not team._there, reason="this PyTorch computes without OpenMP")
@@ -221,8 +221,8 @@ def test_a_forked_child_steps_without_the_team():
     done = run(
         """
         import os, signal, zlib, torch, descend
-        from descend.engines.fused import launching
-        from descend.optim.team import team
+        from descend.engines.native import launch as launching
+        from descend.engines.torch.openmp import team
         torch.set_num_threads(2)
         p = torch.nn.Parameter(torch.ones(2_000_000))
         p.grad = torch.ones(2_000_000)

@@ -11,10 +11,10 @@ from tests import naive
 
 import descend
 from descend import optim
-from descend.engines import foreach, tensors
-from descend.engines.foreach import Tensors, foreach_step
-from descend.engines.tensors import compiled_step, tensor_step
-from descend.optim import plan
+from descend.engines.torch import foreach, tensors
+from descend.engines.torch.foreach import Tensors, foreach_step
+from descend.engines.torch.tensors import compiled_step, tensor_step
+from descend.optim import step_plan as plan
 from descend.rules import maths
 
 EVERY = [

@@ -18,7 +18,7 @@ from tests.comparing import SMALL, line
 
 import descend
 from descend import Problem
-from descend.engines.fused import launching
+from descend.engines.native import launch as launching
 from descend.errors import ComparisonError
 
 

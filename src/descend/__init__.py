@@ -39,11 +39,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from descend import engines, errors, gradients, methods, problems, rules, schedules
+from descend import engines, errors, methods, objectives, problems, rules, schedules
+from descend.descent.history import Evaluation, History
+from descend.descent.result import FitResult, Result
 from descend.errors import DescendError
-from descend.finding import RangeTest, find_lr
-from descend.fitting import fit
-from descend.history import Evaluation, History
 from descend.methods import (
     BFGS,
     LBFGS,
@@ -56,9 +55,8 @@ from descend.methods import (
     SteepestDescent,
     Wolfe,
 )
-from descend.minimizing import minimize
+from descend.minimization.minimize import minimize
 from descend.problems import Problem
-from descend.result import FitResult, Result
 from descend.rules import (
     ADOPT,
     ASGD,
@@ -83,8 +81,10 @@ from descend.rules import (
     Yogi,
     hyper,
 )
-from descend.stacking import fit_many, stackable
 from descend.stopping import Reason
+from descend.training.fit import fit
+from descend.training.fit_many import fit_many, stackable
+from descend.training.lr_range_test import RangeTest, find_lr
 
 if TYPE_CHECKING:
     from descend import optim, plots
@@ -148,10 +148,10 @@ __all__ = [
     "find_lr",
     "fit",
     "fit_many",
-    "gradients",
     "hyper",
     "methods",
     "minimize",
+    "objectives",
     "optim",
     "plots",
     "problems",

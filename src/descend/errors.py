@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from descend.result import Result
+    from descend.descent.result import Result
 
 __all__ = [
     "ComparisonError",

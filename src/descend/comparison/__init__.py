@@ -4,16 +4,16 @@
 one descent of it; the store is its SQLite file.
 """
 
-from descend.comparison.entries import DEFAULT_ENTRIES, Entry
 from descend.comparison.experiment import compare
-from descend.comparison.outcome import Comparison
-from descend.comparison.plan import Plan
-from descend.comparison.profiles import Profile
-from descend.comparison.runs import Run
-from descend.comparison.spaces import Choice, LogUniform, Uniform
-from descend.comparison.statistics import Row, Sensitivity, Standing
+from descend.comparison.judging.profiles import Profile
+from descend.comparison.judging.statistics import Row, Sensitivity, Standing
+from descend.comparison.planning.entries import DEFAULT_ENTRIES, Entry
+from descend.comparison.planning.plan import Plan
+from descend.comparison.planning.spaces import Choice, LogUniform, Uniform
+from descend.comparison.planning.target import Target
+from descend.comparison.reporting.comparison import Comparison
+from descend.comparison.running.runs import Run
 from descend.comparison.suite import Suite, compare_all
-from descend.comparison.target import Target
 from descend.intervals import Interval
 
 __all__ = [

@@ -16,24 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from descend.batches import BatchSize
-from descend.comparison.fingerprints import versions
-from descend.comparison.notes import listed, notes, too_few
-from descend.comparison.outcome import Comparison, duration, where
-from descend.comparison.pilot import estimate
-from descend.comparison.plan import FROM_REFERENCE, Plan, Task, make_plan
-from descend.comparison.runs import Run
-from descend.comparison.spaces import Space
-from descend.comparison.stacks import Stacks
-from descend.comparison.statistics import choose, rows, sensitivity
-from descend.comparison.store import Store
-from descend.comparison.target import Target, best_of_pool, find_target
-from descend.comparison.workers import Workers, checked_jobs, cores
-from descend.containers import Memory
+from descend.code_hash import versions
+from descend.comparison.judging.notes import listed, notes, too_few
+from descend.comparison.judging.statistics import choose, rows, sensitivity
+from descend.comparison.planning.pilot import estimate
+from descend.comparison.planning.plan import FROM_REFERENCE, Plan, Task, make_plan
+from descend.comparison.planning.spaces import Space
+from descend.comparison.planning.target import Target, best_of_pool, find_target
+from descend.comparison.reporting.comparison import Comparison, duration, where
+from descend.comparison.running.runs import Run
+from descend.comparison.running.stacks import Stacks
+from descend.comparison.running.store import Store
+from descend.comparison.running.workers import Workers, checked_jobs, cores
 from descend.engines import engine
 from descend.errors import ComparisonError, DescendError, OptionError, ProblemError
+from descend.parameters.memory import Memory
 from descend.problems import Problem
 from descend.problems.registry import named
+from descend.training.batches import BatchSize
 
 __all__ = ["REPORT", "Progress", "compare", "save", "writable"]
 

@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from descend.comparison.experiment import REPORT, compare, save, writable
-from descend.comparison.notes import listed
-from descend.comparison.outcome import Comparison, by_test, evaluations, exportable, exported, level, number
-from descend.comparison.plan import counted
-from descend.comparison.profiles import ENOUGH, Profile, profiles
+from descend.comparison.judging.notes import listed
+from descend.comparison.judging.profiles import ENOUGH, Profile, profiles
+from descend.comparison.planning.plan import counted
+from descend.comparison.reporting.comparison import (
+    Comparison,
+    by_test,
+    evaluations,
+    exportable,
+    exported,
+    level,
+    number,
+)
 from descend.errors import ComparisonError, OptionError
-from descend.plain import plain
+from descend.jsonable import plain
 from descend.problems import Problem
 from descend.problems.registry import named
 
@@ -124,13 +132,13 @@ class Suite:
 
     def save_report(self, path: str | Path) -> Path:
         """Write a report as one HTML file that needs nothing else; returns its path."""
-        from descend.comparison.report import write_suite
+        from descend.comparison.reporting.html import write_suite
 
         return write_suite(self, Path(path))
 
     def save(self, folder: Path) -> None:
         """Write report and JSON beside the comparisons' folders; raises `ComparisonError` if that fails."""
-        from descend.comparison.report import write_suite
+        from descend.comparison.reporting.html import write_suite
 
         links = [f"{_folder(c.plan.problem)}/{REPORT}" for c in self.comparisons]
         kept = "the comparisons are kept in its folders"

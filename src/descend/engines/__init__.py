@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from descend.engines.choice import engine, stack
-from descend.engines.fused import Fused, Unavailable, threads
+from descend.engines.native import Fused, Unavailable, threads
 from descend.engines.reference import Reference, run
+from descend.engines.select import engine, stack
 from descend.engines.stacked import FusedStack, Stack
 
 if TYPE_CHECKING:

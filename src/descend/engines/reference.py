@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from descend.containers import Array, Memory
 from descend.errors import ParameterError
+from descend.parameters.memory import Array, Memory
 from descend.rules import Rule, heeded, step, stretched
 
 __all__ = ["Reference"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-from descend.containers import Array
-from descend.engines.fused.formats import Layout
-from descend.engines.fused.kernels import kernel
-from descend.engines.fused.launching import Launch, Scalars, best_kernel
+from descend.engines.native.formats import Layout
+from descend.engines.native.kernels import kernel
+from descend.engines.native.launch import Launch, Scalars, best_kernel
 from descend.engines.reference import Reference
+from descend.parameters.memory import Array
 from descend.rules import Rule
 
 __all__ = ["FusedStack", "Stack", "difference"]

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from descend.errors import MethodError
-from descend.rules.base import spelling
+from descend.rules.rule import spelling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from descend.containers import Array
+    from descend.parameters.memory import Array
     from descend.stopping import Reason
 
 __all__ = ["Ground", "Method", "Walk", "cautious", "registry"]
@@ -118,7 +118,7 @@ class Method:
 
     def __call__(self, fun: Callable[..., Any], x0: Any, args: Any = (), **options: Any) -> Any:
         """``scipy.optimize.minimize(fun, x0, method=self)``, which calls it so."""
-        return import_module("descend.minimizing").as_scipy_method(self, fun, x0, args, **options)
+        return import_module("descend.minimization.minimize").as_scipy_method(self, fun, x0, args, **options)
 
     def _whole(self, name: str, least: int, usual: int) -> None:
         value = getattr(self, name)

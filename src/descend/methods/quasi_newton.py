@@ -14,7 +14,7 @@ from descend.methods.searches import Wolfe
 from descend.stopping import Reason
 
 if TYPE_CHECKING:
-    from descend.containers import Array
+    from descend.parameters.memory import Array
 
 __all__ = ["BFGS", "LBFGS"]
 
@@ -138,7 +138,7 @@ class _Limited(_QuasiNewton):
 
     def __init__(self, ground: Ground, method: LBFGS) -> None:
         super().__init__(ground, method.search)
-        from descend.methods import kernels
+        from descend.methods import vectors as kernels
 
         self.kernels, self.two_loops, self.measure = kernels, kernels.two_loops, kernels.learn
         ground.compiled(kernels.move, kernels.dot)

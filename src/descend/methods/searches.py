@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from descend.errors import MethodError
 
 if TYPE_CHECKING:
-    from descend.containers import Array
     from descend.methods.base import Ground
+    from descend.parameters.memory import Array
 
 __all__ = ["Armijo", "Search", "Wolfe"]
 

@@ -18,7 +18,7 @@ import torch
 from torch.optim import optimizer as torch_optimizer
 
 from descend.errors import OptionError, ParameterError, RuleError, StateError
-from descend.optim.plan import Plan, plain
+from descend.optim.step_plan import Plan, plain
 from descend.rules import Rule
 
 __all__ = ["Optimizer", "from_rule"]
@@ -260,7 +260,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     def _step_sparse(self, rule: Rule, row: Any, p: torch.Tensor, g: torch.Tensor, state: dict[str, Any]) -> None:
         """Step a tensor whose gradient is sparse: only the rows that it names, if all else stays as it is."""
-        from descend.engines.tensors import tensor_step
+        from descend.engines.torch.tensors import tensor_step
 
         if not self.sparse or g.layout is not torch.sparse_coo or g.dense_dim() + g.sparse_dim() != p.dim():
             raise RuntimeError(

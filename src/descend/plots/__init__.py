@@ -12,7 +12,7 @@ Every function returns a `plotly.graph_objects.Figure` and shows nothing: ``figu
 
 from descend.plots.comparisons import Band, What, above_minimum, bands, curves, profiles, sensitivity
 from descend.plots.descents import loss, path, range_test
-from descend.plots.look import Style, style
+from descend.plots.styles import Style, style
 
 __all__ = [
     "Band",

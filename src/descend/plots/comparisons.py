@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from descend.containers import Array
 from descend.errors import OptionError
-from descend.plots.look import MUTED, Style, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
+from descend.parameters.memory import Array
+from descend.plots.styles import MUTED, Style, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
 
 if TYPE_CHECKING:
     from descend.comparison import Comparison, Row, Run, Sensitivity, Suite

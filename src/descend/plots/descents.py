@@ -11,14 +11,14 @@ import numpy as np
 import optree
 import plotly.graph_objects as go
 
-from descend.containers import Array, Memory
+from descend.descent.history import History
+from descend.descent.result import Result
 from descend.errors import OptionError
-from descend.finding import RangeTest
-from descend.gradients import as_loss
-from descend.history import History
-from descend.plots.look import MUTED, PAPER, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
+from descend.objectives.objective import as_loss
+from descend.parameters.memory import Array, Memory
+from descend.plots.styles import MUTED, PAPER, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
 from descend.problems import Problem
-from descend.result import Result
+from descend.training.lr_range_test import RangeTest
 
 __all__ = ["loss", "path", "range_test"]
 

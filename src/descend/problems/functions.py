@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.containers import Array
+from descend.parameters.memory import Array
 from descend.problems.problem import Problem, setting
 
 __all__ = ["beale", "booth", "deep_quadratic", "himmelblau", "quadratic", "rosenbrock", "saddle"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.containers import Array
+from descend.parameters.memory import Array
 
 __all__ = ["Linear", "Logistic", "Softmax", "TwoLayer"]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from descend.containers import Memory, Rows
 from descend.errors import DescendError, ProblemError
-from descend.gradients import GradientCheck, Jac, Objective, as_loss, check_at
+from descend.objectives.objective import GradientCheck, Jac, Objective, as_loss, check_at
+from descend.parameters.memory import Memory, Rows
 
 __all__ = ["Problem", "Split", "Start"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from descend.containers import Array
 from descend.errors import MissingExtra
+from descend.parameters.memory import Array
 from descend.problems.networks import Linear, Logistic, Softmax, TwoLayer
 from descend.problems.problem import Problem, Split, setting
 

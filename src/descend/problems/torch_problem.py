@@ -12,11 +12,11 @@ import torch
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from descend.containers import Memory, Rows
+from descend.descent.result import FitResult
 from descend.errors import DescendError, ProblemError
-from descend.gradients import Objective, as_loss
+from descend.objectives.objective import Objective, as_loss
+from descend.parameters.memory import Memory, Rows
 from descend.problems.problem import Problem, Split, Start, described
-from descend.result import FitResult
 
 __all__ = ["TorchProblem"]
 

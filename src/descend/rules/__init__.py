@@ -15,11 +15,11 @@ from descend.errors import RuleError, did_you_mean
 from descend.rules import maths
 from descend.rules.adagrad import Adagrad
 from descend.rules.adam import Adam, Adamax, AdamW, NAdam, RAdam
-from descend.rules.base import Range, Rule, heeded, hyper, registry, spelling, step, stretched
+from descend.rules.adam_momenta import Adan, AdEMAMix
+from descend.rules.adam_scales import ADOPT, AdaBelief, Yogi
 from descend.rules.describe import Description, Hyperparameter, describe
-from descend.rules.momenta import Adan, AdEMAMix
 from descend.rules.rmsprop import Adadelta, RMSprop
-from descend.rules.scales import ADOPT, AdaBelief, Yogi
+from descend.rules.rule import Range, Rule, heeded, hyper, registry, spelling, step, stretched
 from descend.rules.sgd import ASGD, GD, SGD, Momentum, Nesterov
 from descend.rules.signs import Lion, Rprop
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from descend.rules.base import Rule, hyper
 from descend.rules.maths import absolute, maximum, sqrt
+from descend.rules.rule import Rule, hyper
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
 

@@ -7,7 +7,7 @@ import inspect
 import re
 from typing import Any
 
-from descend.rules.base import Rule, allowed_range
+from descend.rules.rule import Rule, allowed_range
 
 __all__ = ["Description", "Hyperparameter", "describe"]
 

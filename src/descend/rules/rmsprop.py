@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from descend.rules.base import Rule, hyper
 from descend.rules.maths import maximum, sqrt
+from descend.rules.rule import Rule, hyper
 
 __all__ = ["Adadelta", "RMSprop"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from descend.errors import RuleError
-from descend.rules.base import Rule, hyper
+from descend.rules.rule import Rule, hyper
 
 __all__ = ["ASGD", "GD", "SGD", "Momentum", "Nesterov"]
 

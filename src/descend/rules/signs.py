@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from descend.errors import RuleError
-from descend.rules.base import Rule, hyper
 from descend.rules.maths import clip, sign, where
+from descend.rules.rule import Rule, hyper
 
 __all__ = ["Lion", "Rprop"]
 

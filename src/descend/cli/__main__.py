@@ -1,0 +1,5 @@
+"""`python -m descend.cli`."""
+
+from descend.cli.app import main
+
+main()

@@ -1,0 +1,1 @@
+"""What a comparison concludes from its runs."""

@@ -1,0 +1,133 @@
+"""What a reader should know before believing a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from descend.comparison.judging.statistics import WORSE, Row, joint_confidence, seeds_needed
+from descend.comparison.planning.plan import FROM_REFERENCE, Plan, counted
+from descend.comparison.planning.target import Target
+
+__all__ = ["listed", "notes", "too_few"]
+
+ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adan", "ADOPT", "AdaBelief", "Yogi", "AdEMAMix")
+FEW_STEPS = 100
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def too_few(plan: Plan) -> list[str]:
+    """Whether there are too few final seeds to say anything; known before the first run."""
+    needed = seeds_needed(joint_confidence(len(plan.entries)))
+    if len(plan.final_seeds) >= needed:
+        return []
+    return [
+        f"{counted(len(plan.final_seeds), 'final seed')} are too few for a verdict on "
+        f"{counted(len(plan.entries), 'technique')}: use at least {needed}."
+    ]
+
+
+def notes(plan: Plan, table: Sequence[Row], target: Target | None) -> list[str]:
+    """Every warning that applies."""
+    return [
+        *_at_the_edge(plan, table),
+        *_missed(table),
+        *too_few(plan),
+        *_target(plan, table, target),
+        *_under_tuned(plan, table),
+        *_disagreeing(plan, table),
+        *_studies(plan, table),
+        *_starved(plan, table),
+    ]
+
+
+def _at_the_edge(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
+    at_edge = [row for row in table if row.at_edge]
+    if at_edge:
+        studies, entries = range(plan.studies), [plan.entries[row.entry] for row in at_edge]
+        tried = [point["lr"] for entry in entries for study in studies for point in plan.points(entry, study)]
+        yield (
+            f"The best learning rate of {listed([row.label for row in at_edge])} lies at the edge of the range "
+            f"{min(tried):g} … {max(tried):g}: a wider range may serve better "
+            f"({'learning_rates' if plan.learning_rates else 'space'})."
+        )
+
+
+def _missed(table: Sequence[Row]) -> Iterator[str]:
+    missed = [f"{row.label} ({row.misses} of {row.runs})" for row in table if row.misses]
+    if missed:
+        yield f"Runs that failed and count as the worst: {listed(missed)}."
+
+
+def _target(plan: Plan, table: Sequence[Row], target: Target | None) -> Iterator[str]:
+    if target is None and plan.target == FROM_REFERENCE:
+        yield "The reference runs got nowhere, so there is no target: entries are ranked by the last figure alone."
+    elif target is not None and all(row.to_target is None or math.isinf(row.to_target.median) for row in table):
+        yield (
+            f"No technique reached the target of {target.value:g} in half of its runs, so they are ranked by the last "
+            "figure: a larger budget or an easier target would tell who is faster."
+        )
+
+
+def _under_tuned(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
+    """An adaptive rule that loses much to a tuned momentum has usually been searched in the wrong place."""
+    momentum = [row for row in table if getattr(plan.entries[row.entry].rule, "momentum", 0.0)]
+    for row in table:
+        if type(plan.entries[row.entry].rule).__name__ not in ADAPTIVE:
+            continue
+        for other in momentum:
+            much = _much_worse(row, other, plan.higher_is_better)
+            if much and row.entry != other.entry:
+                yield (
+                    f"{row.label} is far behind {other.label}. Well tuned, an adaptive method seldom is (Choi et al. "
+                    "2019): before you conclude that it is worse, search its other hyperparameters, too (space)."
+                )
+                break
+
+
+def _much_worse(row: Row, other: Row, higher: bool) -> bool:
+    """Clearly worse than the best, and its whole interval on the bad side of the other's, with a gap as wide."""
+    a, b = row.test, other.test
+    if row.test.verdict != WORSE or a.low is None or a.high is None or b.low is None or b.high is None:
+        return False
+    widest = max(a.high - a.low, b.high - b.low)
+    return b.low - a.high > widest if higher else a.low - b.high > widest
+
+
+def _disagreeing(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
+    """Validation data that name another winner than test data, where the difference is clear."""
+    if plan.examples is None:
+        return
+    ranked = [row for row in table if row.validation is not None]
+    if len(ranked) < 2:
+        return
+    chosen = min(ranked, key=lambda row: plan.cost(row.validation))
+    if chosen.test.verdict == WORSE:
+        best = min(ranked, key=lambda row: plan.cost(row.test.median))
+        yield (
+            f"Validation and test data disagree: {chosen.label} is best on validation data and clearly worse than "
+            f"{best.label} on test data. One of the two may be too small, or not alike."
+        )
+
+
+def _studies(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
+    far = [row.label for row in table if row.learning_rates and row.learning_rates[-1] > 10 * row.learning_rates[0]]
+    if plan.studies > 1 and far:
+        yield (
+            f"The studies chose learning rates for {listed(far)} that are more than a factor of ten apart: "
+            "what tuning finds there is chance; more tuning seeds would make it surer."
+        )
+
+
+def _starved(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
+    steps = 0 if plan.examples is None else plan.budget // plan.examples
+    starved = [row.label for row in table if row.batch_size == "full" and 0 < steps <= FEW_STEPS]
+    if starved and any(row.batch_size != "full" for row in table):
+        yield (
+            f"{listed(starved)} makes one step for each pass over the data, so only {steps} steps at this budget: "
+            "that is what equal cost means."
+        )

@@ -1,0 +1,78 @@
+"""The pilot: how long a comparison is going to take, from a few steps of each entry before it begins."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterable
+
+import numpy as np
+
+from descend.comparison.planning.plan import Plan
+from descend.comparison.running.stacks import Bundle
+from descend.problems import Problem
+from descend.training.fit import fit
+from descend.training.fit_many import fit_many
+
+__all__ = ["estimate"]
+
+PATIENCE = 0.04
+"""Seconds that the pilot gives each kind of run, about."""
+FIRST, FACTOR = 4, 4
+"""Steps of the first short descent, and how many times as many the next one has."""
+SEED = 2**31
+"""From here on the pilot's seeds count: no run has such a one."""
+
+
+def estimate(problem: Problem, plan: Plan, bundles: Iterable[Bundle], jobs: int) -> float:
+    """Seconds that the bundles will take on so many processes, about.
+
+    Each kind of run makes short descents, stacked as it will be, from a seed that no run has, until one of them is long
+    enough to be measured. What they find is thrown away.
+    """
+    seconds = 0.0
+    known: dict[object, tuple[float, float]] = {}
+    for bundle in bundles:
+        task = bundle.tasks[0]
+        entry = plan.entry(task)
+        kind = (type(entry.rule), entry.batch_size)
+        if kind not in known:
+            known[kind] = _measured(problem, plan, bundle)
+        fixed, a_step = known[kind]
+        seconds += len(bundle.tasks) * (fixed + a_step * plan.steps(entry, plan.budget_of(task)))
+    return seconds / max(1, jobs)
+
+
+def _measured(problem: Problem, plan: Plan, bundle: Bundle) -> tuple[float, float]:
+    """Seconds that a run of a bundle takes however few steps it makes, and those of a step."""
+    runs, most, began = len(bundle.tasks), plan.steps(plan.entry(bundle.tasks[0]), plan.budget), time.perf_counter()
+    steps, before = min(FIRST, most), (0, 0.0)
+    _descend(problem, plan, bundle, steps)  # what is loaded or compiled on the way is no part of it
+    if time.perf_counter() - began > 1.5 * PATIENCE:  # dear steps: fewer of them tell as much
+        steps = 1
+    while True:
+        start = time.perf_counter()
+        _descend(problem, plan, bundle, steps)
+        now = time.perf_counter()
+        took = now - start
+        enough = took > PATIENCE / 4 or now - began > PATIENCE or steps == most
+        if enough and (before[0] or steps == most):
+            a_step = (took - before[1]) / (steps - before[0])
+            return max(0.0, took - a_step * steps) / runs, max(0.0, a_step) / runs
+        before = steps, took
+        steps = min(most, steps * FACTOR)
+
+
+def _descend(problem: Problem, plan: Plan, bundle: Bundle, steps: int) -> None:
+    """A short descent of a bundle."""
+    entry = plan.entry(bundle.tasks[0])
+    # A learning rate of next to nothing: no pilot diverges.
+    rules = [dataclasses.replace(plan.entry(task).rule, lr=1e-8) for task in bundle.tasks]
+    problem = problem.without_test()
+    options = {"steps": steps, **plan.fitting(entry)}
+    with contextlib.suppress(Exception), np.errstate(all="ignore"):  # the run will say what is wrong
+        if bundle.stacked:
+            fit_many(problem, rules, [SEED + task.seed for task in bundle.tasks], **options)
+        else:
+            fit(problem, rules[0], seed=SEED, history=False, progress=False, **options)

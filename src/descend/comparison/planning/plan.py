@@ -1,0 +1,401 @@
+"""The plan of a comparison: everything that decides its outcome, fixed before the first run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import numbers
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from descend.code_hash import of_problem, of_rule, spelled_rule
+from descend.comparison.planning.entries import BATCH, LEARNING_RATES, Entry, can_take, entries_for
+from descend.comparison.planning.spaces import Choice, Space, points
+from descend.errors import OptionError, ProblemError
+from descend.problems import Problem
+from descend.rules import Adam, Momentum
+from descend.stopping import count
+from descend.training.batches import Batches, BatchSize
+
+__all__ = ["EFFORTS", "FROM_REFERENCE", "NO_TARGET", "Chosen", "Plan", "Task", "counted", "make_plan"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How much a comparison does where it is not told otherwise."""
+
+    trials: int
+    tuning_seeds: int
+    final_seeds: int
+    studies: int
+
+
+EFFORTS = {
+    "quick": Effort(8, 1, 10, 1),
+    "default": Effort(16, 3, 10, 1),
+    "thorough": Effort(16, 3, 10, 3),
+}
+"""Quick makes a part of the default's runs, and the default a part of the thorough one's."""
+EPOCHS = 20
+STEPS = 500
+"""Gradient evaluations on a problem without data."""
+LOOKS = 40
+"""How often a run is looked at, about; on data, about twice in a pass over them at most."""
+
+TUNING_SEEDS, REFERENCE_SEEDS, FINAL_SEEDS = 0, 500, 1000
+"""Where each kind of run begins to count: final runs start from seeds that no other run has seen."""
+REFERENCE_TRIALS, REFERENCE_RUNS, REFERENCE_BUDGET = 8, 5, 2
+"""The reference pool: trials of each of its rules, runs of the best one, and how many budgets each of them has."""
+POOL = (Momentum, Adam)
+"""The rules of the reference pool, whatever is compared: with momentum, and adaptive."""
+TIMED_SEEDS = 3
+FROM_REFERENCE, NO_TARGET = "reference", "none"
+
+Chosen = Mapping[str, Any] | None
+"""The hyperparameters that a study found for an entry; None if none served."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One run to make: a descent of one entry, with some hyperparameters, from one seed.
+
+    `entry` counts the reference pool's rules on from the last of the comparison's entries. `phase` is ``reference``,
+    ``tuning``, ``final``, ``untuned`` (the entry's own hyperparameters, on the seeds of the final runs) or ``timing``
+    (a final run again, with no other beside it).
+    """
+
+    entry: int
+    hyperparameters: tuple[tuple[str, Any], ...]
+    seed: int
+    phase: str
+    study: int = 0
+
+    @property
+    def reads_test(self) -> bool:
+        """Whether the run may see the test data."""
+        return self.phase not in ("reference", "tuning")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is compared, on what, at what cost. `budget` and `evaluate_every` count examples seen.
+
+    `target` is a value of the validation metric, ``"reference"`` (what a pool of reference runs finds) or ``"none"``.
+    The seeds are those of all studies, one study's after the other's.
+    """
+
+    problem: str
+    metric: str
+    higher_is_better: bool
+    examples: int | None
+    entries: tuple[Entry, ...]
+    reference: tuple[Entry, ...]
+    target: float | str
+    learning_rates: tuple[float, ...] | None
+    trials: int
+    studies: int
+    budget: int
+    evaluate_every: int
+    tuning_seeds: tuple[int, ...]
+    final_seeds: tuple[int, ...]
+    untuned: bool
+    timed: bool
+    fingerprint: str
+    """What the problem's code hashes to, with the package's and the versions of what runs them."""
+
+    @property
+    def everyone(self) -> tuple[Entry, ...]:
+        """Whom a task's or a run's `entry` counts: the entries, and then the reference pool's rules."""
+        return *self.entries, *self.reference
+
+    def entry(self, task: Task) -> Entry:
+        """Who runs in a task, with the hyperparameters of the task."""
+        return self.everyone[task.entry].at(dict(task.hyperparameters))
+
+    def cost(self, metric: float | None) -> float:
+        """A value of the metric as something to be minimised; a miss, which has none, is infinite."""
+        if metric is None:
+            return math.inf
+        return -metric if self.higher_is_better else metric
+
+    def metric_of(self, cost: float) -> float:
+        """The value of the metric that has this cost."""
+        return 0.0 - cost if self.higher_is_better else cost
+
+    def budget_of(self, task: Task) -> int:
+        """The gradient evaluations that a run may spend."""
+        return self.budget * (REFERENCE_BUDGET if task.phase == "reference" else 1)
+
+    def points(self, entry: Entry, study: int) -> list[dict[str, Any]]:
+        """The trials of an entry in a study: as many for every entry, though one that comes twice is made once."""
+        space = dict(entry.space or {})
+        if self.learning_rates is not None and space.get("lr") == LEARNING_RATES:
+            del space["lr"]
+            found = points(space, self.trials, study)
+            found = [{"lr": rate, **point} for rate, point in zip(self.learning_rates, found, strict=True)]
+        else:
+            found = points(space, self.trials, study)
+        return [point for i, point in enumerate(found) if point not in found[:i]]
+
+    def seeds_of(self, seeds: Sequence[int], study: int) -> Sequence[int]:
+        """A study's share of the seeds."""
+        each = len(seeds) // self.studies
+        return seeds[study * each : (study + 1) * each]
+
+    def pool(self) -> Iterator[Task]:
+        """The reference pool's trials; none if the target is known, or not wanted."""
+        if self.target == FROM_REFERENCE:
+            for i, entry in enumerate(self.reference, len(self.entries)):
+                for point in points(entry.space or {}, REFERENCE_TRIALS, 0):
+                    yield Task(i, _pairs(point), REFERENCE_SEEDS, "reference")
+
+    def pool_finals(self, best: Task) -> Iterator[Task]:
+        """The reference pool's best trial, from seeds of its own."""
+        for seed in range(REFERENCE_SEEDS + 1, REFERENCE_SEEDS + 1 + REFERENCE_RUNS):
+            yield dataclasses.replace(best, seed=seed)
+
+    def tuning(self) -> Iterator[Task]:
+        """Every tuning run: as many trials, from the same seeds, for each entry."""
+        for study in range(self.studies):
+            for i, entry in enumerate(self.entries):
+                for point in self.points(entry, study):
+                    for seed in self.seeds_of(self.tuning_seeds, study):
+                        yield Task(i, _pairs(point), seed, "tuning", study)
+
+    def finals(self, chosen: Sequence[Sequence[Chosen]]) -> Iterator[Task]:
+        """The runs of what each study chose for each entry, on fresh seeds; none for an entry without any."""
+        for i, by_study in enumerate(chosen):
+            for study, point in enumerate(by_study):
+                if point is not None:
+                    yield from self._finals_of(i, study, point)
+
+    def _finals_of(self, entry: int, study: int, point: Mapping[str, Any]) -> Iterator[Task]:
+        for seed in self.seeds_of(self.final_seeds, study):
+            yield Task(entry, _pairs(point), seed, "final", study)
+
+    def defaults(self) -> Iterator[Task]:
+        """The runs of each entry as it is, which nobody tuned, on the same fresh seeds."""
+        for i in range(len(self.entries) if self.untuned else 0):
+            for study in range(self.studies):
+                for seed in self.seeds_of(self.final_seeds, study):
+                    yield Task(i, (("lr", self.entries[i].rule.lr),), seed, "untuned", study)
+
+    def timings(self, chosen: Sequence[Sequence[Chosen]]) -> Iterator[Task]:
+        """A few final runs of each entry again, in turns, to be made one at a time."""
+        finals = [task for task in self.finals(chosen) if task.study == 0] if self.timed else []
+        for seed in self.final_seeds[:TIMED_SEEDS]:
+            for task in finals:
+                if task.seed == seed:
+                    yield dataclasses.replace(task, phase="timing")
+
+    def possible(self) -> Iterator[Task]:
+        """Every task that the plan may come to, whatever its runs will say."""
+        for trial in self.pool():
+            yield trial
+            yield from self.pool_finals(trial)
+        yield from self.tuning()
+        yield from self.defaults()
+        for i, entry in enumerate(self.entries):
+            for study in range(self.studies):
+                for point in self.points(entry, study):
+                    for task in self._finals_of(i, study, point):
+                        yield task
+                        yield dataclasses.replace(task, phase="timing")
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are in all, at most."""
+        tuning = sum(1 for _ in self.tuning())
+        final = len(self.entries) * len(self.final_seeds) * (1 + self.untuned)
+        pool = len(self.reference) * REFERENCE_TRIALS + REFERENCE_RUNS if self.target == FROM_REFERENCE else 0
+        timed = len(self.entries) * min(TIMED_SEEDS, len(self.final_seeds)) if self.timed else 0
+        return tuning + final + pool + timed
+
+    def settings(self) -> dict[str, Any]:
+        """The plan as JSON holds it."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return values | {name: [e.settings() for e in values[name]] for name in ("entries", "reference")}
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits that change when anything in the plan does."""
+        return _hashed(self.settings())
+
+    def key(self, task: Task) -> str:
+        """What the store knows a run by: a hash of everything that decides its outcome, and of nothing else.
+
+        Another plan that has the same run among its own finds it there.
+        """
+        entry = self.entry(task)
+        return _hashed(
+            [
+                [self.fingerprint, of_rule(entry.rule), spelled_rule(entry.rule), entry.batch_size],
+                [self.budget_of(task), self.evaluate_every, task.seed, task.reads_test, task.phase == "timing"],
+            ]
+        )
+
+    def steps(self, entry: Entry, examples: int) -> int:
+        """How many steps so many gradient evaluations pay for."""
+        return examples if self.examples is None else Batches(self.examples, entry.batch_size, 0).steps(examples)
+
+    def next_step(self, entry: Entry, examples: float | None) -> float:
+        """The gradient evaluations that an entry has spent a step after it has spent so many; 0 at the start, None."""
+        if examples is None or self.examples is None:
+            return 0.0 if examples is None else examples + 1
+        batches = Batches(self.examples, entry.batch_size, 0)
+        return batches.examples(batches.steps(int(examples)) + 1)
+
+    def fitting(self, entry: Entry) -> dict[str, Any]:
+        """What a descent of an entry is told beside its rule, seed and budget."""
+        return {
+            "batch_size": None if self.examples is None else entry.batch_size,
+            "evaluate_every_examples": self.evaluate_every,
+            "keep_best": True,
+        }
+
+    def describe(self) -> str:
+        """The plan in one sentence."""
+        again = f" ({self.studies} times over)" * (self.studies > 1)
+        pool = "a reference pool sets the target; " * (self.target == FROM_REFERENCE)
+        seeds = len(self.tuning_seeds) // self.studies
+        return (
+            f"{pool}{counted(len(self.entries), 'technique')} × {counted(self.trials, 'trial')} × "
+            f"{counted(seeds, 'seed')}{again}, then each at its best{', and untuned,' * self.untuned} on "
+            f"{counted(len(self.final_seeds), 'fresh seed')}: "
+            f"{self.runs} runs{' at most' * self.untuned} of {self.budget:,} gradient evaluations"
+        )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, in the singular for one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _pairs(point: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(point.items())
+
+
+def _hashed(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+
+
+def make_plan(
+    problem: Problem,
+    rules: Iterable[Any] | None,
+    *,
+    learning_rates: Sequence[float] | None,
+    space: Mapping[str, Space] | None,
+    trials: int | None,
+    batch_size: BatchSize | None,
+    budget: int | None,
+    target: float | str,
+    tuning_seeds: int | None,
+    final_seeds: int | None,
+    studies: int | None,
+    effort: str,
+    untuned: bool,
+    timed: bool,
+    source: Path | str | None,
+) -> Plan:
+    """Check what was asked for and settle the plan; raises `OptionError` or `ProblemError`."""
+    if problem.train is not None and (problem.validation is None or problem.test is None):
+        missing = "validation" if problem.validation is None else "test"
+        raise ProblemError(
+            f"{problem.name} has no {missing} data: hyperparameters are chosen on validation data and judged on test "
+            f"data; give data= to be split, or {missing}="
+        )
+    entries = entries_for(problem, rules, batch_size, space)
+    if effort not in EFFORTS:
+        raise OptionError(f"effort={effort!r}: one of {', '.join(map(repr, EFFORTS))} is needed")
+    numbers_ = {"trials": trials, "tuning_seeds": tuning_seeds, "final_seeds": final_seeds, "studies": studies}
+    for name, value in numbers_.items():
+        count(name, value)
+    usual = dataclasses.asdict(EFFORTS[effort])
+    much = {name: usual[name] if value is None else int(value) for name, value in numbers_.items()}
+    rates = None if learning_rates is None else _rates(learning_rates)
+    if rates is not None:
+        if trials is not None and trials != len(rates):
+            raise OptionError(f"trials={trials} with {len(rates)} learning_rates: each rate is a trial; leave one out")
+        if space is not None and "lr" in space:
+            raise OptionError("learning_rates and space={'lr': …} both say what is tried; leave one of them out")
+        much["trials"] = len(rates)
+    for name, value in (("untuned", untuned), ("timed", timed)):
+        if not isinstance(value, bool):
+            raise OptionError(f"{name}={value!r}: True or False is needed")
+    tuning, final = (much["studies"] * much[name] for name in ("tuning_seeds", "final_seeds"))
+    if tuning > REFERENCE_SEEDS:
+        raise OptionError(f"tuning_seeds={tuning} in all: at most {REFERENCE_SEEDS}, so that final seeds stay fresh")
+    budget = _budget(problem, entries, budget)
+    plan = Plan(
+        problem=problem.name,
+        metric=problem.metric_name,
+        higher_is_better=problem.higher_is_better,
+        examples=problem.size,
+        entries=entries,
+        reference=entries_for(problem, POOL, None) if target == FROM_REFERENCE else (),
+        target=_target(target),
+        learning_rates=rates,
+        trials=much["trials"],
+        studies=much["studies"],
+        budget=budget,
+        evaluate_every=max(1, budget // LOOKS, (problem.size or 0) // 2),
+        tuning_seeds=tuple(range(TUNING_SEEDS, TUNING_SEEDS + tuning)),
+        final_seeds=tuple(range(FINAL_SEEDS, FINAL_SEEDS + final)),
+        untuned=untuned,
+        timed=timed,
+        fingerprint=of_problem(source),
+    )
+    for entry in entries:
+        for study in range(plan.studies):
+            for point in plan.points(entry, study):
+                can_take(entry, point)
+    return plan
+
+
+def _budget(problem: Problem, entries: Sequence[Entry], budget: int | None) -> int:
+    """Gradient evaluations a run; raises `OptionError` where they do not pay for one step of everyone."""
+    if budget is None:
+        budget = STEPS if problem.size is None else EPOCHS * problem.size
+    count("budget", budget)
+    for entry in entries if problem.size is not None else ():
+        assert problem.size is not None
+        where = (entry.space or {}).get(BATCH)
+        for size in where.values if isinstance(where, Choice) else [entry.batch_size]:
+            batches = Batches(problem.size, size, 0)
+            if batches.steps(int(budget)) == 0:
+                raise OptionError(
+                    f"budget={budget} does not pay for one step of {entry.label}, which sees "
+                    f"{batches.batch_size} examples; raise it"
+                )
+        if where is not None and not isinstance(where, Choice):
+            raise OptionError(f"{entry.label}: batch sizes are a Choice, such as Choice([16, 32, 64]); not {where}")
+    return int(budget)
+
+
+def _target(target: float | str) -> float | str:
+    """The target as a plan has it; raises `OptionError`."""
+    if target in (FROM_REFERENCE, NO_TARGET):
+        return target
+    if isinstance(target, numbers.Real) and not isinstance(target, bool) and math.isfinite(target):
+        return float(target)
+    raise OptionError(
+        f"target={target!r}: a value of the validation metric is needed, such as 0.95; or {FROM_REFERENCE!r} to have "
+        f"it found by reference runs, or {NO_TARGET!r}"
+    )
+
+
+def _rates(rates: Sequence[float]) -> tuple[float, ...]:
+    if isinstance(rates, numbers.Real):
+        rates = [float(rates)]
+    if isinstance(rates, str) or not isinstance(rates, Iterable):
+        raise OptionError(f"learning_rates={rates!r}: numbers are needed, such as [0.001, 0.01, 0.1]")
+    rates = list(rates)
+    if len(rates) == 0:
+        raise OptionError("learning_rates is empty; give at least one, or leave it out")
+    for rate in rates:
+        if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not (math.isfinite(rate) and rate > 0):
+            raise OptionError(f"learning_rates: {rate!r} is not a number > 0; try 0.001,0.01,0.1")
+    return tuple(sorted({float(r) for r in rates}))

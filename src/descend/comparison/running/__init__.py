@@ -1,0 +1,1 @@
+"""Making the runs of a comparison, and keeping them."""

@@ -1,0 +1,178 @@
+"""A run: one descent of a comparison, and what is kept of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from descend.comparison.planning.plan import Plan, Task
+from descend.descent.result import FitResult
+from descend.problems import Problem
+from descend.stopping import Reason
+from descend.training.fit import fit
+from descend.training.fit_many import fit_many
+
+__all__ = ["Run", "nothing", "run_task", "run_tasks"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The outcome of one task. `curve` has ``[examples, validation loss, validation metric]`` at each look.
+
+    `hyperparameters` are those that the task set; the rest is the entry's. A run that failed (diverged, not finite, an
+    error) is a miss: it has no `validation` and no `test`, whatever it reached before. Test data are read in runs on
+    final seeds alone; `test` is None in reference and tuning runs.
+    """
+
+    entry: int
+    hyperparameters: dict[str, Any]
+    seed: int
+    phase: str
+    study: int
+    reason: str
+    message: str
+    miss: bool
+    examples: int
+    seconds: float
+    validation: float | None
+    validation_loss: float | None
+    test: float | None
+    curve: list[list[float | None]]
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate among the hyperparameters."""
+        return float(self.hyperparameters["lr"])
+
+    def outcome(self) -> dict[str, Any]:
+        """What the run was found to be, without which task it belongs to: any plan's with the same run."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _TASK}
+
+    @classmethod
+    def of(cls, task: Task, outcome: Mapping[str, Any]) -> Run:
+        """The run of a task with an outcome."""
+        return cls(**(_task(task) | dict(outcome)))
+
+    def reached(self, target: float, higher_is_better: bool) -> tuple[float | None, float]:
+        """Gradient evaluations to the first look with a validation metric as good as the target; ∞ if none has.
+
+        Before them come those to the last look without one, None if the start has it.
+        """
+        before = None
+        for examples, _, metric in self.curve:
+            if metric is not None and (metric >= target if higher_is_better else metric <= target):
+                return before, float(examples or 0)
+            before = examples
+        return before, math.inf
+
+
+_TASK = ("entry", "hyperparameters", "seed", "phase", "study")
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {name: getattr(task, name) for name in _TASK} | {"hyperparameters": dict(task.hyperparameters)}
+
+
+def run_tasks(problem: Problem, plan: Plan, tasks: Sequence[Task]) -> list[Run]:
+    """Make runs that can be stacked as one program; one at a time if anything in it raises."""
+    first = tasks[0]
+    try:
+        with np.errstate(all="ignore"):
+            results = fit_many(
+                _seen(problem, first),
+                [plan.entry(task).rule for task in tasks],
+                [task.seed for task in tasks],
+                examples=plan.budget_of(first),
+                **plan.fitting(plan.entry(first)),
+            )
+    except Exception:  # which run it was is found by making each of them alone
+        return [run_task(problem, plan, task) for task in tasks]
+    return [_kept(problem, task, result) for task, result in zip(tasks, results, strict=True)]
+
+
+def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
+    """Make one run. Whatever the problem's functions do, there is a record of it."""
+    entry = plan.entry(task)
+    try:
+        # A learning rate that is too large overflows; that is a miss to be counted, not a warning to be printed.
+        with np.errstate(all="ignore"):
+            result = fit(
+                _seen(problem, task),
+                entry.rule,
+                examples=plan.budget_of(task),
+                seed=task.seed,
+                history=False,
+                progress=False,
+                **plan.fitting(entry),
+            )
+    except Exception as error:  # the problem's functions and the rule are the user's: anything may happen in them
+        if any(isinstance(e, MemoryError) for e in (error, error.__cause__)):
+            return nothing(task, Reason.KILLED, f"{type(error).__name__}: {error}")
+        so_far = getattr(error, "result", None)
+        if not isinstance(so_far, FitResult):
+            return nothing(task, Reason.FUNCTION_RAISED, f"{type(error).__name__}: {error}")
+        result = so_far
+    return _kept(problem, task, result)
+
+
+def _seen(problem: Problem, task: Task) -> Problem:
+    """The problem as a run may see it."""
+    return problem if task.reads_test else problem.without_test()
+
+
+def _kept(problem: Problem, task: Task, result: FitResult) -> Run:
+    """What is kept of a descent."""
+    if result.reason is Reason.INTERRUPTED:  # half a run is no run: it is the comparison that was interrupted
+        raise KeyboardInterrupt
+    final = task.reads_test
+    best, history = result.best, result.history
+    assert history is not None
+    validation, loss = (math.nan, math.nan) if best is None else (best.validation_metric, best.validation_loss)
+    # A problem without data is judged by its loss, which is what it was tuned on.
+    test = result.test_metric if problem.size is not None else validation
+    figures = [validation, loss, *([test] if final else [])]
+    miss = result.reason.kind == "failed" or not all(map(math.isfinite, figures))
+    message = result.message
+    if miss and result.reason.kind != "failed":
+        names = ("validation metric", "validation loss", "test metric")
+        found = next(
+            f"{name} is {value}" for name, value in zip(names, figures, strict=False) if not math.isfinite(value)
+        )
+        message = f"The {found}."
+    return Run(
+        **_task(task),
+        reason=str(result.reason),
+        message=message,
+        miss=miss,
+        examples=result.examples,
+        seconds=result.seconds,
+        validation=None if miss else validation,
+        validation_loss=None if miss else loss,
+        test=test if final and not miss else None,
+        curve=[[e.examples, _finite(e.validation_loss), _finite(e.validation_metric)] for e in history.evaluations],
+    )
+
+
+def nothing(task: Task, reason: Reason, message: str) -> Run:
+    """The record of a run of which nothing is left to be measured."""
+    return Run(
+        **_task(task),
+        reason=str(reason),
+        message=message,
+        miss=True,
+        examples=0,
+        seconds=0.0,
+        validation=None,
+        validation_loss=None,
+        test=None,
+        curve=[],
+    )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None

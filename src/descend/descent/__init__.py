@@ -1,0 +1,1 @@
+"""The one descent loop, and what it keeps: points, history, health, a result."""

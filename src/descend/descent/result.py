@@ -1,0 +1,118 @@
+"""What a descent gives back, with SciPy's field names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from descend.descent.history import History
+from descend.stopping import Reason
+
+__all__ = ["FitResult", "Result"]
+
+
+@dataclasses.dataclass
+class Result:
+    """The outcome of `minimize`. Fields can be read as attributes or as items, as in SciPy.
+
+    `x` is the point where a criterion that was asked for holds or, where none does, the best finite point seen; it is
+    built as `x0` was. `fun` and `jac` belong to it; `x_last` is where the last step led. `nit` counts steps, `nfev`
+    evaluations of the function, `njev` of its gradient. `success` says whether a criterion that was asked for holds;
+    `reason` is why it stopped, `message` the same for people. `method` is the rule or method that was used, and `why`
+    why it was picked, if it was. `state` is what it takes to go on (``minimize(state=…)``), `runs` the results from
+    each of several starts.
+    """
+
+    x: Any
+    fun: float
+    jac: Any
+    nit: int
+    nfev: int
+    njev: int
+    reason: Reason
+    message: str
+    history: History | None
+    x_last: Any
+    seconds: float
+    method: Any = dataclasses.field(default=None, kw_only=True)
+    why: str = dataclasses.field(default="", kw_only=True)
+    runs: tuple[Result, ...] = dataclasses.field(default=(), kw_only=True, repr=False)
+    _state: Any = dataclasses.field(default=None, kw_only=True, repr=False, compare=False)
+
+    @property
+    def success(self) -> bool:
+        """Whether a criterion that was asked for holds."""
+        return self.reason.success
+
+    @property
+    def status(self) -> int:
+        """0 for success, else a number for the reason."""
+        return self.reason.status
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What it takes to go on (``minimize(state=…)``), as arrays by name: put together when it is asked for."""
+        found: dict[str, Any] | None = self._state() if callable(self._state) else self._state
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_state": self.state}
+
+    def keys(self) -> Iterator[str]:
+        """Names of the fields, `success`, `status` and `state` included."""
+        fields = [f.name for f in dataclasses.fields(self) if not f.name.startswith("_")]
+        return iter([*fields, "success", "status", "state"])
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in set(self.keys()):
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __repr__(self) -> str:
+        lines = [("message", self.message), ("reason", self.reason), ("success", self.success)]
+        if self.method is not None:
+            lines.append(("method", f"{self.method!r}{f' ({self.why})' if self.why else ''}"))
+        lines += [(k, getattr(self, k)) for k in ("fun", "x", "jac", "nit", "nfev", "njev", "history")]
+        return "\n".join(f"{k:>8}: {_short(v)}" for k, v in lines)
+
+
+@dataclasses.dataclass(repr=False)
+class FitResult(Result):
+    """The outcome of `fit`: a `Result` whose `x` is the trained parameters, with what was measured on the way.
+
+    `x` is where the last step led or, with ``keep_best``, the point with the best validation metric; `best` is the
+    evaluation of that point in either case. `fun` is the loss on the whole training data at `x`; `jac` is None, as no
+    gradient over all of them is computed. `examples` counts gradient evaluations, `epochs` passes over the training
+    data. Metrics are NaN where there are no such data. `buffers` holds what else of a torch
+    module belongs to `x`: its buffers, and parameters that were not trained.
+    """
+
+    examples: int
+    epochs: float
+    metric_name: str
+    validation_metric: float
+    test_metric: float
+    best: Any
+    buffers: Any
+
+    @property
+    def params(self) -> Any:
+        """The trained parameters: another name for `x`."""
+        return self.x
+
+    @property
+    def success(self) -> bool:
+        """Whether the descent did what was asked: a criterion holds, or its budget was spent without a failure."""
+        return self.reason.kind in ("converged", "spent")
+
+    @property
+    def status(self) -> int:
+        """0 for success, else a number for the reason."""
+        return 0 if self.success else self.reason.status
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not isinstance(value, (str, Reason)) else str(value)
+    lines = text.splitlines()
+    return text if len(lines) <= 6 else "\n".join([*lines[:5], "…"])

@@ -1,0 +1,1 @@
+"""A rule on PyTorch tensors, and what machine code needs to know of them."""

@@ -1,0 +1,1 @@
+"""`minimize`: one descent of a whole objective, from its options to its result."""

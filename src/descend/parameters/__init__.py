@@ -1,0 +1,1 @@
+"""Parameters in any container, as flat vectors."""

@@ -1,0 +1,484 @@
+"""What a rule is: hyperparameters, names of its state, and one formula.
+
+A rule is a frozen dataclass. Its fields are the hyperparameters; the parameters of its `update` between ``g``
+and ``s`` are the names of its state; `update` is the formula, elementwise, and the only place where it stands.
+Engines run it; they never repeat it. Subclassing `Rule` is all it takes to have a new one:
+
+    >>> import descend
+    >>> from descend.rules import maths
+    >>> class SignSGD(descend.Rule):
+    ...     "Step by the sign of the gradient (Bernstein et al. 2018, algorithm 1)."
+    ...     lr: float = 1e-3
+    ...     @staticmethod
+    ...     def update(p, g, s):
+    ...         return p - s.lr * maths.sign(g)
+    >>> descend.minimize(lambda x: (x - 1) ** 2, 0.0, jac=lambda x: 2 * (x - 1), method="signsgd", max_steps=3).x
+    0.003
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import functools
+import importlib
+import inspect
+import math
+import numbers
+from collections import namedtuple
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self, dataclass_transform
+
+import numpy as np
+
+from descend.errors import RuleError
+from descend.rules.maths import clip, where
+
+__all__ = [
+    "Range",
+    "Rule",
+    "allowed_range",
+    "heeded",
+    "hyper",
+    "registry",
+    "spelling",
+    "step",
+    "stretched",
+    "unpickling",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that a hyperparameter may take; open or closed at each end."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return math.isfinite(value) and above and below
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            if self.low == -math.inf:
+                return "a finite number"
+            return f"a finite number {'>' if self.low_open else '≥'} {self.low:g}"
+        left = "(" if self.low_open else "["
+        right = ")" if self.high_open else "]"
+        return f"in {left}{self.low:g}, {self.high:g}{right}"
+
+
+def hyper(
+    *,
+    default: Any,
+    doc: str,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    kw_only: bool = False,
+) -> Any:
+    """Declare a hyperparameter: its default, one line on what it is, and the range it must lie in.
+
+    A ``bool`` default declares a flag, constant for the life of a rule; a ``tuple`` default declares several
+    numbers, each of which must lie in the range.
+    """
+    low, high = (at_least if above is None else above), (at_most if below is None else below)
+    allowed = Range(
+        -math.inf if low is None else low,
+        math.inf if high is None else high,
+        low_open=above is not None,
+        high_open=below is not None,
+    )
+    return dataclasses.field(default=default, kw_only=kw_only, metadata={"doc": doc, "range": allowed})
+
+
+def allowed_range(field: dataclasses.Field[Any]) -> Range:
+    """The range of a number that is declared with `hyper`, or plainly as ``lr: float = 0.1``."""
+    found: Range = field.metadata.get("range", Range(low=0.0) if field.name == "lr" else Range())
+    return found
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(hyper, dataclasses.field))
+class _Declared:
+    """Gives subclasses the dataclass treatment, for type checkers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule(_Declared):
+    """One update of the parameters, written once; every engine runs it.
+
+    A subclass declares hyperparameters as fields and one static `update(p, g, <state …>, s)` that returns the new
+    ``p``, or the new ``p`` and the new state in order. ``s`` carries every hyperparameter by name (the numbers of
+    a tuple ``betas`` as ``s.beta1``, ``s.beta2``, and as ``s.one_minus_beta1``, … what they leave of one), the flags,
+    and whatever `scalars` adds. State starts at zero.
+    State that some settings do not need is named in `state_if`; it is None then.
+
+    Any number may be a schedule instead (see `descend.schedules`): it is asked before each step.
+    """
+
+    lr: float = hyper(default=1e-3, doc="learning rate: scales the step", at_least=0)
+    weight_decay: float = hyper(
+        default=0.0, doc="L2 penalty: adds weight_decay · p to the gradient", at_least=0, kw_only=True
+    )
+    decoupled_weight_decay: bool = hyper(
+        default=False,
+        doc="shrink p by 1 − lr · weight_decay instead of adding to the gradient (AdamW's way)",
+        kw_only=True,
+    )
+    maximize: bool = hyper(default=False, doc="climb instead of descend", kw_only=True)
+    cautious: bool = hyper(
+        default=False,
+        doc="leave out what goes against the gradient, and lengthen the rest (Liang et al. 2024, algorithm 1, "
+        "arxiv.org/abs/2411.16085)",
+        kw_only=True,
+    )
+
+    paper: ClassVar[str] = ""
+    """Where the formula comes from: authors, year, equation or algorithm, address."""
+    state: ClassVar[tuple[str, ...]] = ()
+    """Names of the state in the order in which `update` takes it; read from `update`'s signature."""
+    state_if: ClassVar[Mapping[str, str]] = {}
+    """State kept only when a hyperparameter (flag, or non-zero number) asks for it: state name → hyperparameter."""
+    carried: ClassVar[Mapping[str, float]] = {}
+    """Numbers, one for all entries, that go from step to step as the state does: name → what it starts from; see
+    `carry`."""
+    still: ClassVar[bool] = False
+    """Whether an entry stays as it is, but for state that decays, when its gradient is zero. Then a sparse gradient can
+    be stepped by its entries alone."""
+    _declared: ClassVar[tuple[tuple[dataclasses.Field[Any], type, Range], ...]] = ()
+    """The hyperparameters; of which type each is, bool, tuple or float; and the range of its numbers."""
+    name: ClassVar[str] = ""
+    """The registry's name of the rule: the class name in lower case, without underscores."""
+
+    def __init_subclass__(cls, *, register: bool = True, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        doc = cls.__dict__.get("__doc__") or ""
+        update = cls.__dict__.get("update")
+        if inspect.isfunction(update):
+            cls.update = staticmethod(update)  # type: ignore[method-assign]
+        dataclasses.dataclass(frozen=True)(cls)
+        cls.__doc__ = doc  # dataclass writes the signature into an empty one
+        cls._declared = tuple((f, _kind(f), allowed_range(f)) for f in dataclasses.fields(cls))
+        cls.name = spelling(cls.__name__)
+        cls.state = _state_names(cls)
+        if not _settles_itself(cls):
+            cls.settles = Rule.settles  # type: ignore[method-assign]
+        if register:
+            _enter(cls)
+
+    @staticmethod
+    def update(p: Any, g: Any, *state_and_s: Any) -> Any:
+        """The formula, elementwise: new ``p`` and new state from parameter, gradient, state and scalars."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        if type(self).update is Rule.update:
+            raise RuleError(f"{type(self).__name__} has no update(p, g, <state …>, s): define it as a staticmethod")
+        scheduled = []
+        for field, kind, allowed in self._declared:
+            given: Any = getattr(self, field.name)
+            if type(given) is kind and (kind is bool or (isinstance(given, float) and given in allowed)):
+                continue  # as it should be, which is usual: a learning rate that changes at each step makes many rules
+            value, is_scheduled = _checked(self, field, given)
+            object.__setattr__(self, field.name, value)
+            if is_scheduled:
+                scheduled.append(field.name)
+        object.__setattr__(self, "_scheduled", tuple(scheduled))
+
+    def scalars(self, t: int) -> Mapping[str, float]:
+        """Numbers that the formula needs beyond the hyperparameters, computed once a step on the host, in float64.
+
+        `t` is the number of the step, from 1. Bias corrections belong here.
+        """
+        return {}
+
+    def settles(self) -> float:
+        """The step from which on `scalars` returns the same at every step; ∞ if there is none, or it is not known.
+
+        An engine need not ask again from then on, as long as the hyperparameters stay. It is not asked of a rule that
+        carries numbers, nor of one with scalars of another class than those that it was written for.
+        """
+        same = type(self).scalars is Rule.scalars and type(self).carry is Rule.carry
+        return 1.0 if same else math.inf
+
+    def carry(self, t: int, before: Mapping[str, float]) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """The scalars of step `t`, and the carried numbers after it, from the carried numbers before it.
+
+        Only a rule that has `carried` writes one, in place of `scalars`: where a number of this step depends on what
+        the hyperparameters were at steps before, as in NAdam's product of momenta.
+        """
+        return self.scalars(t), before
+
+    def starting(self) -> Mapping[str, float]:
+        """The carried numbers before the first step; `carried` unless a rule says otherwise."""
+        return self.carried
+
+    def initial(self, state: str) -> float:
+        """The number that a state starts from, everywhere; zero unless a rule says otherwise."""
+        return 0.0
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether any hyperparameter follows a schedule."""
+        return bool(self._scheduled)  # type: ignore[attr-defined]
+
+    def __call__(self, fun: Any, x0: Any, args: Any = (), **options: Any) -> Any:
+        """``scipy.optimize.minimize(fun, x0, method=rule)``, which calls it so; a rule itself knows of no descent."""
+        return importlib.import_module("descend.minimization.minimize").as_scipy_method(self, fun, x0, args, **options)
+
+    def kept_state(self) -> tuple[str, ...]:
+        """Names of the state that these settings keep, in order."""
+        return tuple(n for n in self.state if n not in self.state_if or bool(getattr(self, self.state_if[n])))
+
+    def at(self, t: int) -> Self:
+        """This rule with every schedule replaced by its number for step `t` (from 1)."""
+        names: tuple[str, ...] = self._scheduled  # type: ignore[attr-defined]
+        if not names:
+            return self
+        # Each number is checked against its range; what a rule asks of several together was checked when it was made,
+        # and a schedule may pass through what that refuses (momentum 0 with nesterov).
+        rule = object.__new__(type(self))
+        for field, *_ in self._declared:
+            value = getattr(self, field.name)
+            if field.name in names:  # a schedule takes the number of steps done before, as torch's schedulers count
+                value, _ = _checked(self, field, _evaluate(value, t - 1))
+            object.__setattr__(rule, field.name, value)
+        object.__setattr__(rule, "_scheduled", ())
+        return rule
+
+    def row(self, t: int) -> Any:
+        """The scalars of step `t` (from 1) as a named tuple: numbers as floats, flags as bools.
+
+        For a rule that carries numbers it is the row of a first step numbered `t`; `advance` has those of any.
+        """
+        return self.advance(t, self.starting())[0]
+
+    def advance(self, t: int, before: Mapping[str, float]) -> tuple[Any, Mapping[str, float]]:
+        """The scalars of step `t` as `row` has them, and the carried numbers after it, from those before it."""
+        values, after = self.numbers(t, before)
+        return _row_type(tuple(values))(*values.values()), after
+
+    def numbers(self, t: int, before: Mapping[str, float]) -> tuple[dict[str, Any], Mapping[str, float]]:
+        """What `advance` returns, the scalars as a dict."""
+        rule = self.at(t)
+        extra, after = rule.carry(t, before)
+        # Whether p decays is asked of self: a schedule that passes through zero must not flip a flag.
+        values = {**self._decay, **rule._constants, **extra}
+        if len(values) != len(self._decay) + len(rule._constants) + len(extra):
+            names = [*self._decay, *rule._constants, *extra]
+            twice = sorted({n for n in names if names.count(n) > 1})
+            raise RuleError(
+                f"scalars() returns {', '.join(twice)}, which a hyperparameter is called already: rename it"
+            )
+        return values, after
+
+    @functools.cached_property
+    def _decay(self) -> dict[str, bool]:
+        decays = self.weight_decay != 0.0
+        return {
+            "couples_decay": decays and not self.decoupled_weight_decay,
+            "decouples_decay": decays and self.decoupled_weight_decay,
+        }
+
+    @functools.cached_property
+    def flags(self) -> tuple[tuple[str, bool], ...]:
+        """Names and values of all that is constant for the life of a rule, and compiled into its machine code."""
+        own = [field.name for field, kind, _ in self._declared if kind is bool]
+        return (*self._decay.items(), *((name, getattr(self, name)) for name in own))
+
+    @functools.cached_property
+    def _constants(self) -> dict[str, Any]:
+        """What a row holds at every step, as long as no schedule changes it."""
+        values: dict[str, Any] = {}
+        for field, kind, _ in self._declared:
+            name = field.name
+            value = getattr(self, name)
+            if kind is tuple:
+                for i, part in enumerate(value, start=1):
+                    values[f"{name.removesuffix('s')}{i}"] = part
+                    if name == "betas":  # shares that are kept; a formula needs the rest of each, too
+                        values[f"one_minus_beta{i}"] = 1.0 - part
+            else:
+                values[name] = value
+        values["keep"] = 1.0 - self.lr * self.weight_decay
+        values["stretch"] = 1.0
+        return values
+
+
+def step(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tuple[Any, ...]:
+    """One whole step: what every rule shares (direction, weight decay), then the rule's own formula.
+
+    Returns the new ``p`` followed by the new state. Pure: what is passed in is not changed. This is what an engine
+    runs, on arrays, tensors or single numbers alike. Before a cautious step an engine asks `heeded` for the share of
+    each array that will move, and puts `stretched` of it into ``s.stretch``.
+    """
+    p, g = prepared(p, g, s)
+    out = rule.update(p, g, *state, s)
+    new = out if isinstance(out, tuple) else (out,)
+    return (cautioned(p, g, new[0], s), *new[1:]) if s.cautious else new
+
+
+def heeded(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> Any:
+    """Where a cautious step will move: the entries whose update does not go against their gradient."""
+    p, g = prepared(p, g, s)
+    out = rule.update(p, g, *state, s)
+    return heeds(p, g, out[0] if isinstance(out, tuple) else out)
+
+
+def stretched(share: Any) -> Any:
+    """What a cautious step multiplies the moves by that it keeps, from their share of all; as its authors' code.
+
+    The share is a number, or an array of one under a compiler.
+    """
+    factor = 1.0 / clip(share, 1e-3, math.inf)
+    return float(factor) if isinstance(factor, np.floating) else factor  # NumPy's would make all it meets float64
+
+
+# The parts of a step around the formula. An engine that compiles a step calls them and the formula one by one.
+
+
+def prepared(p: Any, g: Any, s: Any) -> tuple[Any, Any]:
+    """Parameter and gradient as every rule's formula takes them."""
+    if s.maximize:
+        g = -g
+    if s.couples_decay:
+        g = g + s.weight_decay * p
+    if s.decouples_decay:
+        p = p * s.keep
+    return p, g
+
+
+def heeds(p: Any, g: Any, new_p: Any) -> Any:
+    """Whether the way from `p` to `new_p` goes along the descent that `g` asks for."""
+    return (new_p - p) * g < 0
+
+
+def cautioned(p: Any, g: Any, new_p: Any, s: Any) -> Any:
+    """Where a cautious step leads instead of `new_p`."""
+    move = new_p - p
+    return p + s.stretch * where(heeds(p, g, new_p), move, 0 * move)
+
+
+# ---- declaration ------------------------------------------------------------------------------------------------
+
+
+def _state_names(cls: type[Rule]) -> tuple[str, ...]:
+    names = tuple(inspect.signature(cls.update).parameters)
+    if cls.update is Rule.update:
+        return ()
+    if len(names) < 3 or names[:2] != ("p", "g") or names[-1] != "s":
+        raise RuleError(
+            f"{cls.__name__}.update({', '.join(names)}): the parameters must be p, g, the names of the state, s"
+        )
+    return names[2:-1]
+
+
+def _kind(field: dataclasses.Field[Any]) -> type:
+    """Of which type a hyperparameter is: bool, tuple or float."""
+    return next((kind for kind in (bool, tuple) if isinstance(field.default, kind)), float)
+
+
+def _settles_itself(cls: type[Rule]) -> bool:
+    """Whether a rule's `settles` knows of all its scalars; not if some are of a class that came after it, or beside."""
+    owner = next(one for one in cls.__mro__ if "settles" in one.__dict__)
+    theirs = [one for one in cls.__mro__ if "scalars" in one.__dict__ and one is not Rule]
+    return cls.carry is Rule.carry and all(issubclass(owner, one) for one in theirs)
+
+
+@functools.lru_cache(maxsize=512)
+def _row_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("Scalars", names)
+
+
+def _evaluate(value: Any, done: int) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_evaluate(v, done) for v in value)
+    return value(done) if callable(value) else value
+
+
+def _checked(rule: Rule, field: dataclasses.Field[Any], value: Any) -> tuple[Any, bool]:
+    """The value as float, bool or tuple of floats, and whether a schedule is in it; raises `RuleError`."""
+    default = field.default
+    if isinstance(default, bool):
+        if not isinstance(value, (bool, np.bool_, numbers.Integral)) or value not in (0, 1):
+            raise _complaint(rule, field.name, field.name, value, "be True or False", default)
+        return bool(value), False
+    allowed = allowed_range(field)
+    if isinstance(default, tuple):
+        if not isinstance(value, (tuple, list)) or len(value) != len(default):
+            raise _complaint(rule, field.name, field.name, value, f"be {len(default)} numbers", default)
+        parts = [
+            _number(rule, field.name, f"{field.name}[{i}]", v, allowed, default[i], whole=value)
+            for i, v in enumerate(value)
+        ]
+        return tuple(parts), any(callable(v) for v in parts)
+    number = _number(rule, field.name, field.name, value, allowed, default, whole=value)
+    return number, callable(number)
+
+
+def _number(rule: Rule, field: str, label: str, value: Any, allowed: Range, default: Any, whole: Any) -> Any:
+    if callable(value):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise _complaint(rule, field, label, whole, "be a number or a schedule", default)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if number not in allowed:
+        raise _complaint(rule, field, label, whole, _must(allowed), default)
+    return number
+
+
+def _must(allowed: Range) -> str:
+    text = str(allowed)
+    return f"lie {text}" if text.startswith("in ") else f"be {text}"
+
+
+def _complaint(rule: Rule, field: str, label: str, value: Any, must: str, default: Any) -> RuleError:
+    return RuleError(f"{type(rule).__name__}({field}={value!r}): {label} must {must}; try {default!r}")
+
+
+# ---- registry ---------------------------------------------------------------------------------------------------
+
+_REGISTRY: dict[str, type[Rule]] = {}
+_UNPICKLING: contextvars.ContextVar[bool] = contextvars.ContextVar("unpickling", default=False)
+
+
+@contextlib.contextmanager
+def unpickling() -> Iterator[None]:
+    """While rule classes arrive from another process: none of them takes a name that is taken."""
+    token = _UNPICKLING.set(True)
+    try:
+        yield
+    finally:
+        _UNPICKLING.reset(token)
+
+
+def spelling(name: str) -> str:
+    """A rule's name as the registry spells it, from any spelling of case, ``-`` and ``_``."""
+    return name.strip().lower().replace("-", "").replace("_", "")
+
+
+def _enter(cls: type[Rule]) -> None:
+    known = _REGISTRY.get(cls.name)
+    # The same class defined again (a notebook cell run twice, a worker that unpickles it) replaces itself.
+    if known is not None and _UNPICKLING.get():
+        return  # it may have been made with register=False, which pickle does not repeat
+    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise RuleError(
+            f"a rule named {cls.name!r} exists already ({known.__module__}.{known.__qualname__}): "
+            "rename the class, or pass register=False"
+        )
+    _REGISTRY[cls.name] = cls
+
+
+def registry() -> Mapping[str, type[Rule]]:
+    """Name → class of every rule known now. A class without a formula, a common base, is none."""
+    return {name: rule for name, rule in _REGISTRY.items() if rule.update is not Rule.update}

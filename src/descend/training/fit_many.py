@@ -1,0 +1,302 @@
+"""`fit_many`: many runs of `fit` as one program, whose parameters are the rows of one matrix."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from descend.descent.loop import Judge, at_step, cannot_step, interrupts
+from descend.descent.result import FitResult
+from descend.engines import stack
+from descend.engines.stacked import difference
+from descend.errors import ObjectiveError, OptionError
+from descend.objectives.objective import disagreement
+from descend.parameters.memory import Array, Memory, Rows
+from descend.problems.problem import Problem, Split
+from descend.rules import Rule, resolve
+from descend.stopping import Reason
+from descend.training.batches import Batches, BatchSize
+from descend.training.run import Training, batches_of, check, looks_after, steps_of
+
+__all__ = ["fit_many", "stackable"]
+
+BYTES = 640_000
+"""Bytes of parameters in a stack, beyond which it leaves the cache; more runs wait for their turn in another one."""
+LEAST, MOST = 4, 64
+"""Runs in a stack: so many are cheaper than one at a time in any case, and more than so many make no step cheaper."""
+
+
+def fit_many(
+    problem: Problem,
+    rules: Sequence[Rule | type[Rule] | str],
+    seeds: Sequence[int],
+    *,
+    epochs: float | None = None,
+    steps: int | None = None,
+    examples: int | None = None,
+    batch_size: BatchSize | None = None,
+    evaluate_every: int | None = None,
+    evaluate_every_examples: int | None = None,
+    keep_best: bool = True,
+) -> list[FitResult]:
+    """Make many runs at once, as `fit` makes each: other hyperparameters, other seeds, the same problem and budget.
+
+    Parameters
+    ----------
+    problem
+        What to minimise. Its functions must take many runs at once (``Problem(…, stacks=True)``, all built-in
+        problems in NumPy), or be a `TorchProblem` that ``torch.func.vmap`` can take; see `stackable`.
+    rules, seeds
+        One of each for every run. The rules are of one kind with the same flags; their numbers may differ, and be
+        schedules.
+    epochs, steps, examples, batch_size, evaluate_every, evaluate_every_examples, keep_best
+        As in `fit`, the same for all runs; but the best parameters are kept by default.
+
+    Returns
+    -------
+    list of FitResult
+        One for each run, in order, as ``fit(problem, rule, seed=seed, …, history=False)`` returns it, up to rounding.
+        A run's `seconds` are its share. With a NumPy problem a run's figures do not depend, to the bit, on what else
+        is run beside it; with PyTorch that cannot be promised, as its sums may depend on the number of runs.
+        A run that fails ends, and leaves the others as they are. Ctrl-C ends all after the step at hand.
+
+    Raises
+    ------
+    OptionError
+        The runs cannot be stacked; the message says why. Or an option is wrong.
+    ObjectiveError
+        The loss, the metric or a rule raised, which ends all runs: make them one at a time to find which it was.
+
+    Examples
+    --------
+    >>> import descend
+    >>> problem = descend.problems.load("digits")
+    >>> rules = [descend.Adam(lr=lr) for lr in (0.001, 0.01, 0.1)]
+    >>> results = descend.fit_many(problem, rules, seeds=[0, 0, 0], epochs=3, batch_size=16)
+    >>> [round(result.validation_metric, 1) for result in results]
+    [0.8, 1.0, 0.9]
+    """
+    resolved, seeds = [resolve(rule) for rule in rules], list(seeds)
+    if not resolved or len(resolved) != len(seeds):
+        raise OptionError(f"{len(resolved)} rules and {len(seeds)} seeds: give one of each for every run, at least one")
+    counts = {"evaluate_every": evaluate_every, "evaluate_every_examples": evaluate_every_examples}
+    for seed in seeds:
+        check(problem, seed, keep_best, **counts)
+    why = stackable(problem, resolved, batch_size)
+    if why is not None:
+        raise OptionError(f"the runs cannot be stacked: {why}; make them one at a time, by descend.fit")
+    batches = {int(seed): batches_of(problem, batch_size, int(seed)) for seed in seeds}
+    one = next(iter(batches.values()))
+    total = steps_of(one, epochs, steps, examples)
+    after = looks_after(one, total, **counts)
+    # Runs from one seed see the same batches, which are taken once if the runs are neighbours.
+    order = sorted(range(len(seeds)), key=lambda i: seeds[i])
+    width = _width(Memory(problem.begin(seeds[0]).params, "params"))
+    results: dict[int, FitResult] = {}
+    with interrupts() as interrupted:
+        for first in range(0, len(order), width):
+            chunk = order[first : first + width]
+            trainings = [
+                Training(problem, int(seeds[i]), batches[int(seeds[i])], total, after, keep_best) for i in chunk
+            ]
+            found = _Stacked(problem, [resolved[i] for i in chunk], trainings).run(interrupted)
+            results.update(zip(chunk, found, strict=True))
+    return [results[i] for i in range(len(seeds))]
+
+
+def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | None = None) -> str | None:
+    """Why runs of a problem by these rules cannot be stacked, in a sentence; None if they can.
+
+    It is tried: losses and gradients of two runs, stacked, must be those of each run alone, to 1e-10 of the largest
+    entry in float64 and 1e-4 in float32. A PyTorch module whose buffers change in training, that draws random numbers
+    there, or that ``torch.func.vmap`` cannot take, or only one run after the other, is refused.
+
+    >>> import descend
+    >>> digits = descend.problems.load("digits")
+    >>> stackable(digits, [descend.Momentum(lr=0.1), descend.Nesterov(lr=0.1)])
+    'the rules differ in kind: Momentum and Nesterov'
+    >>> stackable(digits, [descend.Adam(lr=0.1), descend.Adam(lr=0.01)])
+    """
+    why = difference(rules)
+    if why is not None:
+        return why
+    batches = [batches_of(problem, batch_size, seed) for seed in (0, 1)]
+    alone = [_batches(problem, [one], 0, shared=True) for one in batches]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*performance drop")  # vmap goes on one run after the other
+            return problem.unstackable(alone[0]) or _disagreement(problem, batches, alone)
+    except Exception as error:  # whatever vmap or the problem's functions raise
+        what = str(error).partition(". ")[0]  # vmap's advice to its own users is none here
+        return textwrap.shorten(f"stacked, the problem raised {type(error).__name__}: {what}", 240, placeholder=" …")
+
+
+def _disagreement(problem: Problem, batches: Sequence[Batches | None], alone: Sequence[Split]) -> str | None:
+    """How the losses and gradients of two starts, stacked, differ from those of each; None if they do not."""
+    starts = [problem.begin(seed) for seed in (0, 1)]
+    memories = [Memory(start.params, "params") for start in starts]
+    slopes = [memory.like() for memory in memories]
+    losses = [
+        start.objective(memory)(grad, batch)
+        for start, memory, grad, batch in zip(starts, memories, slopes, alone, strict=True)
+    ]
+    rows = Rows(memories)
+    grad, shared = rows.like(), _shared(batches)
+    found = problem.stacked(starts, rows, shared).many(grad, _batches(problem, batches, 0, shared=shared))
+    return disagreement(found, grad, losses, slopes)
+
+
+class _Stacked:
+    """Some runs that are made together: a training and a judge for each, and the loop of all."""
+
+    def __init__(self, problem: Problem, rules: Sequence[Rule], trainings: Sequence[Training]) -> None:
+        self.problem = problem
+        self.trainings = list(trainings)
+        self.total = trainings[0].total
+        self.judges = [Judge(t.memory, rule) for t, rule in zip(trainings, rules, strict=True)]
+        self.live = list(range(len(rules)))
+        """Which runs the rows are."""
+        self.results: dict[int, FitResult] = {}
+        self.steps = self.looked = 0
+        self.rows = Rows([t.memory for t in trainings])
+        self.grad = self.rows.like()
+        self.cautious = rules[0].cautious
+        self.sign = self.judges[0].sign
+        self.rule = rules[0]
+        self.engine = stack(rules, *self._arrays(), self.total)
+        self.losses = np.zeros(len(rules))
+        """The sum of each run's losses since the last look."""
+        self._seconds, self._since = 0.0, time.perf_counter()
+        self._prepare()
+
+    def run(self, interrupted: Callable[[], bool]) -> list[FitResult]:
+        """Make the runs, to the end of each."""
+        self._look()
+        while self.live:
+            if self.steps >= self.total:
+                self._end(dict.fromkeys(self.live, Reason.MAX_STEPS))
+                break
+            self._evaluate()
+            if self.live:
+                self._step()
+            if interrupted():
+                self._end(dict.fromkeys(self.live, Reason.INTERRUPTED))
+        return [self.results[run] for run in range(len(self.trainings))]
+
+    def _share(self) -> float:
+        """Seconds so far: each live run's share of the time."""
+        now = time.perf_counter()
+        self._seconds += (now - self._since) / max(1, len(self.live))
+        self._since = now
+        return self._seconds
+
+    def _evaluate(self) -> None:
+        """Losses and gradients of all runs; those that fail here end."""
+        batch = _batches(self.problem, self.batches, self.steps, shared=self.shared)
+        try:
+            losses = self.objective.many(self.grad, batch)
+        except ObjectiveError as error:
+            raise at_step(error, self.steps) from error.__cause__
+        self.losses += losses
+        for run in self.live:
+            objective = self.trainings[run].objective
+            objective.nfev += 1
+            objective.njev += 1
+        failed = {}
+        for row in self._suspects(losses):
+            run = self.live[row]
+            judge, loss, grad = self.judges[run], float(losses[row]), [g[row] for g in self.grad]
+            reason = judge.finite(loss, grad, self.steps) or judge.grown(loss, self.steps)
+            if reason is not None:
+                failed[run] = reason
+        if self.steps == 0:
+            self.first = np.array([self.judges[run].first for run in self.live])
+            self.bounds = np.array([self.judges[run].bound for run in self.live])
+        if failed:
+            self._end(failed)
+
+    def _suspects(self, losses: Array) -> Any:
+        """The rows that a judge has to look at: all at first, and whatever is not plainly well."""
+        if self.steps == 0:
+            return range(len(losses))
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = sum(np.vecdot(g, g) for g in self.grad)
+            well = np.isfinite(squares) & np.isfinite(losses) & (self.sign * (losses - self.first) <= self.bounds)
+        return () if well.all() else np.flatnonzero(~well)
+
+    def _step(self) -> None:
+        # A step that overflows is judged at the next point; NumPy need not warn of it as well.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            try:
+                self.engine.step()
+            except Exception as error:  # a schedule, or the user's own rule
+                raise cannot_step(self.rule, self.steps + 1, error) from error
+        self.steps += 1
+        if self.trainings[0].due(self.steps):
+            self._look()
+
+    def _look(self) -> None:
+        since, self.looked = self.steps - self.looked, self.steps
+        seconds = self._share()
+        for row, run in enumerate(self.live):
+            training = self.trainings[run]
+            training.losses, training.losses_count = float(self.losses[row]), since
+            training.look(self.steps, seconds)
+        self.losses[:] = 0.0
+
+    def _end(self, reasons: dict[int, Reason]) -> None:
+        """End some runs, and go on with the others."""
+        since, seconds = self.steps - self.looked, self._share()
+        for row, run in enumerate(self.live):
+            if run in reasons:
+                training = self.trainings[run]
+                training.losses, training.losses_count = float(self.losses[row]), since
+                reason, detail = training.last_look(reasons[run], self.judges[run].detail, self.steps, seconds)
+                self.results[run] = training.result(reason, detail, self.steps, seconds)
+        rows = [row for row, run in enumerate(self.live) if run not in reasons]
+        self.live = [self.live[row] for row in rows]
+        if rows:
+            self.rows.keep(rows)
+            self.grad = [g[rows] for g in self.grad]
+            self.losses, self.first, self.bounds = self.losses[rows], self.first[rows], self.bounds[rows]
+            self.engine.keep(rows, *self._arrays())
+            self._prepare()
+
+    def _arrays(self) -> tuple[list[Array], list[Array]]:
+        """Parameters and gradients as an engine takes them; a cautious step counts over each of the user's arrays."""
+        if self.cautious:
+            return self.rows.leaves, self.rows.views(self.grad)
+        return self.rows.vectors, self.grad
+
+    def _prepare(self) -> None:
+        live = [self.trainings[run] for run in self.live]
+        self.batches = [training.batches for training in live]
+        self.shared = _shared(self.batches)
+        self.objective = self.problem.stacked([training.start for training in live], self.rows, self.shared)
+
+
+def _shared(batches: Sequence[Batches | None]) -> bool:
+    """Whether all runs see the same batches."""
+    first = batches[0]
+    return first is None or first.full or all(one is first for one in batches)
+
+
+def _batches(problem: Problem, batches: Sequence[Batches | None], step: int, *, shared: bool) -> Split:
+    """The examples of a step: one batch, or the batches of all runs one upon the other."""
+    if problem.train is None:
+        return ()
+    rows: Any = [one.rows(step) for one in (batches[:1] if shared else batches) if one is not None]
+    rows = rows[0] if shared else np.stack(rows)
+    if isinstance(rows, slice):
+        return tuple([part[rows] for part in problem.train])
+    return tuple([part.take(rows, axis=0) if type(part) is np.ndarray else part[rows] for part in problem.train])
+
+
+def _width(memory: Memory) -> int:
+    """How many runs a stack holds."""
+    return max(LEAST, min(MOST, BYTES // sum(vector.nbytes for vector in memory.vectors)))
