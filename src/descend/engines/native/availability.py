@@ -72,7 +72,7 @@ def _why_no_llvm() -> str | None:
 
 
 def _llvm() -> Any:
-    """llvmlite's binding of LLVM."""
+    """The binding of LLVM."""
     import llvmlite.binding as llvm
 
     return llvm
