@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from descend.engines.native.formats import Layout
 from descend.engines.native.kernels import kernel
-from descend.engines.native.launch import Launch, Scalars, best_kernel
+from descend.engines.native.launch import Launch, best_kernel
+from descend.engines.native.layout import GRAD, PARAM, STATE
+from descend.engines.native.scalars import Scalars
 from descend.engines.reference import Reference
 from descend.parameters.memory import Array
 from descend.rules import Rule
@@ -133,8 +135,8 @@ class FusedStack(Stack):
         layout = Layout(name, name, (name,) * len(kept))
         counting = kernel(rule, layout, counting=True) if rule.cautious else None
         launch = Launch(best_kernel(rule, layout, sum(sizes)), sizes, [rows[r] for r, _ in spans], counting=counting)
-        launch.point(0, [self.runs[r].params[i].ctypes.data for r, i in spans])
-        launch.point(1, [self.grads[r][i].ctypes.data for r, i in spans])
+        launch.point(PARAM, [self.runs[r].params[i].ctypes.data for r, i in spans])
+        launch.point(GRAD, [self.grads[r][i].ctypes.data for r, i in spans])
         for k, state in enumerate(kept):
-            launch.point(2 + k, [self.runs[r].state[i][state].ctypes.data for r, i in spans])
+            launch.point(STATE + k, [self.runs[r].state[i][state].ctypes.data for r, i in spans])
         return launch

@@ -17,10 +17,12 @@ import torch
 
 from descend.engines.native.formats import FORMATS, Layout
 from descend.engines.native.kernels import Kernel, Unavailable, kernel
-from descend.engines.native.launch import Launch, Scalars, best_kernel
+from descend.engines.native.launch import Launch, best_kernel
+from descend.engines.native.layout import GRAD, PARAM, STATE
+from descend.engines.native.scalars import Scalars
 from descend.engines.torch.foreach import foreach_step
-from descend.engines.torch.guards import snapshot
-from descend.engines.torch.openmp import team
+from descend.engines.torch.guards import guard_set
+from descend.engines.torch.openmp import openmp_threads
 from descend.engines.torch.tensors import LARGE, compiled_step, followed, tensor_step
 from descend.errors import ParameterError, RuleError
 from descend.rules import Rule
@@ -100,6 +102,8 @@ class _Span:
     param: torch.Tensor
     row: Row
     state: dict[str, Any]
+    count: float
+    """At which step its state said that it is when the plan was made; read once, as it may change at any time."""
     staged: torch.Tensor | None
     """Where its gradient is copied to, if it is not laid out as the parameter is."""
 
@@ -171,14 +175,15 @@ class Plan:
                     )
                 state = optimizer._state_of(p, group)
                 carried = {name: state[name].item() for name in optimizer.rule.carried}
-                t = int(state["step"])
+                count = state["step"].item()
+                t = int(count)
                 row = rows.get((t, *carried.values()))
                 if row is None:
                     row = rows[t, *carried.values()] = Row(optimizer, group, t, carried)
                     self.rows.append(row)
                 why = self._obstacle(p, group)
                 if why is None:
-                    spans.setdefault(self._key(p, row, state), []).append(_Span(p, row, state, None))
+                    spans.setdefault(self._key(p, row, state), []).append(_Span(p, row, state, count, None))
                 else:
                     self._without_kernel(p, row, state, why)
         self.launches: list[Launch] = []
@@ -194,7 +199,7 @@ class Plan:
         self.spans = [span for members in spans.values() for span in members]
         self.params = [span.param for span in self.spans]
         self._note(list(spans.values()))
-        self.look = self.seen.look
+        self.check = self.guards.check
         self.revised, self.unsettled = False, self.rows
 
     # ---- making it ----------------------------------------------------------------------------------------------
@@ -253,13 +258,13 @@ class Plan:
             [span.param.numel() for span in spans],
             [rows.index(span.row) for span in spans],
             counting=kernel(rule, machine.layout, counting=True) if rule.cautious else None,
-            helpers=team,
+            helpers=openmp_threads,
         )
         for i, row in enumerate(rows):
             row.scalars.append(Scalars(row.rule, memoryview(launch.scalars[i]), machine.numbers))
-        launch.point(0, [span.param.data_ptr() for span in spans])
+        launch.point(PARAM, [span.param.data_ptr() for span in spans])
         for k, name in enumerate(machine.kept):
-            launch.point(2 + k, [span.state[name].data_ptr() for span in spans])
+            launch.point(STATE + k, [span.state[name].data_ptr() for span in spans])
         return launch
 
     def _note(self, launched: list[list[_Span]]) -> None:
@@ -270,12 +275,12 @@ class Plan:
             if not _alike(g, span.param):
                 span.staged = torch.empty_strided(g.shape, span.param.stride(), dtype=g.dtype)
         targets: list[int] = []
-        self.staged: list[tuple[torch.Tensor, torch.Tensor, Any]] = []
+        self.staged: list[tuple[int, torch.Tensor, Any]] = []
         for launch, members in zip(self.launches, launched, strict=True):
-            column = launch.column(1)
+            column = launch.column(GRAD)
             for k, span in enumerate(members):
                 if span.staged is not None:
-                    self.staged.append((span.param, span.staged, column[k : k + 1]))
+                    self.staged.append((len(targets), span.staged, column[k : k + 1]))
                 targets.append(column[k:].ctypes.data)
         # What a kernel reads and writes. The tensors are held, so that their memory cannot become another tensor's.
         tensors = {id(p) for p in self.params}
@@ -290,7 +295,7 @@ class Plan:
         states = [span.state for span in self.spans]
         containers = [*groups, groups, *(group["params"] for group in groups), optimizer.state, *states]
         self.groups = len(groups)
-        self.seen = snapshot(attributes, containers, tensors, self.params, targets, self.quick)
+        self.guards = guard_set(attributes, containers, tensors, self.params, targets, self.quick)
         self.anchors = _anchors(states, tensors)
 
     def _count(self) -> None:
@@ -298,19 +303,15 @@ class Plan:
         self.carried: list[tuple[int, Row, str]] = []
         if not self.launches:
             return
-        for launch in self.launches:
-            launch.job[7] = 0
-        names = ("step", *self.optimizer.rule.carried)
-        entries = [
-            (span.state[name].data_ptr(), span.state[name].item(), span.row, name)
-            for name in names
-            for span in self.spans
-        ]
-        self.launches[0].count([e[0] for e in entries], [e[1] for e in entries], [e[1] for e in entries], 0.0)
-        counts = self.launches[0].counts
         steps = len(self.spans)
-        counts[:steps, 1] += 1
-        counts[:steps, 2] = 1
+        addresses = [span.state["step"].data_ptr() for span in self.spans]
+        now = [span.count for span in self.spans]
+        after = [count + 1 for count in now]
+        for name in self.optimizer.rule.carried:
+            addresses += [span.state[name].data_ptr() for span in self.spans]
+            now += [span.row.carried[name] for span in self.spans]
+        after += now[steps:]
+        self.launches[0].watch(addresses, now, after, [1.0] * steps + [0.0] * (len(now) - steps))
         self.carried = [
             (steps * (1 + k) + i, span.row, name)
             for k, name in enumerate(self.optimizer.rule.carried)
@@ -331,17 +332,12 @@ class Plan:
         if self.carried:
             self._carry()
         try:
-            if self.look() >= 0 and not self._look_again():
+            if self.check() >= 0 and not self._check_again():
                 return False
         except (RuntimeError, SystemError):  # a tensor has no memory of the usual kind
             return False
-        if self.quick is None:
-            for p, copy, target in self.staged:
-                copy.copy_(_GRAD(p))
-                target[0] = copy.data_ptr()
-            for launch in self.launches:
-                if not launch():  # only the first has counters, and says no before anything is done
-                    return False
+        if self.quick is None and not self._launch_all():
+            return False
         if self.params:
             torch.autograd.graph.increment_version(self.params)
         if self.batches:
@@ -355,21 +351,31 @@ class Plan:
             self.revised, self.unsettled = False, [row for row in self.rows if not row.settled]
         return True
 
-    def _look_again(self) -> bool:
-        """Look anew after something was not as it was: with the hyperparameters that the groups have now."""
+    def _launch_all(self) -> bool:
+        """Step what kernels step; False, and nothing done, if a count of steps is not what was planned."""
+        try:
+            for place, copy, target in self.staged:
+                copy.copy_(self.guards.held[place])
+                target[0] = copy.data_ptr()
+            # Only the first launch has counters, and says no before anything is done.
+            return all(launch() for launch in self.launches)
+        finally:
+            self.guards.release()
+
+    def _check_again(self) -> bool:
+        """Check anew after something was not as it was: with the hyperparameters that the groups have now."""
         for row in self.rows:
             if not (row.follow() and row.fill()):
                 return False
         self.revised = True
         if self.carried:
             self._carry()
-        return self.seen.renew(self.groups) and self.look() < 0
+        return self.guards.renew(self.groups) and self.check() < 0
 
     def _carry(self) -> None:
         """Let the first launch write what each tensor carries after this step."""
-        counts = self.launches[0].counts
         for place, row, name in self.carried:
-            counts[place, 1] = row.after[name]
+            self.launches[0].expect(place, row.after[name])
 
     def _step_others(self, row: Row, way: Any, members: list[_Other]) -> None:
         """Step tensors by the rule on tensors."""

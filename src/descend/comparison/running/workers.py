@@ -21,7 +21,7 @@ from typing import Any
 from descend.comparison.planning.plan import Plan, Task
 from descend.comparison.running.runs import Run, nothing, run_task, run_tasks
 from descend.comparison.running.stacks import Bundle
-from descend.engines.native.launch import threads
+from descend.engines.native.workers import threads
 from descend.errors import ComparisonError, MissingExtra, OptionError, ProblemError
 from descend.problems import FILE_MODULE, Problem
 from descend.rules.rule import unpickling

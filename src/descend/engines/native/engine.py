@@ -9,7 +9,9 @@ import numpy as np
 
 from descend.engines.native.formats import Layout
 from descend.engines.native.kernels import kernel
-from descend.engines.native.launch import Launch, Scalars, best_kernel
+from descend.engines.native.launch import Launch, best_kernel
+from descend.engines.native.layout import GRAD, PARAM, STATE
+from descend.engines.native.scalars import Scalars
 from descend.engines.reference import Reference
 from descend.parameters.memory import Array
 from descend.rules import Rule
@@ -83,12 +85,12 @@ class _Part:
             for g, p in zip(self.grads, self.params, strict=True)
         )
         if self.ready:
-            self.launch.point(1, [g.ctypes.data for g in self.grads])
+            self.launch.point(GRAD, [g.ctypes.data for g in self.grads])
 
     def __call__(self) -> None:
         if not self.ready:
             packed = [np.ascontiguousarray(g, p.dtype) for g, p in zip(self.grads, self.params, strict=True)]
-            self.launch.point(1, [g.ctypes.data for g in packed])
+            self.launch.point(GRAD, [g.ctypes.data for g in packed])
         if not self.apart:
             self.launch()
             return
@@ -103,6 +105,6 @@ class _Part:
                 old[...] = new
 
     def _point(self, params: Sequence[Array], kept: Sequence[Sequence[Array]]) -> None:
-        self.launch.point(0, [p.ctypes.data for p in params])
+        self.launch.point(PARAM, [p.ctypes.data for p in params])
         for k, arrays in enumerate(zip(*kept, strict=True)):
-            self.launch.point(2 + k, [a.ctypes.data for a in arrays])
+            self.launch.point(STATE + k, [a.ctypes.data for a in arrays])

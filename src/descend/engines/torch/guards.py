@@ -1,27 +1,35 @@
-"""What a step looks at: how it was when the step was planned, and whether it still is.
+"""Guards: what was true of Python's objects when a step was planned, and must still be true to make it again.
 
 PyTorch lets C code look at its tensors through DLPack's exchange protocol (``torch.Tensor.__dlpack_c_exchange_api__``,
-DLPack 1.3), and machine code looks that way at all of them in one call, walking through Python's lists and dicts
-itself. Older versions of PyTorch are asked in Python, tensor by tensor, which takes several times as long.
+DLPack 1.3). `NativeGuards` checks all guards that way in one call of machine code (``guards.ll``), which walks through
+Python's lists and dicts itself. `PythonGuards` does the same in Python, which takes several times as long, where that
+cannot be: with an older PyTorch, without machine code, in Python without its lock, or with ``DESCEND_FAST_GUARDS=0``.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from operator import attrgetter, is_
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from descend.engines.native import runtime as native
+from descend.engines.native.availability import Unavailable, warn_once, why_not
 from descend.engines.native.launch import Launch
+from descend.engines.native.layout import DL_EXCHANGE, DL_TENSOR, GUARD, GUARD_SET
 
-__all__ = ["Snapshot", "snapshot"]
+__all__ = ["SWITCH", "GuardSet", "NativeGuards", "NotGuardable", "PythonGuards", "guard_set"]
+
+SWITCH = "DESCEND_FAST_GUARDS"
+"""The environment variable whose value 0 switches `NativeGuards` off."""
 
 _NAME = "grad"
 _GRAD = attrgetter(_NAME)
@@ -29,29 +37,38 @@ _ADDRESS = torch.Tensor.data_ptr
 _BYTES = torch.Tensor.nbytes.__get__
 _DTYPE = torch.Tensor.dtype.__get__
 _STRIDE = torch.Tensor.stride
+_IS_NEGATED = torch.Tensor.is_neg
 _ITEM, _ATTRIBUTE, _LIST, _DICT = range(4)
-"""Kinds of expectations, as ``guards.ll`` has them."""
+"""Kinds of guards, as ``guards.ll`` has them."""
+_DLPACK = 1
+"""The major version of DLPack that ``guards.ll`` is written for."""
 
 Container = list[Any] | dict[Any, Any]
 
 
-class _Known:
-    """What was there.
+class GuardSet:
+    """Guards that are checked together.
 
     Parameters
     ----------
     attributes
-        Objects, and names of attributes of theirs that must stay the same.
+        Objects, and names of attributes of theirs that must stay the same objects.
     containers
-        Lists and dicts in which the same must stay, in the same order; in a dict under the same keys.
+        Lists and dicts in which the same objects must stay, in the same order; in a dict under the same keys.
     tensors
-        Which of all that are tensors whose memory must not move, by identity; the others need only be there.
+        The identities of the tensors among all those whose memory must not move.
     params, targets
         Parameters whose gradients may be others each time, but of the same kind; and for each of them the address of
-        the 64-bit word in which a look notes where its memory is.
+        the 64-bit word to which a check writes where its gradient's memory is.
     launch
-        What a look steps if all is as it was, and the counters are right; it must be quick.
+        What a check steps if all guards hold and the counters are right; it must be quick.
+
+    After a check that stepped nothing, the gradients whose addresses it wrote are in `held`, in the order of `params`,
+    so that they stay there whatever another thread does: launch, and then `release` them. Gradients are not held
+    between steps, since that would double the memory they take.
     """
+
+    held: list[Any]
 
     def __init__(
         self,
@@ -64,19 +81,27 @@ class _Known:
     ) -> None:
         self.attributes, self.containers, self.tensors = attributes, containers, tensors
         self.params, self.targets, self.launch = params, targets, launch
-        # Held, so that nothing can become another; only gradients may go.
+        # Held, so that the identity of an object stays its own.
         self.values = [getattr(holder, name) for holder, name in attributes]
         self.inside = [_inside(container) for container in containers]
         self.keys = [_keys(container) for container in containers]
 
-    def renew(self, many: int) -> bool:
-        """Take what is in the first so many containers for what must stay there.
+    def check(self) -> int:
+        """Check all guards, and step the launch if there is one: a negative number if all was as expected."""
+        raise NotImplementedError
 
-        False if it is more or less than it was, or another container.
+    def release(self) -> None:
+        """Let go the gradients that the last check held."""
+        raise NotImplementedError
+
+    def renew(self, many: int) -> bool:
+        """Expect in the first so many containers what is in them now.
+
+        False if that is more or less than there was, or another container.
         """
         for i in range(many):
             now, before = _inside(self.containers[i]), self.inside[i]
-            if not _are(_keys(self.containers[i]), self.keys[i]) or len(now) != len(before):
+            if not _same(_keys(self.containers[i]), self.keys[i]) or len(now) != len(before):
                 return False
             for place, (one, other) in enumerate(zip(now, before, strict=True)):
                 if one is not other:
@@ -87,104 +112,161 @@ class _Known:
         return True
 
     def _expect(self, container: int, place: int, thing: Any) -> None:
-        """Let a thing stay at its place in a container, instead of what was there."""
+        """Expect an object at its place in a container, instead of what was there."""
 
 
-class Snapshot(_Known):
-    """Machine code looks: `look` returns a negative number if all is as it was. Raises `Unseen` where it cannot."""
+class NotGuardable(Exception):
+    """Machine code cannot guard these objects; the message says why."""
+
+
+class NativeGuards(GuardSet):
+    """Guards that machine code checks. Raises `NotGuardable` where it cannot."""
 
     def __init__(self, *known: Any) -> None:
         super().__init__(*known)
-        see = _see()
-        if see is None:
-            raise Unseen("PyTorch has no DLPack exchange protocol")
+        view = _view_tensor()
+        if view is None:
+            raise NotGuardable("PyTorch does not show its tensors to C")
         if not all(type(container) is list or isinstance(container, dict) for container in self.containers):
-            raise Unseen("machine code looks into lists and dicts only")
-        self.see = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(see)
-        self.sizes: list[Any] = []
-        self.starts: list[int] = []
-        rows = []
+            raise NotGuardable("machine code looks into lists and dicts only")
+        self._view = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(view)
+        self._sizes: list[Any] = []
+        self._guards = self._written()
+        self._none: list[None] = [None] * len(self.params)
+        self.held = [*self._none]
+        self._set = GUARD_SET.one()
+        self._set["view_tensor"] = view
+        self._set["type_offset"] = object.__basicsize__ - ctypes.sizeof(ctypes.c_void_p)
+        self._set["guards"] = self._guards.ctypes.data
+        self._set["guard_count"] = len(self._guards)
+        self._set["held"] = id(self.held)
+        self._check = native.builtin(_machine_check(), self._set.ctypes.data)
+        # A lazily negated view of more numbers than one has strides that no kernel is planned for; see `step_plan`.
+        self._singles = [p for p in self.params if p.numel() == 1]
+        self.check = self._check_singles if self._singles else self._check  # type: ignore[method-assign]
+        unmet = self.check() >= 0
+        self.release()
+        if unmet:
+            raise NotGuardable("DLPack shows tensors otherwise than PyTorch does")
+        if self.launch is not None:
+            self._set["held"] = 0
+            self._set["job"] = self.launch.at
+            self._set["alone"] = native.runtime().alone_at
+
+    def release(self) -> None:
+        self.held[:] = self._none
+
+    def _check_singles(self) -> int:
+        """The same where some gradients have one number: DLPack does not tell of PyTorch's lazy negation."""
+        for p in self._singles:
+            g = p.grad
+            if g is not None and g.is_neg():
+                return 0
+        return self._check()
+
+    def _written(self) -> np.ndarray[Any, np.dtype[Any]]:
+        """The guards as ``guards.ll`` reads them."""
+        rows: list[dict[str, Any]] = []
         for (holder, name), value in zip(self.attributes, self.values, strict=True):
-            rows.append([_ATTRIBUTE, id(value), *self._kept(value), id(holder), id(name)])
+            rows.append({"kind": _ATTRIBUTE, "holder": id(holder), "name": id(name), **self._guarded(value)})
+        self._starts: list[int] = []
         for container, keys, values in zip(self.containers, self.keys, self.inside, strict=True):
             kind = _DICT if isinstance(container, dict) else _LIST
-            rows.append([kind, id(container), len(values), *[0] * 8])
-            self.starts.append(len(rows))
+            rows.append({"kind": kind, "object": id(container), "length": len(values)})
+            self._starts.append(len(rows))
             rows += [
-                [_ITEM, id(value), *self._kept(value), 0, id(key)] for key, value in zip(keys, values, strict=True)
+                {"kind": _ITEM, "name": id(key), **self._guarded(value)}
+                for key, value in zip(keys, values, strict=True)
             ]
         for p, target in zip(self.params, self.targets, strict=True):
-            rows.append([_ATTRIBUTE, 0, *self._seen(p.grad, target), id(p), id(_NAME)])
-        self.rows = np.array(rows, np.int64)
-        self.sight = np.array([see, object.__basicsize__ - 8, self.rows.ctypes.data, len(rows), 0], np.int64)
-        self.look = native.builtin(native.runtime().look, self.sight.ctypes.data)
-        if self.look() >= 0:
-            raise Unseen("DLPack shows tensors otherwise than PyTorch does")
-        if self.launch is not None:
-            self.sight[4] = self.launch.at
+            seen = self._seen(p.grad)
+            rows.append({"kind": _ATTRIBUTE, "holder": id(p), "name": id(_NAME), **seen, "target": target})
+        guards = GUARD.array(len(rows))
+        for field in GUARD.fields:
+            guards[field] = [row.get(field, 0) for row in rows]
+        return guards
 
     def _expect(self, container: int, place: int, thing: Any) -> None:
-        self.rows[self.starts[container] + place, 1] = id(thing)
+        self._guards["object"][self._starts[container] + place] = id(thing)
 
-    def _kept(self, thing: Any) -> list[int]:
-        """What is expected of a thing beyond its being there."""
-        return self._seen(thing, 0) if id(thing) in self.tensors else [0] * 7
+    def _guarded(self, thing: Any) -> dict[str, Any]:
+        """The fields of a guard that this very object is there, and has its memory if it is one of the tensors."""
+        return {"object": id(thing), **(self._seen(thing) if id(thing) in self.tensors else {})}
 
-    def _seen(self, tensor: Any, target: int) -> list[int]:
-        seen = np.zeros(6, np.int64)
-        if self.see(tensor, seen.ctypes.data) != 0 or seen[0] + seen[5] != tensor.data_ptr():
-            raise Unseen(f"DLPack does not show where a {type(tensor).__name__} is")
-        self.sizes.append(np.array([*tensor.shape, *tensor.stride(), 0], np.int64))
-        sizes = self.sizes[-1].ctypes.data
-        return [id(type(tensor)), int(seen[1]), int(seen[2]), sizes, tensor.numel(), tensor.data_ptr(), target]
+    def _seen(self, tensor: Any) -> dict[str, Any]:
+        """The fields of a guard for a tensor of this kind, in this memory."""
+        view = DL_TENSOR.one()
+        failed = self._view(tensor, view.ctypes.data)
+        if failed or view["data"] + view["byte_offset"] != tensor.data_ptr():
+            raise NotGuardable(f"DLPack does not show where a {type(tensor).__name__} is")
+        self._sizes.append(np.array([*tensor.shape, *tensor.stride(), 0], np.int64))
+        return {
+            "type": id(type(tensor)),
+            "device": int(view["device"]),
+            "dimensions": int(view["dimensions"]),
+            "sizes": self._sizes[-1].ctypes.data,
+            "numel": tensor.numel(),
+            "address": tensor.data_ptr(),
+        }
 
 
-class Unseen(Exception):
-    """Machine code cannot look at these objects; the message says why."""
-
-
-class _Asked(_Known):
-    """The same, asked in Python."""
+class PythonGuards(GuardSet):
+    """The same guards, checked in Python."""
 
     def __init__(self, *known: Any) -> None:
         super().__init__(*known)
-        self.words = [ctypes.c_int64.from_address(target) for target in self.targets]
-        self.memory = [thing for thing in chain(self.values, *self.inside) if id(thing) in self.tensors]
-        self.addresses = [*map(_ADDRESS, self.memory)]
-        self.kinds = self._kinds([*map(_GRAD, self.params)])
+        self.held = []
+        self._words = [ctypes.c_int64.from_address(target) for target in self.targets]
+        self._memory = [thing for thing in chain(self.values, *self.inside) if id(thing) in self.tensors]
+        self._addresses = [*map(_ADDRESS, self._memory)]
+        self._kinds = _kinds([*map(_GRAD, self.params)])
 
-    def _kinds(self, grads: list[torch.Tensor]) -> Any:
-        return [[*map(what, grads)] for what in (_BYTES, _DTYPE, _STRIDE)]
+    def check(self) -> int:
+        if self.launch is None:
+            return -1 if self._hold() else 0
+        try:
+            return -1 if self._hold() and self.launch() else 0
+        finally:
+            self.release()
 
-    def look(self) -> int:
-        """A negative number if all is as it was."""
-        return -1 if self._holds() and (self.launch is None or self.launch()) else 0
+    def release(self) -> None:
+        self.held = []
 
-    def _holds(self) -> bool:
-        if not _are([getattr(holder, name) for holder, name in self.attributes], self.values):
+    def _hold(self) -> bool:
+        """Whether all guards hold; then the gradients are held."""
+        if not _same([getattr(holder, name) for holder, name in self.attributes], self.values):
             return False
         for container, keys, values in zip(self.containers, self.keys, self.inside, strict=True):
-            if not (_are(_inside(container), values) and _are(_keys(container), keys)):
+            if not (_same(_inside(container), values) and _same(_keys(container), keys)):
                 return False
-        grads = [*map(_GRAD, self.params)]
+        self.held = grads = [*map(_GRAD, self.params)]
         if not all(map(is_, map(type, grads), repeat(torch.Tensor))):
             return False
-        if self.addresses != [*map(_ADDRESS, self.memory)] or self.kinds != self._kinds(grads):
+        if self._addresses != [*map(_ADDRESS, self._memory)] or self._kinds != _kinds(grads):
             return False
         addresses = [*map(_ADDRESS, grads)]
-        if 0 in addresses and any(size for address, size in zip(addresses, self.kinds[0], strict=True) if not address):
+        if 0 in addresses and any(g.nbytes for g, address in zip(grads, addresses, strict=True) if not address):
             return False  # on a device without memory, or all zero without any
-        for word, address in zip(self.words, addresses, strict=True):
+        for word, address in zip(self._words, addresses, strict=True):
             word.value = address
         return True
 
 
-def snapshot(*known: Any) -> Snapshot | _Asked:
-    """A `Snapshot`, or where there can be none what does the same; for the parameters see `_Known`."""
-    try:
-        return Snapshot(*known)
-    except (Unseen, RuntimeError):
-        return _Asked(*known)
+def guard_set(*known: Any) -> NativeGuards | PythonGuards:
+    """Guards that machine code checks, or where it cannot, Python; for the parameters see `GuardSet`."""
+    if not _switched_off() and why_not() is None:
+        try:
+            return NativeGuards(*known)
+        except Unavailable as error:
+            warn_once(f"descend.optim checks its tensors in Python: {error}")
+        except (NotGuardable, RuntimeError):  # PyTorch raises the latter for a tensor without memory of the usual kind
+            pass
+    return PythonGuards(*known)
+
+
+def _kinds(grads: list[torch.Tensor]) -> Any:
+    """What must stay the same of gradients that may be others."""
+    return [[*map(what, grads)] for what in (_BYTES, _DTYPE, _STRIDE, _IS_NEGATED)]
 
 
 def _inside(container: Container) -> list[Any]:
@@ -196,16 +278,28 @@ def _keys(container: Container) -> list[Any]:
     return [*container] if isinstance(container, dict) else [None] * len(container)
 
 
-def _are(some: list[Any], others: list[Any]) -> bool:
+def _same(some: list[Any], others: list[Any]) -> bool:
     """Whether these are the same objects."""
     return len(some) == len(others) and all(map(is_, some, others))
 
 
-@functools.cache
-def _see() -> int | None:
-    """The address of DLPack's way to see a tensor of PyTorch's from C; None where there is none.
+def _switched_off() -> bool:
+    """Whether the user has switched `NativeGuards` off."""
+    return os.environ.get(SWITCH, "1").strip().lower() in ("0", "false", "off", "no")
 
-    Nor is there one for Python without its lock, where what machine code looks at may be gone meanwhile.
+
+@functools.cache
+def _machine_check() -> int:
+    """The address of ``check`` in ``guards.ll``."""
+    (address,) = native.compiled(Path(__file__).with_name("guards.ll"), "check")
+    return address
+
+
+@functools.cache
+def _view_tensor() -> int | None:
+    """The address of the function of PyTorch's that shows a tensor to C; None where there is none.
+
+    Nor is there one in Python without its lock, where what machine code looks at may be gone meanwhile.
     """
     capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
     if capsule is None or sysconfig.get_config_var("Py_GIL_DISABLED"):
@@ -216,7 +310,6 @@ def _see() -> int | None:
         table = pointer(capsule, b"dlpack_exchange_api")
     except ValueError:
         return None
-    if table is None or ctypes.c_uint32.from_address(table).value != 1:  # DLPack's major version
+    if table is None or ctypes.c_uint32.from_address(table + DL_EXCHANGE.offset("major")).value != _DLPACK:
         return None
-    # A header of two words, three functions that make and take tensors, and the one that only looks, which may be null.
-    return ctypes.c_void_p.from_address(table + 5 * 8).value
+    return ctypes.c_void_p.from_address(table + DL_EXCHANGE.offset("view_tensor")).value
