@@ -10,30 +10,30 @@ import pytest
 import torch
 
 import descend
-from descend.engines.torch import guards as looking
-from descend.engines.torch.guards import Snapshot, snapshot
+from descend.engines.torch import guards as module
+from descend.engines.torch.guards import NativeGuards, NotGuardable, guard_set
 
 
 @pytest.fixture(params=["DLPack", "Python"])
 def way(request, monkeypatch):
     """Both ways of looking at tensors."""
     if request.param == "Python":
-        monkeypatch.setattr(looking, "_see", lambda: None)
-    elif looking._see() is None:
+        monkeypatch.setattr(module, "_view_tensor", lambda: None)
+    elif module._view_tensor() is None:
         pytest.skip("this PyTorch has no DLPack exchange protocol")
     return request.param
 
 
-def seen_of(grad, held=()):
+def guards_of(grad, held=()):
     """A snapshot of a gradient and of a list; what has the gradient; and the word in which its memory is noted."""
     words, holder = np.zeros(1, np.int64), types.SimpleNamespace(grad=grad)
     tensors = {id(t) for t in held if isinstance(t, torch.Tensor)}
-    return snapshot([], [held] if held else [], tensors, [holder], [words.ctypes.data]), holder, words
+    return guard_set([], [held] if held else [], tensors, [holder], [words.ctypes.data]), holder, words
 
 
 def test_the_way_is_the_one_that_was_asked_for(way):
-    seen, *_ = seen_of(torch.ones(3))
-    assert isinstance(seen, Snapshot) == (way == "DLPack")
+    guards, *_ = guards_of(torch.ones(3))
+    assert isinstance(guards, NativeGuards) == (way == "DLPack")
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_the_way_is_the_one_that_was_asked_for(way):
 )
 def test_a_gradient_may_be_another_one_of_its_kind(way, grad):
     """Where it is gets noted."""
-    seen, holder, words = seen_of(grad)
+    guards, holder, words = guards_of(grad)
     holder.grad = torch.empty_strided(grad.shape, grad.stride())
-    assert seen.look() < 0
+    assert guards.check() < 0
     assert words[0] == holder.grad.data_ptr()
 
 
@@ -69,41 +69,41 @@ def test_a_gradient_may_be_another_one_of_its_kind(way, grad):
     ids=str,
 )
 def test_a_gradient_of_another_kind_is_noticed(way, another):
-    seen, holder, _ = seen_of(torch.ones(2, 3))
+    guards, holder, _ = guards_of(torch.ones(2, 3))
     holder.grad = another
     try:
-        assert seen.look() >= 0
+        assert guards.check() >= 0
     except RuntimeError:  # PyTorch's own, that there is no memory to look at
         assert another.layout is torch.sparse_coo or another.device.type == "meta"
 
 
 def test_16_bits_are_not_16_bits(way):
-    seen, holder, _ = seen_of(torch.ones(3, dtype=torch.float16))
+    guards, holder, _ = guards_of(torch.ones(3, dtype=torch.float16))
     holder.grad = torch.ones(3, dtype=torch.bfloat16)
-    assert seen.look() >= 0
+    assert guards.check() >= 0
 
 
 def test_what_is_held_must_be_the_same_in_the_same_place(way):
     """By identity; and a tensor's memory must not move."""
     tensor, thing = torch.ones(2), object()
     held = [tensor, thing]
-    seen, *_ = seen_of(torch.ones(2), held)
-    assert seen.look() < 0
+    guards, *_ = guards_of(torch.ones(2), held)
+    assert guards.check() < 0
     for other in ([torch.ones(2), thing], [tensor, object()], [thing, tensor], [tensor], [tensor, thing, thing], []):
         held[:] = other
-        assert seen.look() >= 0
+        assert guards.check() >= 0
     held[:] = [tensor, thing]
-    assert seen.look() < 0
+    assert guards.check() < 0
     tensor.data = torch.ones(2)
-    assert seen.look() >= 0
+    assert guards.check() >= 0
 
 
 def test_values_of_a_dict_and_attributes_must_be_the_same(way):
     tensor, thing, holder = torch.ones(2), object(), types.SimpleNamespace(name="a")
     held = {"tensor": tensor, "thing": thing}
-    seen = snapshot([(holder, "name")], [held], {id(tensor)}, [], [])
-    assert isinstance(seen, Snapshot) == (way == "DLPack")
-    assert seen.look() < 0
+    guards = guard_set([(holder, "name")], [held], {id(tensor)}, [], [])
+    assert isinstance(guards, NativeGuards) == (way == "DLPack")
+    assert guards.check() < 0
     for other in (
         {"tensor": tensor, "things": thing},
         {"tensor": torch.ones(2), "thing": thing},
@@ -115,34 +115,34 @@ def test_values_of_a_dict_and_attributes_must_be_the_same(way):
         before = dict(held)
         held.clear()
         held.update(other)
-        assert seen.look() >= 0
+        assert guards.check() >= 0
         held.clear()
         held.update(before)
-        assert seen.look() < 0
+        assert guards.check() < 0
     holder.name = "b"
-    assert seen.look() >= 0
+    assert guards.check() >= 0
     del holder.name
     with pytest.raises(AttributeError):
-        seen.look()
+        guards.check()
 
 
 def test_what_may_change_is_taken_anew(way):
     """But neither what is in it beyond that, nor a container whose inside is looked at."""
     inner, fixed = [1.0], [object()]
     held = {"lr": 0.1, "inner": inner}
-    seen = snapshot([], [held, inner, fixed], set(), [], [])
+    guards = guard_set([], [held, inner, fixed], set(), [], [])
     held["lr"] = 0.2
-    assert seen.look() >= 0
-    assert seen.renew(1)
-    assert seen.look() < 0
+    assert guards.check() >= 0
+    assert guards.renew(1)
+    assert guards.check() < 0
     fixed[0] = object()
-    assert seen.renew(1)
-    assert seen.look() >= 0
+    assert guards.renew(1)
+    assert guards.check() >= 0
     held["inner"] = [1.0]
-    assert not seen.renew(1)
+    assert not guards.renew(1)
     held["inner"] = inner
     held["more"] = 1
-    assert not seen.renew(1)
+    assert not guards.renew(1)
 
 
 def test_a_gradient_that_cannot_be_read_is_told_by_the_error_that_reading_it_raises(way):
@@ -150,11 +150,11 @@ def test_a_gradient_that_cannot_be_read_is_told_by_the_error_that_reading_it_rai
         grad = torch.ones(2)
 
     holder, words = Broken(), np.zeros(1, np.int64)
-    seen = snapshot([], [], set(), [holder], [words.ctypes.data])
-    assert seen.look() < 0
+    guards = guard_set([], [], set(), [holder], [words.ctypes.data])
+    assert guards.check() < 0
     Broken.grad = property(lambda self: 1 // 0)
     with pytest.raises(ZeroDivisionError):
-        seen.look()
+        guards.check()
 
 
 def test_a_gradient_is_not_kept_alive(way):
@@ -322,9 +322,9 @@ def test_a_tensor_that_dlpack_cannot_show_is_asked_in_python(monkeypatch):
     """Whatever PyTorch answers there, the step is made."""
 
     def refuses(*arguments):
-        raise looking.Unseen
+        raise NotGuardable
 
-    monkeypatch.setattr(looking, "Snapshot", refuses)
+    monkeypatch.setattr(module, "NativeGuards", refuses)
     weight = torch.nn.Parameter(torch.ones(2))
     optimizer = descend.optim.SGD([weight], lr=0.5)
     for _ in range(3):

@@ -10,14 +10,14 @@ import pytest
 from tests.processes import run
 
 import descend
-from descend.engines.native import launch as launching
+from descend.engines.native import workers
 
 torch = pytest.importorskip("torch")
 from descend.engines.torch import openmp as module  # noqa: E402
-from descend.engines.torch.openmp import Team, team  # noqa: E402
+from descend.engines.torch.openmp import OpenMPThreads, openmp_threads  # noqa: E402
 
 N = 600_000
-pytestmark = pytest.mark.skipif(not team._there, reason="this PyTorch computes without OpenMP")
+pytestmark = pytest.mark.skipif(not openmp_threads.available, reason="this PyTorch computes without OpenMP")
 
 
 @pytest.fixture(autouse=True)
@@ -26,22 +26,22 @@ def two_threads(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     monkeypatch.setattr(module, "LONGEST", 0)
-    team._rest.left, team._rest.next = 0, 0
+    openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 0
     yield
     torch.set_num_threads(before)
-    team._rest.left, team._rest.next = 0, 1
+    openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 1
 
 
 @pytest.fixture
 def own(monkeypatch):
     """How many threads each step was shared by that our own workers, not OpenMP's, helped with."""
-    seen, run = [], launching.Threads.run
+    seen, run = [], workers.WorkerPool.run
 
     def noting(self, runtime, launch, most=None):
         seen.append(most)
         return run(self, runtime, launch, most)
 
-    monkeypatch.setattr(launching.Threads, "run", noting)
+    monkeypatch.setattr(workers.WorkerPool, "run", noting)
     return seen
 
 
@@ -54,7 +54,7 @@ def stepper(n=N, seed=0, cautious=True):
 def expected(steps, *args, **kwargs):
     """What one thread makes of it."""
     p, optimizer = stepper(*args, **kwargs)
-    with launching.threads.limited(1):
+    with workers.threads.limited(1):
         for _ in range(steps):
             optimizer.step()
     return p.detach()
@@ -70,25 +70,25 @@ def test_any_team_gives_the_same_bits(number):
     for _ in range(4):
         optimizer.step()
     assert torch.equal(p, expected(8))
-    assert optimizer._plan.launches[0].parts == (2 if number == 1 else number)
+    assert optimizer._plan.launches[0].job.part_count == (2 if number == 1 else number)
 
 
 def test_one_thread_of_pytorchs_is_one_of_ours(own, monkeypatch):
     """``torch.set_num_threads(1)`` holds for steps, too: nobody helps."""
     torch.set_num_threads(1)
-    monkeypatch.setattr(launching.Threads, "_begin", lambda *_: pytest.fail("workers began"))
+    monkeypatch.setattr(workers.WorkerPool, "_begin", lambda *_: pytest.fail("workers began"))
     p, optimizer = stepper()
     optimizer.step()
     assert own == []
-    assert optimizer._plan.launches[0].parts == 1
+    assert optimizer._plan.launches[0].job.part_count == 1
     assert torch.equal(p, expected(1))
 
 
 def test_a_limit_of_ours_holds_for_pytorchs_threads():
     p, optimizer = stepper()
-    with launching.threads.limited(1):
+    with workers.threads.limited(1):
         optimizer.step()
-    assert optimizer._plan.launches[0].parts == 1
+    assert optimizer._plan.launches[0].job.part_count == 1
     assert torch.equal(p, expected(1))
 
 
@@ -100,7 +100,7 @@ def test_threads_that_wait_awake_come_in_time():
     for _ in range(200):
         torch.ones(4_000_000).exp_()
         optimizer.step()
-        if team._words[3]:
+        if openmp_threads.timely:
             return
     pytest.fail("never in 200 steps")
 
@@ -122,12 +122,12 @@ def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
         def together(*args, real=launch._runtime.together):
             asked.append(len(own))
             done = real(*args)
-            team._words[3] = timely[len(asked) - 1]
+            openmp_threads.timely = timely[len(asked) - 1]
             return done
 
     launch._runtime = Runtime
     monkeypatch.setattr(module, "LONGEST", 4)
-    team._rest.left, team._rest.next = 0, 1
+    openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 1
     own.clear()
     for _ in range(20):
         optimizer.step()
@@ -138,13 +138,13 @@ def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
 
 def test_where_nobody_else_can_help_the_team_is_not_left_out(monkeypatch):
     """One core is all that this process may use, as far as the system says: there are no workers of our own."""
-    monkeypatch.setattr(launching.threads, "_boxes", np.zeros((0, 16), np.int64))
+    monkeypatch.setattr(workers.threads, "_boxes", np.zeros((0, 16), np.int64))
     monkeypatch.setattr(module, "LONGEST", 4)
     p, optimizer = stepper(cautious=False)
     for _ in range(10):
-        team._rest.left = 3
+        openmp_threads._back_off.left = 3
         optimizer.step()
-        assert optimizer._plan.launches[0].parts == 2
+        assert optimizer._plan.launches[0].job.part_count == 2
     assert torch.equal(p, expected(10, cautious=False))
 
 
@@ -154,9 +154,9 @@ def test_a_refused_launch_says_nothing_of_the_team():
     optimizer.step()
     launch = optimizer._plan.launches[0]
     optimizer.state[p]["step"].fill_(7.0)
-    team._words[3], team._rest.left, team._rest.next = 0, 0, 1
+    openmp_threads.timely, openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 0, 1
     assert not launch()
-    assert team._rest.left == 0
+    assert openmp_threads._back_off.left == 0
 
 
 def test_fewer_chunks_than_threads():
@@ -167,14 +167,14 @@ def test_fewer_chunks_than_threads():
         optimizer.step()
     launch = optimizer._plan.launches[0]
     assert launch.shares
-    assert launch.parts == launch.chunks < 64
+    assert launch.job.part_count == launch.job.chunks < 64
     assert torch.equal(p, expected(5, 75_000, cautious=False))
 
 
 def test_the_same_where_pytorch_has_no_openmp(own, monkeypatch):
     """Our own workers help, no more of them than PyTorch would use threads."""
-    monkeypatch.setattr(module, "_openmp", lambda: None)
-    one = Team()
+    monkeypatch.setattr(module, "_functions", lambda: None)
+    one = OpenMPThreads()
     p, optimizer = stepper()
     optimizer.step()
     optimizer._plan.launches[0]._helpers = one
@@ -184,7 +184,7 @@ def test_the_same_where_pytorch_has_no_openmp(own, monkeypatch):
 
 
 def test_what_pytorch_computes_with_is_found():
-    parallel, number = module._openmp()
+    parallel, number = module._functions()
     assert parallel
     assert number
 
@@ -192,7 +192,7 @@ def test_what_pytorch_computes_with_is_found():
 @pytest.mark.parametrize("about", ["ATen parallel backend: native thread pool", "OpenMP 4.5\nATen parallel backend: x"])
 def test_another_backend_has_no_team(about, monkeypatch):
     monkeypatch.setattr(torch.__config__, "parallel_info", lambda: about)
-    assert module._openmp() is None
+    assert module._functions() is None
 
 
 def test_several_python_threads_step_at_once():
@@ -221,19 +221,19 @@ def test_a_forked_child_steps_without_the_team():
     done = run(
         """
         import os, signal, zlib, torch, descend
-        from descend.engines.native import launch as launching
-        from descend.engines.torch.openmp import team
+        from descend.engines.native import workers
+        from descend.engines.torch.openmp import openmp_threads
         torch.set_num_threads(2)
         p = torch.nn.Parameter(torch.ones(2_000_000))
         p.grad = torch.ones(2_000_000)
         optimizer = descend.optim.Adam([p])
         optimizer.step()
-        assert team._there
-        team._rest.left = 0
+        assert openmp_threads.available
+        openmp_threads._back_off.left = 0
         child = os.fork()
         if child == 0:
             signal.alarm(60)
-            assert launching.threads.forked
+            assert workers.threads.forked
         for _ in range(3):
             optimizer.step()
         os.write(1, f"{zlib.crc32(p.detach().numpy().tobytes())}\\n".encode())

@@ -30,9 +30,8 @@ between; whole lines of the cache."""
 
 def best_kernel(rule: Rule, layout: Layout, numbers: int) -> Kernel:
     """The kernel for spans of so many numbers in all; raises `Unavailable`, also where nothing could launch it."""
-    found = kernel(rule, layout, wide=numbers * layout.bytes >= WIDE)
     native.runtime()
-    return found
+    return kernel(rule, layout, wide=numbers * layout.bytes >= WIDE)
 
 
 class Job:
@@ -62,13 +61,13 @@ class Job:
         self.chunks = int(table["chunks_end"][-1]) if len(table) else 0
         self.part_count = 0
         self._held: list[Records] = []
-        self._part_records: list[Records] = []
+        self._divisions: list[Records] = []
         self.divide(1)
 
     @property
     def parts(self) -> Records:
         """The records of the parts."""
-        return self._part_records[-1]
+        return self._divisions[-1]
 
     def divide(self, count: int) -> None:
         """Divide the chunks into parts of about as many numbers each, one for each of so many threads to begin with."""
@@ -86,13 +85,13 @@ class Job:
         made = PART.array(count)
         made["first_chunk"], made["stop_chunk"] = limits[:-1], limits[1:]
         # An interrupt may come after any line: what the job points to is always held, and has as many parts as it says.
-        self._part_records.append(made)
+        self._divisions.append(made)
         self.part_count = 0
         self.record["part_count"] = min(int(self.record["part_count"]), count)
         self.record["parts"] = made.ctypes.data
         self.record["part_count"] = count
         self.part_count = count
-        del self._part_records[:-1]
+        del self._divisions[:-1]
 
     def watch(self, counters: Records) -> None:
         """Refuse to step unless these counters are right, and advance them with each step."""
@@ -160,7 +159,7 @@ class Launch:
     def watch(
         self, addresses: Sequence[int], now: Sequence[float], after: Sequence[float], growth: Sequence[float]
     ) -> None:
-        """Let each call find the counters at `addresses` (float32) as they are `now`, and leave them as they are `after`.
+        """Let a call find the counters at `addresses` (float32) as they are `now`, and leave them as they are `after`.
 
         A call that finds another number in one of them steps nothing. Later calls expect what the last one left, and
         the next number is larger by `growth`, unless `expect` says otherwise.

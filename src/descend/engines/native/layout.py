@@ -148,8 +148,8 @@ SPAN = Record(
 )
 """What a span's record begins with: how many chunks there are up to its end; how many numbers it has; the index of its
 row's first scalar; by how much a cautious step lengthens the moves that it keeps; how many chunks there are before it;
-how many numbers a chunk has; and how many of its numbers a cautious step will move, which a counting kernel adds up. The
-addresses of its arrays follow, in the order `PARAM`, `GRAD`, `STATE`; see `span`."""
+how many numbers a chunk has; and how many of its numbers a cautious step will move, which a counting kernel adds up.
+The addresses of its arrays follow, in the order `PARAM`, `GRAD`, `STATE`; see `span`."""
 PARAM, GRAD, STATE = 0, 1, 2
 """Which of a span's arrays is the parameter, which the gradient, and which the first of the state that is kept."""
 
@@ -223,8 +223,8 @@ DL_TENSOR = Record(
         "byte_offset": "i64",
     },
 )
-"""DLPack's ``DLTensor``, in words: the kind and the number of the device are one, the number of dimensions and the dtype
-another."""
+"""DLPack's ``DLTensor``, in words: the kind and the number of the device are one, the number of dimensions and the
+dtype another."""
 
 DL_EXCHANGE = Record(
     "DLExchange",

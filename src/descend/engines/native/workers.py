@@ -37,10 +37,14 @@ class Helpers(Protocol):
 class WorkerPool:
     """Workers: threads that sleep until a large step needs their help, started when first needed.
 
-    They are threads of the system, not of Python: they never hold the interpreter's lock, and they end with the process.
+    They are threads of the system, not of Python: they never hold the interpreter's lock, and end with the process.
     One step at a time has their help; others that are made meanwhile go on alone. Where the system lets no more of them
     start, those that did help. A forked child, in which there are no threads but the one that forked, starts its own.
     """
+
+    started: int
+    """How many workers there are."""
+    _most: int
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,11 +54,6 @@ class WorkerPool:
         """Whether this process is the fork of one that had loaded this."""
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
-
-    @property
-    def started(self) -> int:
-        """How many workers there are."""
-        return self._started
 
     def limit(self, number: int | None) -> None:
         """Let at most `number` threads, the caller's included, work on a step; None for as many as there may be.
@@ -87,9 +86,9 @@ class WorkerPool:
         try:
             wanted = min(self.allowed(min(most, usable_cores())), job.chunks) - 1
             workers = min(wanted, self._most)
-            if workers > self._started:
+            if workers > self.started:
                 self._start(runtime.worker_at, workers)
-                workers = self._started
+                workers = self.started
             if workers < 1:
                 return None
             job.divide(workers + 1)
@@ -99,20 +98,20 @@ class WorkerPool:
 
     def _start(self, worker: int, wanted: int) -> None:
         """Start workers until there are so many; fewer if the system lets no more start, and then none later."""
-        if not self._started:
+        if not self.started:
             self._mailboxes = MAILBOX.array(self._most)
+            self._mailboxes["part"] = range(1, self._most + 1)
             # Workers sleep there even while Python ends and frees all that it knows.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._mailboxes))
         with _signals_blocked():
-            while self._started < wanted:
-                mailbox = self._mailboxes.ctypes.data + self._started * MAILBOX.bytes
-                self._started += 1  # before, as an interrupt must not leave a worker that is not counted
-                self._mailboxes["part"][: self._started] = range(1, self._started + 1)
+            while self.started < wanted:
+                mailbox = self._mailboxes.ctypes.data + self.started * MAILBOX.bytes
+                self.started += 1  # before, as an interrupt must not leave a worker that is not counted
                 if not _start_thread(worker, mailbox):
-                    wanted = self._started = self._most = self._started - 1
+                    wanted = self.started = self._most = self.started - 1
 
     def _reset(self) -> None:
-        self._started = 0
+        self.started = 0
         self._most = MOST - 1
         self._mailboxes = MAILBOX.array(0)
 
@@ -149,7 +148,7 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def usable_cores() -> int:
-    """How many cores this process may use: those of its affinity mask, as many as its control group's quota pays for."""
+    """How many cores this process may use: those of its affinity mask, as many as its control group has a quota for."""
     if hasattr(os, "process_cpu_count"):
         cores = os.process_cpu_count() or 1
     elif hasattr(os, "sched_getaffinity"):

@@ -12,17 +12,17 @@ import ctypes
 import functools
 import os
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain, repeat
 from operator import attrgetter, is_
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from descend.engines.native import runtime as native
-from descend.engines.native.availability import Unavailable, warn_once, why_not
+from descend.engines.native.availability import Unavailable, warn_once
 from descend.engines.native.launch import Launch
 from descend.engines.native.layout import DL_EXCHANGE, DL_TENSOR, GUARD, GUARD_SET
 
@@ -124,7 +124,7 @@ class NativeGuards(GuardSet):
 
     def __init__(self, *known: Any) -> None:
         super().__init__(*known)
-        view = _view_tensor()
+        machine, view = _machine_code(), _view_tensor()
         if view is None:
             raise NotGuardable("PyTorch does not show its tensors to C")
         if not all(type(container) is list or isinstance(container, dict) for container in self.containers):
@@ -140,9 +140,9 @@ class NativeGuards(GuardSet):
         self._set["guards"] = self._guards.ctypes.data
         self._set["guard_count"] = len(self._guards)
         self._set["held"] = id(self.held)
-        self._check = native.builtin(_machine_check(), self._set.ctypes.data)
+        self._check = native.builtin(machine.check_at, self._set.ctypes.data)
         # A lazily negated view of more numbers than one has strides that no kernel is planned for; see `step_plan`.
-        self._singles = [p for p in self.params if p.numel() == 1]
+        self._singles = [p for p in self.params if p.grad.numel() == 1]
         self.check = self._check_singles if self._singles else self._check  # type: ignore[method-assign]
         unmet = self.check() >= 0
         self.release()
@@ -151,7 +151,7 @@ class NativeGuards(GuardSet):
         if self.launch is not None:
             self._set["held"] = 0
             self._set["job"] = self.launch.at
-            self._set["alone"] = native.runtime().alone_at
+            self._set["alone"] = machine.alone_at
 
     def release(self) -> None:
         self.held[:] = self._none
@@ -254,11 +254,9 @@ class PythonGuards(GuardSet):
 
 def guard_set(*known: Any) -> NativeGuards | PythonGuards:
     """Guards that machine code checks, or where it cannot, Python; for the parameters see `GuardSet`."""
-    if not _switched_off() and why_not() is None:
+    if not _switched_off():
         try:
             return NativeGuards(*known)
-        except Unavailable as error:
-            warn_once(f"descend.optim checks its tensors in Python: {error}")
         except (NotGuardable, RuntimeError):  # PyTorch raises the latter for a tensor without memory of the usual kind
             pass
     return PythonGuards(*known)
@@ -288,10 +286,26 @@ def _switched_off() -> bool:
     return os.environ.get(SWITCH, "1").strip().lower() in ("0", "false", "off", "no")
 
 
-def _machine_check() -> int:
-    """The address of ``check`` in ``guards.ll``, which runs in each step: 5 % of a small one depend on LLVM's level."""
-    (address,) = native.compiled(Path(__file__).with_name("guards.ll"), "check", level=1)
-    return address
+class _MachineCode(NamedTuple):
+    """Where ``check`` of ``guards.ll`` is, and ``alone`` of ``stepping.ll``, which it calls."""
+
+    check_at: int
+    alone_at: int
+
+
+def _machine_code() -> _MachineCode:
+    """The machine code that guards need; raises `NotGuardable` where there is none."""
+    try:
+        runtime = native.runtime()
+    except Unavailable as error:  # which whoever steps says
+        raise NotGuardable(str(error)) from error
+    try:
+        # LLVM's level 1, as it runs in each step: a small step takes 5 % longer with level 0.
+        (check,) = native.compiled(Path(__file__).with_name("guards.ll"), "check", level=1)
+    except Unavailable as error:
+        warn_once(f"descend.optim checks its tensors in Python, which takes longer: {error}")
+        raise NotGuardable(str(error)) from error
+    return _MachineCode(check, runtime.alone_at)
 
 
 @functools.cache

@@ -31,9 +31,8 @@ class OpenMPThreads:
 
     After a backward pass these threads wait awake for more work, for milliseconds: another thread would have to share a
     core with one that does nothing. When they sleep it is the other way round. OpenMP returns only when all its threads
-    have been there, and to wake one may take as long as a turn of the system's scheduler. So after a launch to which they
-    came too late our own workers help with the next one; with twice as many each time that it happens again, as
-    ``benchmarks/step_after_work.py`` shows that it pays.
+    have been there, and to wake one may take as long as a turn of the system's scheduler. So after a launch to which
+    they came too late our own workers help with the next one; with twice as many each time that it happens again.
 
     Our own workers help, too, where PyTorch computes with other threads than OpenMP's, and in a forked child, in which
     OpenMP would wait for threads that stayed behind. It is not known of a child whose parent had not loaded this
