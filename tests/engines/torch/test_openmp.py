@@ -17,16 +17,18 @@ from descend.engines.torch import openmp as module  # noqa: E402
 from descend.engines.torch.openmp import OpenMPThreads, openmp_threads  # noqa: E402
 
 N = 600_000
+JUDGE = OpenMPThreads._judge
 pytestmark = pytest.mark.skipif(not openmp_threads.available, reason="this PyTorch computes without OpenMP")
 
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    """A team of two, on any machine, that is asked at each step, whether it comes in time or not."""
+    """OpenMP has two threads, on any machine, and is asked at each step, whether they come in time or not."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(module, "LONGEST", 0)
-    openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 0
+    monkeypatch.setattr(OpenMPThreads, "_judge", lambda self: None)
+    monkeypatch.setattr(workers, "WAKE", 0)
+    openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 1
     yield
     torch.set_num_threads(before)
     openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 1
@@ -37,9 +39,9 @@ def own(monkeypatch):
     """How many threads each step was shared by that our own workers, not OpenMP's, helped with."""
     seen, run = [], workers.WorkerPool.run
 
-    def noting(self, runtime, launch, most=None):
+    def noting(self, runtime, job, most=workers.MOST):
         seen.append(most)
-        return run(self, runtime, launch, most)
+        return run(self, runtime, job, most)
 
     monkeypatch.setattr(workers.WorkerPool, "run", noting)
     return seen
@@ -61,8 +63,8 @@ def expected(steps, *args, **kwargs):
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
-def test_any_team_gives_the_same_bits(number):
-    """More threads than cores among them, and a team that grows in between."""
+def test_any_number_of_threads_gives_the_same_bits(number):
+    """More threads than cores among them, and more of them later than at first."""
     p, optimizer = stepper()
     for _ in range(4):
         optimizer.step()
@@ -76,7 +78,7 @@ def test_any_team_gives_the_same_bits(number):
 def test_one_thread_of_pytorchs_is_one_of_ours(own, monkeypatch):
     """``torch.set_num_threads(1)`` holds for steps, too: nobody helps."""
     torch.set_num_threads(1)
-    monkeypatch.setattr(workers.WorkerPool, "_begin", lambda *_: pytest.fail("workers began"))
+    monkeypatch.setattr(workers.WorkerPool, "_start", lambda *_: pytest.fail("workers started"))
     p, optimizer = stepper()
     optimizer.step()
     assert own == []
@@ -106,7 +108,7 @@ def test_threads_that_wait_awake_come_in_time():
 
 
 def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
-    """Our own workers help with so many steps, then the team is tried again; late again, with twice as many."""
+    """Our own workers help with so many steps, then OpenMP is asked again; late again, with twice as many."""
     p, optimizer = stepper(cautious=False)
     optimizer.step()
     launch = optimizer._plan.launches[0]
@@ -116,18 +118,18 @@ def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
     class Runtime:
         """Machine code, at whose end it is said whether anybody was in time."""
 
-        shared, worker = launch._runtime.shared, launch._runtime.worker
+        with_workers, worker_at = launch._runtime.with_workers, launch._runtime.worker_at
 
         @staticmethod
-        def together(*args, real=launch._runtime.together):
+        def with_openmp(*args, real=launch._runtime.with_openmp):
             asked.append(len(own))
             done = real(*args)
-            openmp_threads.timely = timely[len(asked) - 1]
+            openmp_threads._record["timely"] = timely[len(asked) - 1]
             return done
 
     launch._runtime = Runtime
     monkeypatch.setattr(module, "LONGEST", 4)
-    openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 1
+    monkeypatch.setattr(OpenMPThreads, "_judge", JUDGE)
     own.clear()
     for _ in range(20):
         optimizer.step()
@@ -136,10 +138,9 @@ def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
     assert torch.equal(p, expected(21, cautious=False))
 
 
-def test_where_nobody_else_can_help_the_team_is_not_left_out(monkeypatch):
+def test_where_nobody_else_can_help_openmp_is_not_left_out(monkeypatch):
     """One core is all that this process may use, as far as the system says: there are no workers of our own."""
-    monkeypatch.setattr(workers.threads, "_boxes", np.zeros((0, 16), np.int64))
-    monkeypatch.setattr(module, "LONGEST", 4)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
     p, optimizer = stepper(cautious=False)
     for _ in range(10):
         openmp_threads._back_off.left = 3
@@ -148,13 +149,14 @@ def test_where_nobody_else_can_help_the_team_is_not_left_out(monkeypatch):
     assert torch.equal(p, expected(10, cautious=False))
 
 
-def test_a_refused_launch_says_nothing_of_the_team():
+def test_a_refused_launch_says_nothing_of_openmp(monkeypatch):
     """The count of another launch that was made before decides nothing."""
     p, optimizer = stepper(cautious=False)
     optimizer.step()
     launch = optimizer._plan.launches[0]
     optimizer.state[p]["step"].fill_(7.0)
-    openmp_threads.timely, openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 0, 1
+    monkeypatch.setattr(OpenMPThreads, "_judge", JUDGE)
+    openmp_threads._record["timely"] = 0
     assert not launch()
     assert openmp_threads._back_off.left == 0
 
@@ -190,7 +192,7 @@ def test_what_pytorch_computes_with_is_found():
 
 
 @pytest.mark.parametrize("about", ["ATen parallel backend: native thread pool", "OpenMP 4.5\nATen parallel backend: x"])
-def test_another_backend_has_no_team(about, monkeypatch):
+def test_another_backend_is_not_openmp(about, monkeypatch):
     monkeypatch.setattr(torch.__config__, "parallel_info", lambda: about)
     assert module._functions() is None
 
@@ -216,7 +218,7 @@ def test_several_python_threads_step_at_once():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-def test_a_forked_child_steps_without_the_team():
+def test_a_forked_child_steps_without_openmp():
     """OpenMP's threads stayed with the parent, and a region of OpenMP would wait for them for ever."""
     done = run(
         """
