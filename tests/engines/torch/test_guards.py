@@ -1,6 +1,7 @@
-"""What an optimizer sees of its tensors between steps: every change, by both ways, and nothing kept alive."""
+"""Guards: every change that an optimizer's tensors see between steps is noticed, by both ways, and nothing is kept alive."""
 
 import gc
+import operator
 import types
 import weakref
 from collections import defaultdict
@@ -8,10 +9,13 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
+from tests.processes import run
 
 import descend
+from descend.engines.native import runtime
+from descend.engines.native.availability import Unavailable
 from descend.engines.torch import guards as module
-from descend.engines.torch.guards import NativeGuards, NotGuardable, guard_set
+from descend.engines.torch.guards import NativeGuards, NotGuardable, PythonGuards, guard_set
 
 
 @pytest.fixture(params=["DLPack", "Python"])
@@ -25,7 +29,7 @@ def way(request, monkeypatch):
 
 
 def guards_of(grad, held=()):
-    """A snapshot of a gradient and of a list; what has the gradient; and the word in which its memory is noted."""
+    """Guards of a gradient and of a list; what has the gradient; and the word in which its memory is noted."""
     words, holder = np.zeros(1, np.int64), types.SimpleNamespace(grad=grad)
     tensors = {id(t) for t in held if isinstance(t, torch.Tensor)}
     return guard_set([], [held] if held else [], tensors, [holder], [words.ctypes.data]), holder, words
@@ -167,6 +171,172 @@ def test_a_gradient_is_not_kept_alive(way):
     weight.grad = torch.ones(3)
     gc.collect()
     assert gone() is None
+
+
+def test_gradients_are_held_from_a_check_to_the_release(way):
+    """A launch that gives back the interpreter's lock reads their memory meanwhile, whatever another thread does."""
+    guards, holder, words = guards_of(torch.ones(3))
+    for _ in range(2):
+        gradient = holder.grad = torch.ones(3)
+        assert guards.check() < 0
+        holder.grad = None
+        assert guards.held[0] is gradient
+        assert words[0] == gradient.data_ptr()
+        gone = weakref.ref(gradient)
+        del gradient
+        assert gone() is not None
+        guards.release()
+        assert gone() is None
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_gradients_are_held_in_the_order_of_their_parameters(way, number):
+    grads = [torch.full((k,), 1.0) for k in range(number)]
+    words, holders = np.zeros(number, np.int64), [types.SimpleNamespace(grad=g) for g in grads]
+    guards = guard_set([], [], set(), holders, [words[k:].ctypes.data for k in range(number)])
+    assert guards.check() < 0
+    assert all(map(operator.is_, guards.held, grads))
+    assert words.tolist() == [g.data_ptr() for g in grads]
+
+
+def test_a_check_that_steps_holds_nothing(way):
+    """Nothing else runs meanwhile."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    weight.grad = torch.ones(3)
+    optimizer = descend.optim.SGD([weight], lr=0.5)
+    for _ in range(3):
+        optimizer.step()
+    guards = optimizer._plan.guards
+    assert guards.launch is not None
+    assert [g for g in guards.held if g is not None] == []
+    assert weight.tolist() == [-0.5] * 3
+
+
+@pytest.mark.parametrize("negate", [lambda g: torch._neg_view(g), lambda g: torch.complex(g, -g).conj().imag])
+@pytest.mark.parametrize("shape", [(1,), (), (1, 1), (3,), (2, 3)], ids=str)
+def test_a_gradient_that_is_lazily_negated_later(way, shape, negate):
+    """Its memory holds the numbers with the other sign."""
+    if way == "DLPack" and len(shape) and shape[-1] > 1 and negate(torch.ones(shape)).is_contiguous():
+        pytest.skip("autograd never leaves a contiguous one of several numbers, and DLPack cannot tell")
+    weight = torch.nn.Parameter(torch.zeros(shape))
+    optimizer = descend.optim.SGD([weight], lr=0.5)
+    for k in range(6):
+        ones = torch.ones(shape)
+        weight.grad = negate(ones) if k % 3 == 2 else ones
+        expected = weight.detach() - 0.5 * weight.grad
+        optimizer.step()
+        assert torch.equal(weight, expected)
+
+
+def test_a_gradient_at_the_address_of_the_last_one(way):
+    """Freed and made again, perhaps with another shape or another meaning of its bits: PyTorch reuses memory at once."""
+    weight = torch.nn.Parameter(torch.zeros(4))
+    optimizer = descend.optim.SGD([weight], lr=1.0)
+    expected, addresses = np.zeros(4), set()
+    for k in range(12):
+        weight.grad = None
+        weight.grad = torch.full((4,), float(k)) if k % 3 else torch.full((2, 4), float(k))[1]
+        addresses.add(weight.grad.data_ptr())
+        optimizer.step()
+        expected -= k
+        assert weight.tolist() == expected.tolist()
+    assert len(addresses) < 12
+
+
+def test_a_gradient_that_another_thread_lets_go_in_mid_step():
+    """Fifty times, at any time during a step of machine code, which reads its memory to the end."""
+    done = run(
+        """
+        import threading, time, torch, descend
+        torch.set_num_threads(1)
+        weight = torch.nn.Parameter(torch.zeros(4_000_000))
+        optimizer = descend.optim.SGD([weight], lr=0.5)
+        weight.grad = torch.ones(4_000_000)
+        optimizer.step()
+        begin = time.perf_counter()
+        optimizer.step()
+        taken = time.perf_counter() - begin
+        for k in range(50):
+            weight.grad = torch.ones(4_000_000)  # 16 MB: its memory goes back to the system as soon as nobody holds it
+            ready = threading.Event()
+
+            def drop():
+                ready.set()
+                time.sleep(taken * k / 50)
+                weight.grad = None
+
+            thread = threading.Thread(target=drop)
+            thread.start()
+            ready.wait()
+            optimizer.step()
+            thread.join()
+        print(torch.unique(weight.detach()).numel(), optimizer.state[weight]["step"].item() == -2 * weight[0].item())
+        """
+    )
+    assert done.stdout.split() == ["1", "True"]
+
+
+@pytest.mark.parametrize("switch", ["DESCEND_FAST_GUARDS", "DESCEND_MACHINE_CODE"])
+def test_guards_are_switched_off(switch, monkeypatch):
+    """The first switch leaves kernels and their launches on."""
+    monkeypatch.setenv(switch, "0")
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = descend.optim.SGD([weight], lr=0.5)
+    for _ in range(3):
+        weight.grad = torch.ones(2)
+        optimizer.step()
+    assert type(optimizer._plan.guards) is PythonGuards
+    assert bool(optimizer._plan.launches) == (switch == "DESCEND_FAST_GUARDS")
+    assert weight.tolist() == [-0.5, -0.5]
+
+
+def test_guards_that_cannot_be_compiled(monkeypatch):
+    """Kernels step all the same; a warning says once that checks take longer."""
+
+    def refuses(file, *names, **how):
+        raise Unavailable(f"LLVM cannot compile {file.name} (for a test)")
+
+    runtime.runtime()
+    monkeypatch.setattr(runtime, "compiled", refuses)
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = descend.optim.SGD([weight], lr=0.5)
+    weight.grad = torch.ones(2)
+    with pytest.warns(
+        RuntimeWarning, match=r"checks its tensors in Python, which takes longer: LLVM cannot compile guards"
+    ):
+        optimizer.step()
+    optimizer._plan = None
+    optimizer.step()
+    assert type(optimizer._plan.guards) is PythonGuards
+    assert optimizer._plan.launches
+    assert weight.tolist() == [0.0, 0.0]
+
+
+def test_a_count_of_steps_is_read_once(way, monkeypatch):
+    """One that changes while a step is planned, as another process may change shared state: the step is planned anew."""
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = descend.optim.Adam([weight], lr=0.1)
+    other = descend.optim.Adam([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+    for one in (optimizer, other):
+        (p,) = one.param_groups[0]["params"]
+        p.grad = torch.ones(2)
+        one.step()
+    real = module.guard_set
+
+    def late(*known):
+        if optimizer.state[weight]["step"] == 1:
+            optimizer.state[weight]["step"].fill_(7.0)
+        return real(*known)
+
+    monkeypatch.setattr("descend.optim.step_plan.guard_set", late)
+    optimizer._plan = None
+    optimizer.step()
+    monkeypatch.undo()
+    (p,) = other.param_groups[0]["params"]
+    other.state[p]["step"].fill_(7.0)
+    other.step()
+    assert optimizer.state[weight]["step"].item() == 8.0
+    assert torch.equal(weight, p)
 
 
 def changes():
