@@ -81,6 +81,8 @@ class GroupScalars:
         self.kind = _kind(self.rule)
         """What of the rule decides which kernel steps its tensors."""
         self.targets: list[Any] = []
+        self._filled = -1
+        """Before which step the targets were written last; -1 if they must be written anew."""
         self.after: Mapping[str, float] = carried
         """What the rule carries after the next step; known once its scalars are."""
         given = rules.asked(group)
@@ -90,18 +92,20 @@ class GroupScalars:
         self.asked = asked
         self.fixed = type(self.group) is dict and all(map(_fixed, given))
         """Whether the group's hyperparameters stay the same as long as the objects in it do."""
-        self.constant = False
+        self.constant, self._filled = False, -1
         """Whether no step changes the scalars any more, if the group stays as it is."""
 
     def fill(self) -> bool:
         """Write the scalars of the next step; False if the group now asks for another kernel."""
         if not self.fixed and not self.follow():
             return False
+        if self._filled == self.done:
+            return True
         constant = self.fixed
         for scalars in self.targets:
             self.after = scalars.fill(self.done + 1, self.carried)
             constant = constant and scalars.constant
-        self.constant = constant
+        self.constant, self._filled = constant, self.done
         return True
 
     def follow(self) -> bool:

@@ -79,10 +79,13 @@ class SpanSteps:
             self.launches.append(_launch(machine, spans))
             self.spans += spans
         self.params = [span.member.param for span in self.spans]
+        places = {member: i for i, member in enumerate(members)}
+        self._places = [places[span.member] for span in self.spans]
+        self._staged = [(i, span) for i, span in enumerate(self.spans) if span.staged is not None]
         alone = (
             len(self.launches) == 1
             and self.launches[0].quick
-            and not any(span.staged is not None for span in self.spans)
+            and not self._staged
         )
         self.quick = self.launches[0] if alone else None
         """The one launch, if guards may call it at once."""
@@ -102,25 +105,27 @@ class SpanSteps:
             addresses = [counter.data_ptr() for column in counters for counter in column]
             self.launches[0].watch(addresses, now, now, [0.0] * len(now))
 
-    def select(self) -> None:
-        """Step from now on the spans whose parameters have a gradient."""
-        self.there = there = [p.grad is not None for p in self.params]
+    def select(self, present: Sequence[bool]) -> None:
+        """Step from now on those spans that have a gradient, as `present` says of each member."""
+        there = [present[i] for i in self._places]
+        self.there = np.array(there, bool)
+        """Which spans are stepped."""
         self.stepped = [*itertools.compress(self.params, there)]
         """The parameters that a step moves."""
-        self.copied = [(i, span) for i, span in enumerate(self.spans) if there[i] and span.staged is not None]
+        self.copied = [(i, span) for i, span in self._staged if there[i]]
         """The spans whose gradients are copied first, and which they are."""
         self.carried: list[tuple[int, GroupScalars, str]] = []
         """The counters of what rules carry: which, whose scalars, and the name."""
         if not self.launches:
             return
-        mask = np.array(there)
+        mask = self.there
         first = 0
         for launch in self.launches:
             launch.select(mask[first : first + len(launch.sizes)])
             first += len(launch.sizes)
         many, counters = len(mask), self.launches[0].counters
         counters["growth"][:many] = mask
-        counters["next"] = counters["now"] + counters["growth"]
+        np.add(counters["now"], counters["growth"], out=counters["next"])
         self.carried = [
             (many * k + i, span.member.scalars, name)
             for k, name in enumerate(self.spans[0].member.rule.carried, start=1)

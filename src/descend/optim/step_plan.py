@@ -26,6 +26,8 @@ from descend.optim.tensor_steps import PlannedTensor, TensorSteps
 
 __all__ = ["StepPlan"]
 
+_GRAD = torch.Tensor.grad.__get__
+
 
 class StepPlan:
     """How to step every tensor that has a gradient; see the module.
@@ -47,10 +49,10 @@ class StepPlan:
         self.rounds = 1 + max(numbers, default=0)
         self.lasts = self.rounds == 1 and not entangled
         self.members = [member for member, its in zip(members, numbers, strict=True) if its == number]
-        self.cohorts: dict[GroupScalars, list[Member]] = {}
-        """The members that have been at the same step ever since the plan was made, by their scalars."""
-        for member in self.members:
-            self.cohorts.setdefault(member.scalars, []).append(member)
+        self.cohorts: dict[GroupScalars, list[int]] = {}
+        """Which members have made the same steps ever since the plan was made, by the scalars that they share."""
+        for i, member in enumerate(self.members):
+            self.cohorts.setdefault(member.scalars, []).append(i)
         declined: list[PlannedTensor] = []
 
         def decline(member: Member, why: str, unusual: bool) -> None:
@@ -66,7 +68,8 @@ class StepPlan:
         self.written = written if self.lasts else Intervals()
         """Where no gradient may lie; that one does is known of a plan that does not last."""
         self._guard()
-        self._choose()
+        self.params = [member.param for member in self.members]
+        self._choose(self._gradients())
 
     def _guard(self) -> None:
         """Note what the next steps are compared with."""
@@ -85,30 +88,36 @@ class StepPlan:
 
     # ---- choosing what is stepped -------------------------------------------------------------------------------
 
-    def _choose(self) -> None:
-        """Step from now on those members that have a gradient."""
-        self.present = [member.param.grad is not None for member in self.members]
-        absent = {member for member, there in zip(self.members, self.present, strict=True) if not there}
-        for scalars, cohort in [*self.cohorts.items()]:
-            missing = absent.intersection(cohort)
-            if missing and len(missing) < len(cohort):
-                self._split(scalars, cohort, missing)
-        self.stepping = [scalars for scalars, cohort in self.cohorts.items() if cohort[0] not in absent]
+    def _choose(self, present: list[bool]) -> None:
+        """Step from now on those members that have a gradient, as `present` says of each."""
+        self.present = present
+        self.stepping: list[GroupScalars] = []
         """The scalars of what is stepped."""
+        for scalars, cohort in [*self.cohorts.items()]:
+            there = [present[i] for i in cohort]
+            if all(there):
+                self.stepping.append(scalars)
+            elif any(there):
+                self._split(scalars, [i for i in cohort if not present[i]])
+                self.stepping.append(scalars)
         self.changing, self.revised = self.stepping, False
         """Those among them that some step still changes; whether that is to be asked anew."""
-        self.spans.select()
+        self.spans.select(present)
         self.tensors.select()
         self.guards.expect(self.spans.there)
 
-    def _split(self, scalars: GroupScalars, cohort: list[Member], leaving: set[Member]) -> None:
-        """Let these members fall behind the others, or go ahead of them: with scalars of their own."""
+    def _split(self, scalars: GroupScalars, leaving: list[int]) -> None:
+        """Give these members scalars of their own, since the others of their cohort go on without them."""
         others = GroupScalars(self.planning.rules, scalars.group, scalars.done, scalars.carried)
-        self.cohorts[scalars] = [member for member in cohort if member not in leaving]
-        self.cohorts[others] = [member for member in cohort if member in leaving]
-        for member in leaving:
-            member.scalars = others
-        self.spans.split(others, leaving)
+        self.cohorts[scalars] = [i for i in self.cohorts[scalars] if i not in leaving]
+        self.cohorts[others] = leaving
+        for i in leaving:
+            self.members[i].scalars = others
+        self.spans.split(others, {self.members[i] for i in leaving})
+
+    def _gradients(self) -> list[bool]:
+        """Which members have a gradient."""
+        return [g is not None for g in map(_GRAD, self.params)]
 
     # ---- doing it -----------------------------------------------------------------------------------------------
 
@@ -117,7 +126,7 @@ class StepPlan:
         if not self._fill():
             return False
         try:
-            if not self._holds() and not (self._adapt() and self._holds()):
+            if not self._holds() and not self._fits_adapted():
                 return False
         except (RuntimeError, SystemError):  # a tensor has no memory of the usual kind
             return False
@@ -156,17 +165,20 @@ class StepPlan:
         finally:
             self.guards.release()
 
-    def _adapt(self) -> bool:
-        """Take the gradients that are there now and the hyperparameters that groups have; False for more than that."""
-        if [member.param.grad is not None for member in self.members] != self.present:
-            self._choose()
+    def _fits_adapted(self) -> bool:
+        """Whether the plan holds with the gradients that are there now, and if not, with the hyperparameters, too."""
+        present = self._gradients()
+        if present != self.present:
+            self._choose(present)
+            if self._fill() and self._holds():
+                return True
         for scalars in self.cohorts:
             if not scalars.follow():
                 return False
         if not self.guards.renew(self.groups):
             return False
         self.changing, self.revised = self.stepping, True
-        return self._fill()
+        return self._fill() and self._holds()
 
 
 def _anchors(states: list[dict[str, Any]], known: set[int]) -> list[Any]:

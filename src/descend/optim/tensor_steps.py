@@ -67,13 +67,17 @@ class TensorSteps:
 
     def __init__(self, planning: Planning, tensors: list[PlannedTensor]) -> None:
         self.planning, self.tensors = planning, tensors
+        self.chosen: list[PlannedTensor] = []
+        self.batches: dict[Any, list[PlannedTensor]] = {}
         self.grads: dict[PlannedTensor, torch.Tensor] = {}
         self.select()
 
     def select(self) -> None:
         """Step from now on those that have a gradient."""
+        if not self.tensors:
+            return
         self.chosen = [t for t in self.tensors if t.member.param.grad is not None]
-        self.batches: dict[Any, list[PlannedTensor]] = {}
+        self.batches = {}
         for tensor in self.chosen:
             if tensor.kind is None:
                 tensor.note()

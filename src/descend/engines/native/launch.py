@@ -59,15 +59,10 @@ class Job:
         self.record["spans"] = table.ctypes.data
         self.record["rows"] = rows.ctypes.data
         self.at = self.record.ctypes.data
+        self.chunks = int(table["chunks_end"][-1]) if len(table) else 0
         self.part_count = 0
         self._held: list[Records] = []
         self._part_records: list[Records] = []
-        self.renew()
-
-    def renew(self) -> None:
-        """Take note of chunks that were laid out anew."""
-        self.chunks = int(self.table["chunks_end"][-1]) if len(self.table) else 0
-        self.part_count = 0
         self.divide(1)
 
     @property
@@ -145,6 +140,7 @@ class Launch:
         self._rows_used = max(rows, default=0) + 1
         self.shares = sum(sizes) * kernel.layout.bytes >= SHARE
         self.table = _spans(kernel, sizes, rows, shared=self.shares)
+        self._lengths = self.table["length"].copy()
         self.job = Job(kernel, self.table, self.scalars)
         self.at = self.job.at
         self.counting = None if counting is None else Job(counting, self.table, self.scalars)
@@ -187,15 +183,12 @@ class Launch:
         self.table["row_start"][spans] = row * len(self.kernel.numbers)
         return memoryview(self.scalars[row])
 
-    def select(self, which: Sequence[bool]) -> None:
-        """Step from now on the spans for which `which` is true, and leave the others as they are."""
-        lengths = np.where(which, self.sizes, 0)
-        self.table["length"] = lengths
-        if self.shares:  # else each span is one chunk, which may be empty
-            _lay_out(self.table, lengths.tolist(), shared=True)
-            for job in (self.job, self.counting):
-                if job is not None:
-                    job.renew()
+    def select(self, which: Records) -> None:
+        """Step from now on the spans for which `which` is true, and leave the others as they are.
+
+        Those keep their chunks, which are empty.
+        """
+        np.multiply(self._lengths, which, out=self.table["length"])
 
     def __call__(self) -> bool:
         """Step every span; or, if a counter is not what it should be, none."""
@@ -224,19 +217,14 @@ class Launch:
 
 def _spans(kernel: Kernel, sizes: Sequence[int], rows: Sequence[int], *, shared: bool) -> Records:
     """The records of spans of these sizes, with chunks for threads to share, or one chunk each."""
-    table = np.zeros(len(sizes), span(len(kernel.layout.arrays)))
-    table["row_start"] = np.asarray(rows, np.int64) * len(kernel.numbers)
-    table["cautious_scale"] = 1.0
-    _lay_out(table, sizes, shared=shared)
-    return table
-
-
-def _lay_out(table: Records, sizes: Sequence[int], *, shared: bool) -> None:
-    """Divide spans of these sizes into chunks."""
     numbers = sum(sizes)
     chunk = max(LEAST, min(MOST, numbers // CHUNKS // 64 * 64)) if shared else max([1, *sizes])
     ends = [*itertools.accumulate(-(-size // chunk) for size in sizes)]
+    table = np.zeros(len(sizes), span(len(kernel.layout.arrays)))
     table["chunks_end"] = ends
     table["chunks_before"] = [0, *ends][: len(sizes)]
     table["chunk_length"] = chunk
     table["length"] = sizes
+    table["row_start"] = np.asarray(rows, np.int64) * len(kernel.numbers)
+    table["cautious_scale"] = 1.0
+    return table

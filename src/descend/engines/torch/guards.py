@@ -175,14 +175,17 @@ class NativeGuards(GuardSet):
         self.held[:] = self._none
 
     def expect(self, there: Sequence[bool]) -> None:
-        here = np.array(there, bool)
-        grads = self._guards[len(self._guards) - len(here) :]
-        grads["object"] = np.where(here, 0, id(None))
-        grads["type"] = np.where(here, id(torch.Tensor), 0)
+        here = np.asarray(there, np.int64)
+        np.multiply(1 - here, id(None), out=self._guards["object"][: len(here)])
+        np.multiply(here, id(torch.Tensor), out=self._guards["type"][: len(here)])
 
     def _rows(self) -> np.ndarray[Any, np.dtype[Any]]:
         """The guards as ``guards.ll`` reads them."""
-        rows: list[dict[str, Any]] = []
+        # Gradients come first: that one came or went is what changes most often.
+        rows = [
+            {"kind": _ATTRIBUTE, "holder": id(p), "name": id(_NAME), **self._seen(example), "target": target}
+            for p, example, target in zip(self.params, self.examples, self.targets, strict=True)
+        ]
         for (holder, name), value in zip(self.attributes, self.values, strict=True):
             rows.append({"kind": _ATTRIBUTE, "holder": id(holder), "name": id(name), **self._guarded(value)})
         self._starts: list[int] = []
@@ -194,9 +197,6 @@ class NativeGuards(GuardSet):
                 {"kind": _ITEM, "name": id(key), **self._guarded(value)}
                 for key, value in zip(keys, values, strict=True)
             ]
-        for p, example, target in zip(self.params, self.examples, self.targets, strict=True):
-            seen = self._seen(example)
-            rows.append({"kind": _ATTRIBUTE, "holder": id(p), "name": id(_NAME), **seen, "target": target})
         guards = GUARD.array(len(rows))
         for field in GUARD.fields:
             guards[field] = [row.get(field, 0) for row in rows]
@@ -262,8 +262,8 @@ class PythonGuards(GuardSet):
         self.held = []
 
     def expect(self, there: Sequence[bool]) -> None:
-        self._there = [*there]
-        self._kinds = [[*compress(column, there)] for column in self._every]
+        self._there = [*map(bool, there)]
+        self._kinds = [[*compress(column, self._there)] for column in self._every]
 
     def _hold(self) -> bool:
         """Whether all guards hold; then the gradients are held."""
