@@ -135,9 +135,11 @@ class Launch:
     ) -> None:
         self.kernel = kernel
         self.sizes = [*sizes]
-        self.scalars = np.zeros((max(rows, default=0) + 1, len(kernel.numbers)), np.float64)
+        self.scalars = np.zeros((max(1, len(sizes)), len(kernel.numbers)), np.float64)
+        self._rows_used = max(rows, default=0) + 1
         self.shares = sum(sizes) * kernel.layout.bytes >= SHARE
         self.table = _spans(kernel, sizes, rows, shared=self.shares)
+        self._lengths = self.table["length"].copy()
         self.job = Job(kernel, self.table, self.scalars)
         self.at = self.job.at
         self.counting = None if counting is None else Job(counting, self.table, self.scalars)
@@ -173,6 +175,19 @@ class Launch:
     def expect(self, counter: int, after: float) -> None:
         """Leave a counter at this number after the next call."""
         self._after[counter] = after
+
+    def new_row(self, spans: Sequence[int]) -> Any:
+        """Let these spans have a row of scalars of their own from now on; returns where to write it."""
+        row, self._rows_used = self._rows_used, self._rows_used + 1
+        self.table["row_start"][spans] = row * len(self.kernel.numbers)
+        return memoryview(self.scalars[row])
+
+    def select(self, which: Records) -> None:
+        """Step from now on the spans for which `which` is true, and leave the others as they are.
+
+        Those keep their chunks, which are empty.
+        """
+        np.multiply(self._lengths, which, out=self.table["length"])
 
     def __call__(self) -> bool:
         """Step every span; or, if a counter is not what it should be, none."""

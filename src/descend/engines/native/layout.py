@@ -188,6 +188,8 @@ GUARD = Record(
         "dimensions": "i64",
         "sizes": "ptr",
         "numel": "i64",
+        "bytes": "i64",
+        "keys": "i64",
         "address": "ptr",
         "target": "ptr",
         "holder": "ptr",
@@ -201,16 +203,24 @@ GUARD_SET = Record(
     {
         "view_tensor": "ptr",
         "type_offset": "i64",
+        "tensor_offset": "i64",
+        "keys_offset": "i64",
+        "keys_mask": "i64",
         "guards": "ptr",
         "guard_count": "i64",
+        "starts": "ptr",
+        "ends": "ptr",
+        "interval_count": "i64",
         "held": "ptr",
         "job": "ptr",
         "alone": "ptr",
     },
 )
 """Guards that are checked together: the function of PyTorch's that shows a tensor to C (`DL_EXCHANGE`); how many bytes
-of an object stand before its type; the guards; a list that keeps the gradients alive, or null; the job to step if all
-guards hold, or null; and the function that steps it."""
+of an object stand before its type; where a tensor of Python's has the address of PyTorch's own, how many bytes of that
+stand before its dispatch keys, and which of those matter; the guards; the memory that the step writes, as sorted
+intervals of addresses; a list that keeps the gradients alive, or null; the job to step if all guards hold, or null; and
+the function that steps it."""
 
 DL_TENSOR = Record(
     "DLTensor",

@@ -8,7 +8,8 @@
 ;   3  a dict, `Guard.object`, likewise
 ; An object of kind 0 or 1 must be `Guard.object`, unless that is null. If `Guard.type` is not null, the object must be a
 ; tensor of that type, on the same device, with the same dtype, sizes and strides; and where its memory begins must be
-; `Guard.address`, or is written to `Guard.target` if that is not null.
+; `Guard.address`, or is written to `Guard.target` if that is not null, unless some of its `Guard.bytes` are in memory that
+; the step writes.
 
 declare ptr @PyList_GetItem(ptr, i64)
 declare i32 @PyList_SetItem(ptr, i64, ptr)
@@ -202,7 +203,25 @@ tensor:
   %type.at = getelementptr i8, ptr %object, i64 %type.offset
   %type = load ptr, ptr %type.at
   %same.type = icmp eq ptr %type, %guard.type
-  br i1 %same.type, label %look, label %no
+  br i1 %same.type, label %own.memory, label %no
+own.memory:
+  ; A tensor can have another's memory, and be its negative all the same: PyTorch negates it when it is used, and DLPack
+  ; does not tell. Its dispatch keys do.
+  %tensor_offset.at = getelementptr %GuardSet, ptr %set, $GuardSet.tensor_offset
+  %tensor_offset = load i64, ptr %tensor_offset.at
+  %tensor.at = getelementptr i8, ptr %object, i64 %tensor_offset
+  %tensor.own = load ptr, ptr %tensor.at
+  %keys_offset.at = getelementptr %GuardSet, ptr %set, $GuardSet.keys_offset
+  %keys_offset = load i64, ptr %keys_offset.at
+  %keys.at = getelementptr i8, ptr %tensor.own, i64 %keys_offset
+  %keys.all = load i64, ptr %keys.at
+  %keys_mask.at = getelementptr %GuardSet, ptr %set, $GuardSet.keys_mask
+  %keys_mask = load i64, ptr %keys_mask.at
+  %keys = and i64 %keys.all, %keys_mask
+  %guard.keys.at = getelementptr %Guard, ptr %guard, $Guard.keys
+  %guard.keys = load i64, ptr %guard.keys.at
+  %same.keys = icmp eq i64 %keys, %guard.keys
+  br i1 %same.keys, label %look, label %no
 look:
   %view_tensor.at = getelementptr %GuardSet, ptr %set, $GuardSet.view_tensor
   %view_tensor = load ptr, ptr %view_tensor.at
@@ -283,5 +302,41 @@ stays:
   br i1 %unmoved, label %yes, label %no
 moves:
   store ptr %address, ptr %target
-  br label %yes
+  ; The first of the intervals that ends after the memory begins is found by halving: no other can meet it.
+  %begin = ptrtoint ptr %address to i64
+  %bytes.at = getelementptr %Guard, ptr %guard, $Guard.bytes
+  %bytes = load i64, ptr %bytes.at
+  %end = add i64 %begin, %bytes
+  %starts.at = getelementptr %GuardSet, ptr %set, $GuardSet.starts
+  %starts = load ptr, ptr %starts.at
+  %ends.at = getelementptr %GuardSet, ptr %set, $GuardSet.ends
+  %ends = load ptr, ptr %ends.at
+  %interval_count.at = getelementptr %GuardSet, ptr %set, $GuardSet.interval_count
+  %interval_count = load i64, ptr %interval_count.at
+  br label %halve
+halve:
+  %low = phi i64 [ 0, %moves ], [ %low.next, %middle ]
+  %high = phi i64 [ %interval_count, %moves ], [ %high.next, %middle ]
+  %searching = icmp ult i64 %low, %high
+  br i1 %searching, label %middle, label %found
+middle:
+  %sum = add i64 %low, %high
+  %mid = lshr i64 %sum, 1
+  %mid.end.at = getelementptr i64, ptr %ends, i64 %mid
+  %mid.end = load i64, ptr %mid.end.at
+  %before = icmp ule i64 %mid.end, %begin
+  %mid.next = add i64 %mid, 1
+  %low.next = select i1 %before, i64 %mid.next, i64 %low
+  %high.next = select i1 %before, i64 %high, i64 %mid
+  br label %halve
+found:
+  %beyond = icmp eq i64 %low, %interval_count
+  %free = icmp eq i64 %bytes, 0
+  %apart = or i1 %beyond, %free
+  br i1 %apart, label %yes, label %near
+near:
+  %start.at = getelementptr i64, ptr %starts, i64 %low
+  %start = load i64, ptr %start.at
+  %clear = icmp uge i64 %start, %end
+  br i1 %clear, label %yes, label %no
 }

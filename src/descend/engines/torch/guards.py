@@ -13,7 +13,7 @@ import functools
 import os
 import sysconfig
 from collections.abc import Sequence
-from itertools import chain, repeat
+from itertools import chain, compress, repeat
 from operator import attrgetter, is_
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from descend.engines.native import runtime as native
 from descend.engines.native.availability import Unavailable, warn_once
 from descend.engines.native.launch import Launch
 from descend.engines.native.layout import DL_EXCHANGE, DL_TENSOR, GUARD, GUARD_SET
+from descend.engines.torch.memory import Intervals, span
 
 __all__ = ["SWITCH", "GuardSet", "NativeGuards", "NotGuardable", "PythonGuards", "guard_set"]
 
@@ -62,6 +63,10 @@ class GuardSet:
         the 64-bit word to which a check writes where its gradient's memory is.
     launch
         What a check steps if all guards hold and the counters are right; it must be quick.
+    written
+        The memory that the step writes, in which no gradient may lie.
+
+    A parameter must have no gradient if it has none when this is made, or since `expect` said so.
 
     After a check that stepped nothing, the gradients whose addresses it wrote are in `held`, in the order of `params`,
     so that they stay there whatever another thread does: launch, and then `release` them. Gradients are not held
@@ -78,9 +83,13 @@ class GuardSet:
         params: Sequence[torch.Tensor],
         targets: Sequence[int],
         launch: Launch | None = None,
+        written: Intervals | None = None,
     ) -> None:
         self.attributes, self.containers, self.tensors = attributes, containers, tensors
         self.params, self.targets, self.launch = params, targets, launch
+        self.written = Intervals() if written is None else written
+        self.examples = [p if p.grad is None else p.grad for p in params]
+        """Tensors of the same kind as the gradients, that is as the parameter where there is none."""
         # Held, so that the identity of an object stays its own.
         self.values = [getattr(holder, name) for holder, name in attributes]
         self.inside = [_inside(container) for container in containers]
@@ -92,6 +101,10 @@ class GuardSet:
 
     def release(self) -> None:
         """Let go the gradients that the last check held."""
+        raise NotImplementedError
+
+    def expect(self, there: Sequence[bool]) -> None:
+        """Expect from now on gradients of those parameters for which `there` is true, and none of the others."""
         raise NotImplementedError
 
     def renew(self, many: int) -> bool:
@@ -124,26 +137,31 @@ class NativeGuards(GuardSet):
 
     def __init__(self, *known: Any) -> None:
         super().__init__(*known)
-        machine, view = _machine_code(), _view_tensor()
-        if view is None:
+        machine, view, place = _machine_code(), _view_tensor(), _keys_place()
+        if view is None or place is None:
             raise NotGuardable("PyTorch does not show its tensors to C")
         if not all(type(container) is list or isinstance(container, dict) for container in self.containers):
             raise NotGuardable("machine code looks into lists and dicts only")
         self._view = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(view)
+        self._place = place
         self._sizes: list[Any] = []
-        self._guards = self._written()
+        self._guards = self._rows()
+        self.expect([p.grad is not None for p in self.params])
+        self._bounds = np.array([self.written.starts, self.written.ends], np.int64)
         self._none: list[None] = [None] * len(self.params)
         self.held = [*self._none]
         self._set = GUARD_SET.one()
         self._set["view_tensor"] = view
         self._set["type_offset"] = object.__basicsize__ - ctypes.sizeof(ctypes.c_void_p)
+        self._set["tensor_offset"], self._set["keys_offset"], self._set["keys_mask"] = place
+        self._set["starts"], self._set["ends"] = (side.ctypes.data for side in self._bounds)
+        self._set["interval_count"] = len(self.written.starts)
         self._set["guards"] = self._guards.ctypes.data
         self._set["guard_count"] = len(self._guards)
         self._set["held"] = id(self.held)
-        self._check = native.builtin(machine.check_at, self._set.ctypes.data)
-        # A lazily negated view of more numbers than one has strides that no kernel is planned for; see `step_plan`.
-        self._singles = [p for p in self.params if p.grad.numel() == 1]
-        self.check = self._check_singles if self._singles else self._check  # type: ignore[method-assign]
+        self.check = native.builtin(  # type: ignore[method-assign]
+            machine.check_at, self._set.ctypes.data
+        )
         unmet = self.check() >= 0
         self.release()
         if unmet:
@@ -156,17 +174,18 @@ class NativeGuards(GuardSet):
     def release(self) -> None:
         self.held[:] = self._none
 
-    def _check_singles(self) -> int:
-        """The same where some gradients have one number: DLPack does not tell of PyTorch's lazy negation."""
-        for p in self._singles:
-            g = p.grad
-            if g is not None and g.is_neg():
-                return 0
-        return self._check()
+    def expect(self, there: Sequence[bool]) -> None:
+        here = np.asarray(there, np.int64)
+        np.multiply(1 - here, id(None), out=self._guards["object"][: len(here)])
+        np.multiply(here, id(torch.Tensor), out=self._guards["type"][: len(here)])
 
-    def _written(self) -> np.ndarray[Any, np.dtype[Any]]:
+    def _rows(self) -> np.ndarray[Any, np.dtype[Any]]:
         """The guards as ``guards.ll`` reads them."""
-        rows: list[dict[str, Any]] = []
+        # Gradients come first: that one came or went is what changes most often.
+        rows = [
+            {"kind": _ATTRIBUTE, "holder": id(p), "name": id(_NAME), **self._seen(example), "target": target}
+            for p, example, target in zip(self.params, self.examples, self.targets, strict=True)
+        ]
         for (holder, name), value in zip(self.attributes, self.values, strict=True):
             rows.append({"kind": _ATTRIBUTE, "holder": id(holder), "name": id(name), **self._guarded(value)})
         self._starts: list[int] = []
@@ -178,9 +197,6 @@ class NativeGuards(GuardSet):
                 {"kind": _ITEM, "name": id(key), **self._guarded(value)}
                 for key, value in zip(keys, values, strict=True)
             ]
-        for p, target in zip(self.params, self.targets, strict=True):
-            seen = self._seen(p.grad)
-            rows.append({"kind": _ATTRIBUTE, "holder": id(p), "name": id(_NAME), **seen, "target": target})
         guards = GUARD.array(len(rows))
         for field in GUARD.fields:
             guards[field] = [row.get(field, 0) for row in rows]
@@ -206,8 +222,18 @@ class NativeGuards(GuardSet):
             "dimensions": int(view["dimensions"]),
             "sizes": self._sizes[-1].ctypes.data,
             "numel": tensor.numel(),
+            "bytes": span(tensor),
+            "keys": self._keys(tensor),
             "address": tensor.data_ptr(),
         }
+
+    def _keys(self, tensor: Any) -> int:
+        """Those dispatch keys of a tensor that matter, where machine code finds them."""
+        keys_at = tensor._cdata + self._place[1]
+        found = ctypes.c_uint64.from_address(keys_at).value
+        if found != torch._C._dispatch_keys(tensor).raw_repr():
+            raise NotGuardable(f"the dispatch keys of a {type(tensor).__name__} are not where they were found before")
+        return found & self._place[2]
 
 
 class PythonGuards(GuardSet):
@@ -219,7 +245,10 @@ class PythonGuards(GuardSet):
         self._words = [ctypes.c_int64.from_address(target) for target in self.targets]
         self._memory = [thing for thing in chain(self.values, *self.inside) if id(thing) in self.tensors]
         self._addresses = [*map(_ADDRESS, self._memory)]
-        self._kinds = _kinds([*map(_GRAD, self.params)])
+        self._negated = [*map(_IS_NEGATED, self._memory)]
+        self._every = _kinds(self.examples)
+        self._bytes = [*map(span, self.examples)]
+        self.expect([p.grad is not None for p in self.params])
 
     def check(self) -> int:
         if self.launch is None:
@@ -232,6 +261,10 @@ class PythonGuards(GuardSet):
     def release(self) -> None:
         self.held = []
 
+    def expect(self, there: Sequence[bool]) -> None:
+        self._there = [*map(bool, there)]
+        self._kinds = [[*compress(column, self._there)] for column in self._every]
+
     def _hold(self) -> bool:
         """Whether all guards hold; then the gradients are held."""
         if not _same([getattr(holder, name) for holder, name in self.attributes], self.values):
@@ -239,15 +272,20 @@ class PythonGuards(GuardSet):
         for container, keys, values in zip(self.containers, self.keys, self.inside, strict=True):
             if not (_same(_inside(container), values) and _same(_keys(container), keys)):
                 return False
-        self.held = grads = [*map(_GRAD, self.params)]
-        if not all(map(is_, map(type, grads), repeat(torch.Tensor))):
+        self.held = [*map(_GRAD, self.params)]
+        if [g is not None for g in self.held] != self._there:
             return False
-        if self._addresses != [*map(_ADDRESS, self._memory)] or self._kinds != _kinds(grads):
+        grads = [*compress(self.held, self._there)]
+        if not all(map(is_, map(type, grads), repeat(torch.Tensor))) or self._kinds != _kinds(grads):
+            return False
+        if self._addresses != [*map(_ADDRESS, self._memory)] or self._negated != [*map(_IS_NEGATED, self._memory)]:
             return False
         addresses = [*map(_ADDRESS, grads)]
-        if 0 in addresses and any(g.nbytes for g, address in zip(grads, addresses, strict=True) if not address):
-            return False  # on a device without memory, or all zero without any
-        for word, address in zip(self._words, addresses, strict=True):
+        for address, size in zip(addresses, compress(self._bytes, self._there), strict=True):
+            # Without an address it is on a device without memory, or all zero without any.
+            if size and (not address or self.written.meets(address, address + size)):
+                return False
+        for word, address in zip(compress(self._words, self._there), addresses, strict=True):
             word.value = address
         return True
 
@@ -262,7 +300,7 @@ def guard_set(*known: Any) -> NativeGuards | PythonGuards:
     return PythonGuards(*known)
 
 
-def _kinds(grads: list[torch.Tensor]) -> Any:
+def _kinds(grads: Sequence[torch.Tensor]) -> list[list[Any]]:
     """What must stay the same of gradients that may be others."""
     return [[*map(what, grads)] for what in (_BYTES, _DTYPE, _STRIDE, _IS_NEGATED)]
 
@@ -326,3 +364,44 @@ def _view_tensor() -> int | None:
     if table is None or ctypes.c_uint32.from_address(table + DL_EXCHANGE.offset("major")).value != _DLPACK:
         return None
     return ctypes.c_void_p.from_address(table + DL_EXCHANGE.offset("view_tensor")).value
+
+
+_HIDING = ("Negative", "Conjugate", "ZeroTensor")
+"""The dispatch keys of tensors whose numbers are not those in their memory: PyTorch computes them when it must."""
+
+_TENSOR_BYTES = 176
+"""Bytes of PyTorch's own tensor in which its dispatch keys are searched for: none of its versions has a smaller one."""
+
+
+@functools.cache
+def _keys_place() -> tuple[int, int, int] | None:
+    """Where machine code finds a tensor's dispatch keys; None if that is not known of this PyTorch.
+
+    That is: how many bytes into a tensor of Python's the address of PyTorch's own is; how many bytes into that the keys
+    are; and which of them matter, as a mask. PyTorch tells Python both the address and the keys of a tensor, so they
+    are searched for in tensors whose keys differ.
+    """
+    plain = torch.ones(2)
+    samples = [plain, torch._neg_view(plain), torch.ones(2, dtype=torch.complex64).conj()]
+    try:
+        keys = [torch._C._dispatch_keys(t).raw_repr() for t in samples]
+        mask = 0
+        for name in _HIDING:
+            mask |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)).raw_repr()
+        own = [t._cdata for t in samples]
+    except AttributeError:
+        return None
+    tensor_offset = _offset_of(own, [id(t) for t in samples], torch.Tensor.__basicsize__)
+    keys_offset = _offset_of(keys, own, _TENSOR_BYTES)
+    if tensor_offset is None or keys_offset is None:
+        return None
+    return tensor_offset, keys_offset, mask
+
+
+def _offset_of(values: Sequence[int], addresses: Sequence[int], stop: int) -> int | None:
+    """How many bytes after each of these addresses there is the 64-bit number that belongs to it; None if nowhere."""
+    for offset in range(0, stop, 8):
+        found = [ctypes.c_uint64.from_address(address + offset).value for address in addresses]
+        if found == [*values]:
+            return offset
+    return None
