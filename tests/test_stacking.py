@@ -11,7 +11,7 @@ import descend
 from descend.engines import FusedStack, Reference, Stack
 from descend.engines import select as choice
 from descend.parameters.memory import Memory, Rows
-from descend.training.run import fit_many as stacking
+from descend.training import fit_many as stacking
 
 PROBLEMS = [
     *("digits", "digits-softmax", "breast-cancer", "diabetes", "quadratic", "deep-quadratic"),
