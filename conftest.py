@@ -1,12 +1,18 @@
 """What every test and every documented snippet shares."""
 
 import os
+import signal
 
 import pytest
 
 # Where tests run side by side, OpenMP's threads would wait for each other's cores for most of the time.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell script starts what it puts into the background (`pytest &`) with SIGINT ignored, and every process that a
+# test starts would inherit that: no Ctrl-C would reach it. A handler, unlike an ignored signal, is not inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from descend.rules import rule as base
 

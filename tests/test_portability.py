@@ -16,7 +16,7 @@ import numba.extending
 import numpy as np
 import pytest
 import torch
-from tests import naive
+from tests.oracles import naive
 
 import descend
 from descend.rules import heeded, maths, step, stretched

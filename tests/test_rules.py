@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from tests import naive
+from tests.oracles import naive
 
 import descend
 from descend import rules, schedules

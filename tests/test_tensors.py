@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 import torch._dynamo.testing
-from tests import naive
+from tests.oracles import naive
 
 import descend
 from descend import optim
