@@ -18,7 +18,7 @@ from descend.engines import Reference
 from descend.engines.reference import BLOCK
 from descend.errors import DescendError, ObjectiveError, ParameterError
 from descend.parameters.memory import Memory
-from descend.rules import heeded, step, stretched
+from descend.rules import cautious_mask, cautious_scale, step
 
 SHIPPED = naive.shipped()
 EVERYTHING_ON = [pytest.param(rule(**naive.settings(rule)[-1][1]), id=name) for name, rule in SHIPPED.items()]
@@ -30,8 +30,8 @@ def whole(rule, p, grads):
     state = tuple(np.full_like(p, rule.initial(n)) if n in rule.kept_state() else None for n in rule.state)
     for g, row in zip(grads, naive.rows(rule, len(grads)), strict=True):
         if rule.cautious and p.size:
-            share = float(np.mean(heeded(type(rule), p, g, tuple(state), row)))
-            row = row._replace(stretch=stretched(share))  # noqa: PLW2901
+            share = float(np.mean(cautious_mask(type(rule), p, g, tuple(state), row)))
+            row = row._replace(cautious_scale=cautious_scale(share))  # noqa: PLW2901
         p, *state = step(type(rule), p, g, tuple(state), row)
     return p, state
 

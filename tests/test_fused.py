@@ -652,19 +652,18 @@ def test_a_folder_that_others_can_write_to_is_not_used(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_numba_that_is_switched_off(tmp_path):
-    """Then the reference engine steps, and a warning says so."""
+def test_machine_code_that_is_switched_off():
+    """Then the reference engine steps, nobody is told what was asked for, and llvmlite is never loaded."""
     done = run(
         """
-        import warnings, numpy as np, descend
-        warnings.simplefilter("always")
+        import sys, warnings, numpy as np, descend
+        warnings.simplefilter("error")
         result = descend.minimize(lambda x: (x - 3) ** 2, 0.0, jac=lambda x: 2 * (x - 3), method="gd", max_steps=40_000)
-        print(round(result.x, 6))
+        print(round(result.x, 6), "llvmlite" in sys.modules)
         """,
-        NUMBA_DISABLE_JIT="1",
+        DESCEND_MACHINE_CODE="0",
     )
-    assert done.stdout.split() == ["3.0"]
-    assert "GD steps by NumPy: NUMBA_DISABLE_JIT is set" in done.stderr
+    assert done.stdout.split() == ["3.0", "False"]
 
 
 # ---- what cannot be compiled ------------------------------------------------------------------------------------

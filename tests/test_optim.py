@@ -1284,7 +1284,7 @@ def test_fused_without_machine_code(monkeypatch):
     from descend.engines.native import kernels
 
     monkeypatch.setattr(kernels, "_KNOWN", {})
-    monkeypatch.setattr(kernels, "unavailable", lambda layout: "there is no compiler")
+    monkeypatch.setattr(kernels, "why_not", lambda layout: "there is no compiler")
     p = torch.nn.Parameter(torch.ones(2))
     p.grad = torch.ones(2)
     with pytest.raises(RuntimeError, match="fused=True, but there is no compiler"):

@@ -166,7 +166,7 @@ def test_step_is_pure(rule):
         _, *state = rules.step(rule, start, grads[0], state, first)
         before = pickle.dumps((start, grads, state))
         p, *new_state = rules.step(rule, start, grads[1], tuple(state), second)
-        rules.heeded(rule, start, grads[1], tuple(state), second)
+        rules.cautious_mask(rule, start, grads[1], tuple(state), second)
         assert pickle.dumps((start, grads, state)) == before
         assert not np.array_equal(p, start)
         assert [b is None for b in new_state] == [n not in one.kept_state() for n in rule.state]

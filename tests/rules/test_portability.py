@@ -19,7 +19,7 @@ import torch
 from tests.oracles import naive
 
 import descend
-from descend.rules import heeded, maths, step, stretched
+from descend.rules import cautious_mask, cautious_scale, maths, step
 from descend.rules import rule as base
 
 STEPS = 5
@@ -49,7 +49,7 @@ def with_stretch(rule, p, g, state, row):
     if not rule.cautious:
         return row
     p, *state = (None if b is None else np.array([float(v) for v in b]) for b in (p, *state))
-    return row._replace(stretch=stretched(np.mean(heeded(type(rule), p, g, tuple(state), row))))
+    return row._replace(cautious_scale=cautious_scale(np.mean(cautious_mask(type(rule), p, g, tuple(state), row))))
 
 
 def on_arrays(convert):
@@ -125,7 +125,7 @@ def teach_numba():
     numba.extending.overload(maths.clip)(
         lambda x, low, high: lambda x, low, high: low if x < low else (high if x > high else x)
     )
-    for part in (base.prepared, base.heeds, base.cautioned):
+    for part in (base.with_decay, base.goes_downhill, base.with_cautious_mask):
         numba.extending.register_jitable(part)
     return numba.njit(step)
 
@@ -240,15 +240,15 @@ def test_what_a_cautious_step_heeds_is_the_same_everywhere(rule):
     state = tuple(np.full(7, one.initial(n)) if n in one.kept_state() else None for n in rule.state)
     start, *state = step(rule, start, grads[0], state, first)
     state = tuple(state)
-    expected = heeded(rule, start, grads[1], state, row)
+    expected = cautious_mask(rule, start, grads[1], state, row)
     assert expected.dtype == bool
     assert expected.any()
     assert not expected.all()
     tensors = (None if b is None else torch.tensor(b) for b in state)
-    by_torch = heeded(rule, torch.tensor(start), torch.tensor(grads[1]), tuple(tensors), row)
+    by_torch = cautious_mask(rule, torch.tensor(start), torch.tensor(grads[1]), tuple(tensors), row)
     np.testing.assert_array_equal(by_torch.numpy(), expected)
     with enable_x64():
-        by_jax = jax.jit(lambda p, g, state: heeded(rule, p, g, state, row))(start, grads[1], state)
+        by_jax = jax.jit(lambda p, g, state: cautious_mask(rule, p, g, state, row))(start, grads[1], state)
     np.testing.assert_array_equal(np.asarray(by_jax), expected)
 
 

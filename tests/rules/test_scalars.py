@@ -171,7 +171,7 @@ def test_a_rule_without_schedules_is_the_same_at_every_step():
 @pytest.mark.parametrize(("rule", "chosen"), CASES)
 def test_scalars_that_have_settled_stay(rule, chosen):
     made = rule(**chosen)
-    first = made.settles()
+    first = made.constant_from()
     if math.isfinite(first):
         first = max(1, math.ceil(first))
         assert all(made.scalars(first + more) == made.scalars(first) for more in (1, 2, 17, 1000, 10**7))
@@ -179,11 +179,11 @@ def test_scalars_that_have_settled_stay(rule, chosen):
 
 def test_which_scalars_settle():
     """Those of the others change at every step."""
-    settle = {name for name, rule in SHIPPED.items() if math.isfinite(rule().settles())}
+    settle = {name for name, rule in SHIPPED.items() if math.isfinite(rule().constant_from())}
     assert set(SHIPPED) - settle == {"adopt", "asgd", "nadam", "radam"}
-    assert [rule().settles() for rule in (descend.Lion, descend.RMSprop, descend.Adagrad)] == [1, 1, 1]
-    assert descend.Adagrad(lr_decay=0.1).settles() == math.inf
-    assert 36_000 < descend.Adam().settles() < 38_000
+    assert [rule().constant_from() for rule in (descend.Lion, descend.RMSprop, descend.Adagrad)] == [1, 1, 1]
+    assert descend.Adagrad(lr_decay=0.1).constant_from() == math.inf
+    assert 36_000 < descend.Adam().constant_from() < 38_000
 
 
 def test_scalars_of_a_subclass_are_not_taken_for_those_that_it_inherits(registry):
@@ -207,7 +207,7 @@ def test_scalars_of_a_subclass_are_not_taken_for_those_that_it_inherits(registry
         def scalars(self, t):
             return {"one": 1.0, **super().scalars(t)}
 
-        def settles(self):
+        def constant_from(self):
             return 1.0
 
     class Beside(descend.Lion):
@@ -223,19 +223,19 @@ def test_scalars_of_a_subclass_are_not_taken_for_those_that_it_inherits(registry
         def carry(self, t, before):
             return {"one": 1.0}, {"n": before["n"] + 1.0}
 
-        def settles(self):
+        def constant_from(self):
             return 1.0
 
-    assert [rule().settles() for rule in (Cooperates, Beside, Both, Carries)] == [1, math.inf, math.inf, math.inf]
+    assert [rule().constant_from() for rule in (Cooperates, Beside, Both, Carries)] == [1, math.inf, math.inf, math.inf]
 
     class Told(descend.SGD):
         def scalars(self, t):
             return {"inflow": min(1.0, t / 100)}
 
-        def settles(self):
+        def constant_from(self):
             return 100.0
 
-    assert [rule().settles() for rule in (Warmed, WithMixed, Renamed, Told)] == [math.inf, math.inf, 2, 100]
+    assert [rule().constant_from() for rule in (Warmed, WithMixed, Renamed, Told)] == [math.inf, math.inf, 2, 100]
 
 
 def test_a_schedule_that_leaves_the_range_is_refused_at_its_step():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from descend.errors import ParameterError
-from descend.rules import Rule, heeded, step, stretched
+from descend.rules import Rule, cautious_mask, cautious_scale, step
 
 __all__ = ["Form", "Jax", "checked", "numbers_of", "starting_state", "stepped"]
 
@@ -81,8 +81,8 @@ def stepped(
 
 def _step(form: Form, p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tuple[Any, ...]:
     if s.cautious and p.size:
-        moved = jnp.count_nonzero(heeded(form.rule, p, g, state, s))
-        s = s._replace(stretch=stretched(moved.astype(p.dtype) / p.size))
+        moved = jnp.count_nonzero(cautious_mask(form.rule, p, g, state, s))
+        s = s._replace(cautious_scale=cautious_scale(moved.astype(p.dtype) / p.size))
     return step(form.rule, p, g, state, s)
 
 

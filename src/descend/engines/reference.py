@@ -9,7 +9,7 @@ import numpy as np
 
 from descend.errors import ParameterError
 from descend.parameters.memory import Array, Memory
-from descend.rules import Rule, heeded, step, stretched
+from descend.rules import Rule, cautious_mask, cautious_scale, step
 
 __all__ = ["Reference"]
 
@@ -76,8 +76,10 @@ class Reference:
             parts = [slice(start, start + BLOCK) for start in range(0, p.size, BLOCK)]
             blocks = [(p[part], g[part], [None if b is None else b[part] for b in state]) for part in parts]
         if row.cautious and p.size:
-            moved = sum(np.count_nonzero(heeded(type(self.rule), p, g, tuple(state), row)) for p, g, state in blocks)
-            row = row._replace(stretch=stretched(moved / p.size))
+            moved = sum(
+                np.count_nonzero(cautious_mask(type(self.rule), p, g, tuple(state), row)) for p, g, state in blocks
+            )
+            row = row._replace(cautious_scale=cautious_scale(moved / p.size))
         for block in blocks:
             self._write(*block, row)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from descend.engines.native import Fused, Unavailable
+from descend.engines.native.availability import warn_once
 from descend.engines.reference import Reference
 from descend.engines.stacked import FusedStack, Stack
 from descend.parameters.memory import Array
@@ -68,4 +68,4 @@ def _pays(size: int, steps: int) -> bool:
 
 
 def _warn(rule: Rule, error: Unavailable) -> None:
-    warnings.warn(f"{type(rule).__name__} steps by NumPy: {error}", RuntimeWarning, stacklevel=3)
+    warn_once(f"{type(rule).__name__} steps by NumPy: {error}", stacklevel=3)

@@ -495,7 +495,7 @@ def from_rule(rule: type[Rule]) -> type[Optimizer]:
             "rule": rule,
             "__doc__": f"{inspect.getdoc(rule)}\n\nArguments: see `descend.optim.Optimizer`.",
             "__module__": "descend.optim" if rule.__module__.startswith("descend.rules") else rule.__module__,
-            "sparse": rule.still,
+            "sparse": rule.sparse_safe,
             "_names": _fields(rule),
             "_asked": staticmethod(itemgetter(*_fields(rule), *_MATTER)),
             "__signature__": _signature(rule),

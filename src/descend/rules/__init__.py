@@ -19,7 +19,7 @@ from descend.rules.adam_momenta import Adan, AdEMAMix
 from descend.rules.adam_scales import ADOPT, AdaBelief, Yogi
 from descend.rules.describe import Description, Hyperparameter, describe
 from descend.rules.rmsprop import Adadelta, RMSprop
-from descend.rules.rule import Range, Rule, heeded, hyper, registry, spelling, step, stretched
+from descend.rules.rule import Range, Rule, cautious_mask, cautious_scale, hyper, registry, spelling, step
 from descend.rules.sgd import ASGD, GD, SGD, Momentum, Nesterov
 from descend.rules.signs import Lion, Rprop
 
@@ -49,14 +49,14 @@ __all__ = [
     "Rule",
     "Yogi",
     "all",
+    "cautious_mask",
+    "cautious_scale",
     "describe",
     "get",
-    "heeded",
     "hyper",
     "maths",
     "resolve",
     "step",
-    "stretched",
 ]
 
 

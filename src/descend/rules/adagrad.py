@@ -43,7 +43,7 @@ class Adagrad(Rule):
 
     paper: ClassVar[str] = "Duchi, Hazan & Singer 2011, fig. 1, diagonal form (jmlr.org/papers/v12/duchi11a.html)"
 
-    still: ClassVar[bool] = True
+    sparse_safe: ClassVar[bool] = True
 
     def initial(self, state: str) -> float:
         return self.at(1).initial_accumulator_value
@@ -51,7 +51,7 @@ class Adagrad(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return {"decayed_lr": self.lr / (1.0 + (t - 1) * self.lr_decay)}
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         return math.inf if self.lr_decay else 1.0
 
     @staticmethod

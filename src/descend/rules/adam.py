@@ -55,7 +55,7 @@ class Adam(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return corrected(self.lr, self.betas, t)
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         return correct_from(*self.betas)
 
     @staticmethod
@@ -151,7 +151,7 @@ class Adamax(Rule):
         beta1, _ = self.betas
         return {"step_size": self.lr / (1.0 - beta1**t)}
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         return correct_from(self.betas[0])
 
     @staticmethod

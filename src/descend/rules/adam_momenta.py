@@ -72,7 +72,7 @@ class AdEMAMix(Rule):
             "root_correction2": math.sqrt(1.0 - beta2**t),
         }
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         return max(correct_from(*self.betas[:2]), self.alpha_warmup, self.beta3_warmup)
 
     @staticmethod
@@ -149,7 +149,7 @@ class Adan(Rule):
             "root_correction3": math.sqrt(1.0 - beta3**t),
         }
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         return max(2.0, correct_from(*self.betas))
 
     @staticmethod

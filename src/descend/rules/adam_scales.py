@@ -56,7 +56,7 @@ class AdaBelief(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return corrected(self.lr, self.betas, t)
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         return correct_from(*self.betas)
 
     @staticmethod
@@ -116,7 +116,7 @@ class Yogi(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return corrected(self.lr, self.betas, t)
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         return correct_from(*self.betas)
 
     @staticmethod

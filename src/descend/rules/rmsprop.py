@@ -54,7 +54,7 @@ class RMSprop(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return {"one_minus_alpha": 1.0 - self.alpha}
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         return 1.0
 
     @staticmethod
@@ -109,7 +109,7 @@ class Adadelta(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return {"one_minus_rho": 1.0 - self.rho}
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         return 1.0
 
     @staticmethod

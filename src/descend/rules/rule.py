@@ -39,12 +39,12 @@ __all__ = [
     "Range",
     "Rule",
     "allowed_range",
-    "heeded",
+    "cautious_mask",
+    "cautious_scale",
     "hyper",
     "registry",
     "spelling",
     "step",
-    "stretched",
     "unpickling",
 ]
 
@@ -148,7 +148,7 @@ class Rule(_Declared):
     carried: ClassVar[Mapping[str, float]] = {}
     """Numbers, one for all entries, that go from step to step as the state does: name → what it starts from; see
     `carry`."""
-    still: ClassVar[bool] = False
+    sparse_safe: ClassVar[bool] = False
     """Whether an entry stays as it is, but for state that decays, when its gradient is zero. Then a sparse gradient can
     be stepped by its entries alone."""
     _declared: ClassVar[tuple[tuple[dataclasses.Field[Any], type, Range], ...]] = ()
@@ -167,8 +167,8 @@ class Rule(_Declared):
         cls._declared = tuple((f, _kind(f), allowed_range(f)) for f in dataclasses.fields(cls))
         cls.name = spelling(cls.__name__)
         cls.state = _state_names(cls)
-        if not _settles_itself(cls):
-            cls.settles = Rule.settles  # type: ignore[method-assign]
+        if not _knows_all_scalars(cls):
+            cls.constant_from = Rule.constant_from  # type: ignore[method-assign]
         if register:
             _enter(cls)
 
@@ -198,7 +198,7 @@ class Rule(_Declared):
         """
         return {}
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         """The step from which on `scalars` returns the same at every step; ∞ if there is none, or it is not known.
 
         An engine need not ask again from then on, as long as the hyperparameters stay. It is not asked of a rule that
@@ -307,7 +307,7 @@ class Rule(_Declared):
             else:
                 values[name] = value
         values["keep"] = 1.0 - self.lr * self.weight_decay
-        values["stretch"] = 1.0
+        values["cautious_scale"] = 1.0
         return values
 
 
@@ -315,23 +315,23 @@ def step(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tu
     """One whole step: what every rule shares (direction, weight decay), then the rule's own formula.
 
     Returns the new ``p`` followed by the new state. Pure: what is passed in is not changed. This is what an engine
-    runs, on arrays, tensors or single numbers alike. Before a cautious step an engine asks `heeded` for the share of
-    each array that will move, and puts `stretched` of it into ``s.stretch``.
+    runs, on arrays, tensors or single numbers alike. Before a cautious step an engine asks `cautious_mask` for the
+    share of each array that will move, and puts `cautious_scale` of it into ``s.cautious_scale``.
     """
-    p, g = prepared(p, g, s)
+    p, g = with_decay(p, g, s)
     out = rule.update(p, g, *state, s)
     new = out if isinstance(out, tuple) else (out,)
-    return (cautioned(p, g, new[0], s), *new[1:]) if s.cautious else new
+    return (with_cautious_mask(p, g, new[0], s), *new[1:]) if s.cautious else new
 
 
-def heeded(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> Any:
+def cautious_mask(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> Any:
     """Where a cautious step will move: the entries whose update does not go against their gradient."""
-    p, g = prepared(p, g, s)
+    p, g = with_decay(p, g, s)
     out = rule.update(p, g, *state, s)
-    return heeds(p, g, out[0] if isinstance(out, tuple) else out)
+    return goes_downhill(p, g, out[0] if isinstance(out, tuple) else out)
 
 
-def stretched(share: Any) -> Any:
+def cautious_scale(share: Any) -> Any:
     """What a cautious step multiplies the moves by that it keeps, from their share of all; as its authors' code.
 
     The share is a number, or an array of one under a compiler.
@@ -343,7 +343,7 @@ def stretched(share: Any) -> Any:
 # The parts of a step around the formula. An engine that compiles a step calls them and the formula one by one.
 
 
-def prepared(p: Any, g: Any, s: Any) -> tuple[Any, Any]:
+def with_decay(p: Any, g: Any, s: Any) -> tuple[Any, Any]:
     """Parameter and gradient as every rule's formula takes them."""
     if s.maximize:
         g = -g
@@ -354,15 +354,15 @@ def prepared(p: Any, g: Any, s: Any) -> tuple[Any, Any]:
     return p, g
 
 
-def heeds(p: Any, g: Any, new_p: Any) -> Any:
+def goes_downhill(p: Any, g: Any, new_p: Any) -> Any:
     """Whether the way from `p` to `new_p` goes along the descent that `g` asks for."""
     return (new_p - p) * g < 0
 
 
-def cautioned(p: Any, g: Any, new_p: Any, s: Any) -> Any:
+def with_cautious_mask(p: Any, g: Any, new_p: Any, s: Any) -> Any:
     """Where a cautious step leads instead of `new_p`."""
     move = new_p - p
-    return p + s.stretch * where(heeds(p, g, new_p), move, 0 * move)
+    return p + s.cautious_scale * where(goes_downhill(p, g, new_p), move, 0 * move)
 
 
 # ---- declaration ------------------------------------------------------------------------------------------------
@@ -384,9 +384,9 @@ def _kind(field: dataclasses.Field[Any]) -> type:
     return next((kind for kind in (bool, tuple) if isinstance(field.default, kind)), float)
 
 
-def _settles_itself(cls: type[Rule]) -> bool:
-    """Whether a rule's `settles` knows of all its scalars; not if some are of a class that came after it, or beside."""
-    owner = next(one for one in cls.__mro__ if "settles" in one.__dict__)
+def _knows_all_scalars(cls: type[Rule]) -> bool:
+    """Whether a rule's `constant_from` knows of all its scalars; not if some are of a class after it, or beside it."""
+    owner = next(one for one in cls.__mro__ if "constant_from" in one.__dict__)
     theirs = [one for one in cls.__mro__ if "scalars" in one.__dict__ and one is not Rule]
     return cls.carry is Rule.carry and all(issubclass(owner, one) for one in theirs)
 

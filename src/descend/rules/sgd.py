@@ -49,7 +49,7 @@ class SGD(Rule):
         "Sutskever et al. 2013, eqs. 1-4 (proceedings.mlr.press/v28/sutskever13.html)"
     )
     state_if: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum"}
-    still: ClassVar[bool] = True
+    sparse_safe: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +62,7 @@ class SGD(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return {"inflow": 1.0 if self.dampening == 0.0 or t == 1 else 1.0 - self.dampening}
 
-    def settles(self) -> float:
+    def constant_from(self) -> float:
         return 2.0
 
     @staticmethod

@@ -9,24 +9,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import os
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
-from descend.engines.native import formats, keeping
+from descend.engines.native import keeping
 from descend.engines.native import runtime as native
 from descend.engines.native import trace as compiling
+from descend.engines.native.availability import Unavailable, why_not
 from descend.engines.native.formats import Layout
 from descend.errors import RuleError
 from descend.rules import Rule, maths
 
 __all__ = ["Kernel", "Unavailable", "kernel"]
-
-
-class Unavailable(Exception):
-    """No kernel can be had here; the message says why. Engines then fall back to another one."""
 
 
 class Kernel:
@@ -69,7 +65,7 @@ def kernel(rule: Rule, layout: Layout, *, counting: bool = False, wide: bool = F
 
 def _address(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting: bool, wide: bool) -> int:
     """The entry of a kernel, from the cache or made now."""
-    reason = unavailable(layout)
+    reason = why_not(layout)
     if reason is not None:
         raise Unavailable(reason)
     source = compiling.source_of(type(rule))
@@ -118,22 +114,6 @@ def _check_branches(rule: Rule, row: Any, kept: tuple[str, ...]) -> None:
             f"{type(rule).__name__}.update branches on an array (with if, and, or, max, min): a formula is "
             "elementwise; use descend.rules.maths.where, maximum or minimum"
         ) from error
-
-
-@functools.cache
-def unavailable(layout: Layout) -> str | None:
-    """Why there can be no kernel for this layout on this machine; None if there can."""
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-        return "NUMBA_DISABLE_JIT is set"
-    if sys.maxsize < 2**32 or sys.byteorder != "little" or os.name != "posix":
-        return "kernels are made for 64-bit little-endian POSIX systems"
-    try:
-        import llvmlite.binding as llvm
-    except ImportError as error:
-        return f"llvmlite cannot be loaded ({error})"
-    if "float16" in layout.arrays and not formats.half_in_hardware(llvm.get_host_cpu_features()):
-        return "this processor has no float16"
-    return None
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from descend.engines.native import runtime as native
 from descend.engines.native.formats import Layout
 from descend.engines.native.kernels import Kernel, kernel
 from descend.engines.native.trace import HEADER
-from descend.rules import Rule, stretched
+from descend.rules import Rule, cautious_scale
 
 __all__ = ["SHARE", "WIDE", "Helpers", "Launch", "Scalars", "best_kernel", "threads"]
 
@@ -155,7 +155,7 @@ class Launch:
         self.job[0], self.job[7] = self.kernel.address, counters
         counts = self.table[:, 3].copy()
         self.table[:, 3] = np.array(
-            [stretched(c / n) if n else 1.0 for c, n in zip(counts.tolist(), self.sizes.tolist(), strict=True)]
+            [cautious_scale(c / n) if n else 1.0 for c, n in zip(counts.tolist(), self.sizes.tolist(), strict=True)]
         ).view(np.int64)
 
 
@@ -185,7 +185,7 @@ class Scalars:
         """Go on with other hyperparameters."""
         self.rule = rule
         self.scheduled = rule.is_scheduled
-        self.settles = math.inf if self.scheduled else rule.settles()
+        self.constant_from = math.inf if self.scheduled else rule.constant_from()
         # Most rules carry nothing from step to step, and need not be asked for it.
         self.scalars = rule.scalars if type(rule).carry is Rule.carry else None
         self.places: list[int] | None = None
@@ -193,9 +193,9 @@ class Scalars:
 
     def fill(self, t: int, carried: Mapping[str, float]) -> Mapping[str, float]:
         """Write the row of step `t`, before which the rule carried these numbers; what it carries after it."""
-        if self.constant and t >= self.settles:
+        if self.constant and t >= self.constant_from:
             return carried
-        self.constant = t >= self.settles
+        self.constant = t >= self.constant_from
         places = self.places
         if places is None:
             values, after = self.rule.numbers(t, carried)

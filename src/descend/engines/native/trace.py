@@ -47,9 +47,9 @@ def translate(
         "Scalars": type(row),
         "number": number,
         "update": compiled(rule.update),
-        "prepared": compiled(shared.prepared),
-        "heeds": compiled(shared.heeds),
-        "cautioned": compiled(shared.cautioned),
+        "with_decay": compiled(shared.with_decay),
+        "goes_downhill": compiled(shared.goes_downhill),
+        "with_cautious_mask": compiled(shared.with_cautious_mask),
         **memory(layout, number, wide),
     }
     exec(compile(source, f"<descend kernel of {type(rule).__name__}>", "exec"), scope)
@@ -73,7 +73,7 @@ def _source(rule: Rule, row: Any, kept: tuple[str, ...], *, counting: bool) -> s
         str(value)
         if name not in place
         else "number(as_float(load_word(spans, span * WIDTH + 3)))"
-        if name == "stretch" and not counting
+        if name == "cautious_scale" and not counting
         else f"number(load_scalar(rows, row + {place[name]}))"
         for name, value in zip(row._fields, row, strict=True)
     ]
@@ -104,14 +104,14 @@ def _source(rule: Rule, row: Any, kept: tuple[str, ...], *, counting: bool) -> s
         "            stop = n",
         *(["        count = 0"] if counting else []),
         "        for i in range(start, stop):",
-        "            old, grad = prepared(load_0(p, i), load_1(g, i), s)",
+        "            old, grad = with_decay(load_0(p, i), load_1(g, i), s)",
         f"            out = update({', '.join(['old', 'grad', *old, 's'])})",
         f"            {', '.join(['new', *new])}{',' if not alone and not new else ''} = out",
         *(
-            ["            count += heeds(old, grad, new)"]
+            ["            count += goes_downhill(old, grad, new)"]
             if counting
             else [
-                *(["            new = cautioned(old, grad, new, s)"] if row.cautious else []),
+                *(["            new = with_cautious_mask(old, grad, new, s)"] if row.cautious else []),
                 "            store_0(p, i, number(new))",
                 *(
                     f"            store_{2 + k}(s{k}, i, number(new{rule.state.index(name)}))"
@@ -136,7 +136,7 @@ def numbers(rule: Rule, row: Any) -> tuple[str, ...]:
 def source_of(rule: type[Rule]) -> str | None:
     """A hash of all code behind a kernel of this rule; None if something in it cannot be hashed."""
     digest = hashlib.sha256()
-    for function in (rule.update, shared.prepared, shared.heeds, shared.cautioned):
+    for function in (rule.update, shared.with_decay, shared.goes_downhill, shared.with_cautious_mask):
         if not _add(digest, function, set()):
             return None
     return digest.hexdigest()

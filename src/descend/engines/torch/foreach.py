@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from descend.engines.torch.tensors import opened, width
-from descend.rules import Rule, heeded, maths, step, stretched
+from descend.rules import Rule, cautious_mask, cautious_scale, maths, step
 
 __all__ = ["Tensors", "foreach_step"]
 
@@ -39,10 +39,10 @@ def foreach_step(
     g = Tensors(g.to(dtype) for (_, g), dtype in zip(found, wide, strict=True))
     given = tuple(values.get(name) for name in rule.state)
     if row.cautious:
-        moved = heeded(type(rule), values[""], g, given, row)
+        moved = cautious_mask(type(rule), values[""], g, given, row)
         counts = torch.stack([t.count_nonzero() for t in moved]).tolist()
         shares = [c / t.numel() if t.numel() else 1.0 for c, t in zip(counts, moved, strict=True)]
-        row = row._replace(stretch=Tensors(map(stretched, shares)))
+        row = row._replace(cautious_scale=Tensors(map(cautious_scale, shares)))
     new_p, *new_state = step(type(rule), values[""], g, given, row)
     new = dict(zip(rule.state, new_state, strict=False))
     for targets, value in zip(old, (new_p, *(new[name] for name in kept)), strict=True):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from descend.rules import Rule, heeded, step, stretched
+from descend.rules import Rule, cautious_mask, cautious_scale, step
 
 __all__ = ["LARGE", "compiled_step", "followed", "opened", "tensor_step", "width"]
 
@@ -49,8 +49,8 @@ def tensor_step(rule: Rule, row: Any, p: torch.Tensor, g: torch.Tensor, state: M
     g = g.to(wide)
     given = tuple(values.get(name) for name in rule.state)
     if row.cautious and p.numel():
-        moved = heeded(type(rule), values[""], g, given, row)
-        row = row._replace(stretch=stretched(moved.to(torch.float64).mean().item()))
+        moved = cautious_mask(type(rule), values[""], g, given, row)
+        row = row._replace(cautious_scale=cautious_scale(moved.to(torch.float64).mean().item()))
     new_p, *new_state = step(type(rule), values[""], g, given, row)
     new = dict(zip(rule.state, new_state, strict=False))
     for target, value in zip(old, (new_p, *(new[name] for name in kept)), strict=True):
