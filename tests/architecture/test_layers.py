@@ -1,10 +1,11 @@
 """Folders are layers: arrows point one way, imports within functions and by name included, and none in a circle."""
 
 import ast
+import sys
 
 import pytest
 from tests.architecture.not_yet import but_known
-from tests.architecture.sources import MODULES, imports, imports_in, layers, place_of
+from tests.architecture.sources import MODULES, imports, imports_in, layers, place_of, tree_of
 
 EVERY = [one for module in MODULES for one in imports(module)]
 
@@ -45,6 +46,19 @@ def test_rules_import_rules_and_errors_alone():
         if one.source.startswith("descend.rules") and not one.target.startswith(("descend.rules", "descend.errors"))
     ]
     assert but_known(foreign) == []
+
+
+def test_rules_import_no_library_that_runs_them():
+    """A formula is written for all of them at once: of libraries, rules import NumPy alone."""
+    imported = set()
+    for module in MODULES:
+        if module.startswith("descend.rules"):
+            for node in ast.walk(tree_of(module)):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    imported.add(node.module.partition(".")[0])
+    assert imported - sys.stdlib_module_names == {"descend", "numpy"}
 
 
 def circles(arrows):

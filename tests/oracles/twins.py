@@ -11,12 +11,8 @@ from descend.engines import Reference
 
 STEPS = 100
 SHIPPED = naive.shipped()
-CASES = [
-    pytest.param(rule, chosen, id=label)
-    for name, rule in SHIPPED.items()
-    if name in naive.ORACLES
-    for label, chosen in naive.settings(rule)
-]
+TABLE = pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+"""A test of every rule. It goes through the rule's settings, and fails with those that are wrong."""
 SAME_NAME = {
     found.name: getattr(torch.optim, found.__name__)
     for found in SHIPPED.values()
@@ -30,13 +26,18 @@ HOW_TORCH_RUNS = {"params", "foreach", "fused", "capturable", "differentiable"}
 
 def run_reference(rule, start, grads, dtype=np.float64):
     """The numbers after each step of the reference engine, of shape (steps, numbers)."""
+    return reference_descent(rule, start, grads, dtype)[0]
+
+
+def reference_descent(rule, start, grads, dtype=np.float64):
+    """What `run_reference` returns, and the engine as it is in the end."""
     p = start.astype(dtype)
     engine = Reference(rule, [p])
     path = []
     for g in grads.astype(dtype):
         engine.step([g])
         path.append(p.copy())
-    return np.array(path)
+    return np.array(path), engine
 
 
 def run_torch(make, start, grads, each=lambda group, t: None):
@@ -79,4 +80,9 @@ def torch_twin(name, chosen):
     return lambda params: twin(params, **chosen)
 
 
-TWINS = [case for case in CASES if torch_twin(case.values[0].name, case.values[1]) is not None]
+TWINS = {
+    name: {label: chosen for label, chosen in naive.settings(rule) if torch_twin(name, chosen) is not None}
+    for name, rule in SHIPPED.items()
+    if name in TORCH
+}
+"""Rule → label → hyperparameters, wherever torch has all of them."""

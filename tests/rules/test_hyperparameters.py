@@ -5,46 +5,40 @@ import itertools
 
 import numpy as np
 import pytest
-from tests.oracles.twins import SHIPPED
+from tests.oracles.twins import TABLE
 
 import descend
 from descend.errors import RuleError
 from descend.rules import rule as base
 
 
-def bad_values():
-    """Rule, field, value, and what the message must contain, for every hyperparameter of every rule."""
-    cases = []
-    for name, rule in SHIPPED.items():
-        for field in dataclasses.fields(rule):
-            default, allowed = field.default, base.allowed_range(field)
-            if isinstance(default, bool):
-                bad = [(value, "be True or False") for value in (2, 0.5, "yes", None)]
-            else:
-                bad = [(value, "be a number or a schedule") for value in ("0.1", None, True, 1j)]
-                beyond = [float("nan"), float("inf"), allowed.low - 1.0, allowed.high if allowed.high_open else np.nan]
-                bad += [(value, str(allowed)) for value in beyond]
-            places = range(len(default)) if isinstance(default, tuple) else [None]
-            for i, (value, must) in itertools.product(places, bad):
-                label, given, preset = field.name, value, default
-                if i is not None:
-                    label, preset = f"{field.name}[{i}]", default[i]
-                    given = (*default[:i], value, *default[i + 1 :])
-                says = (label, must, preset)
-                cases.append(pytest.param(rule, field.name, given, says, id=f"{name}-{label}-{value}"))
-    return cases
+def bad_values(rule):
+    """Argument, its value, and what the message must contain, for every hyperparameter of a rule."""
+    for field in dataclasses.fields(rule):
+        default, allowed = field.default, base.allowed_range(field)
+        if isinstance(default, bool):
+            bad = [(value, "be True or False") for value in (2, 0.5, "yes", None)]
+        else:
+            bad = [(value, "be a number or a schedule") for value in ("0.1", None, True, 1j)]
+            beyond = [float("nan"), float("inf"), allowed.low - 1.0, allowed.high if allowed.high_open else np.nan]
+            bad += [(value, str(allowed)) for value in beyond]
+        if not isinstance(default, tuple):
+            yield from ((field.name, field.name, value, must, default) for value, must in bad)
+            continue
+        for i, (value, must) in itertools.product(range(len(default)), bad):
+            yield field.name, f"{field.name}[{i}]", (*default[:i], value, *default[i + 1 :]), must, default[i]
 
 
-@pytest.mark.parametrize(("rule", "argument", "value", "says"), bad_values())
-def test_bad_hyperparameter_is_refused_with_advice(rule, argument, value, says):
+@TABLE
+def test_bad_hyperparameter_is_refused_with_advice(rule):
     """The message names the rule, the argument, its value, what it may be, and what to try."""
-    label, must, default = says
-    with pytest.raises(RuleError) as caught:
-        rule(**{argument: value})
-    message = str(caught.value)
-    assert message.startswith(f"{rule.__name__}({argument}={value!r}): {label} must ")
-    assert must in message
-    assert message.endswith(f"; try {default!r}")
+    for argument, label, value, must, preset in bad_values(rule):
+        with pytest.raises(RuleError) as caught:
+            rule(**{argument: value})
+        message = str(caught.value)
+        assert message.startswith(f"{rule.__name__}({argument}={value!r}): {label} must ")
+        assert must in message
+        assert message.endswith(f"; try {preset!r}")
 
 
 @pytest.mark.parametrize(

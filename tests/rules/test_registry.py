@@ -1,7 +1,7 @@
 """The registry: how a rule is found, and how a class becomes one."""
 
 import pytest
-from tests.oracles.twins import SHIPPED
+from tests.oracles.twins import TABLE
 
 import descend
 from descend import rules, schedules
@@ -9,7 +9,7 @@ from descend.errors import RuleError
 from descend.rules import maths
 
 
-@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+@TABLE
 def test_names_are_found_in_any_spelling(rule):
     """Case, hyphens, underscores and spaces around do not matter, and the class itself is at descend's top."""
     name = rule.__name__

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 from tests.oracles import naive
-from tests.oracles.twins import SHIPPED
+from tests.oracles.twins import TABLE
 
 import descend
 from descend import rules, schedules
@@ -17,7 +17,7 @@ from descend.errors import RuleError
 # ---- description -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+@TABLE
 def test_rule_describes_itself(rule):
     """Every rule has a one-line summary, a formula, a paper, and a line and range for each hyperparameter."""
     said = rules.describe(rule)
@@ -58,7 +58,7 @@ def test_rule_without_docstring_has_no_summary(registry):
 # ---- rules are values ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+@TABLE
 def test_rules_are_values(rule):
     """Equal hyperparameters make equal rules with equal hashes; a copy through pickle is one of them."""
     cases = [rule(**chosen) for _, chosen in naive.settings(rule)]
@@ -73,7 +73,7 @@ def test_rules_are_values(rule):
     assert rule() != rule(lr=0.25)
 
 
-@pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
+@TABLE
 def test_rules_are_frozen(rule):
     """A hyperparameter of a rule cannot be changed; `dataclasses.replace` makes another rule, checked again."""
     one = rule()
