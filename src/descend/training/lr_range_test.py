@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from descend.checks import count
 from descend.descent.loop import Descent
 from descend.errors import ObjectiveError, OptionError
 from descend.intervals import Interval, interval
@@ -21,7 +22,7 @@ from descend.problems import Problem
 from descend.problems.registry import named
 from descend.progress import Bar
 from descend.rules import Rule, resolve
-from descend.stopping import Criteria, Reason, count
+from descend.stopping import Criteria, Reason
 from descend.training.batches import BatchSize
 from descend.training.run import batch, batches_of, measured
 

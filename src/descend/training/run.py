@@ -7,13 +7,14 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+from descend.checks import count, optional
 from descend.descent.history import Evaluation, History
 from descend.descent.result import FitResult
 from descend.errors import ObjectiveError, OptionError, ProblemError
 from descend.objectives.objective import Objective
 from descend.parameters.memory import Array, Memory
 from descend.problems.problem import Problem, Start
-from descend.stopping import Reason, count
+from descend.stopping import Reason
 from descend.training.batches import Batches, BatchSize
 
 __all__ = ["Training", "batch", "batches_of", "check", "looks_after", "measured", "steps_of"]
@@ -168,7 +169,7 @@ def check(problem: Problem, seed: Any, keep_best: bool, **counts: Any) -> None:
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
         raise OptionError(f"seed={seed!r}: a whole number ≥ 0 is needed")
     for name, value in counts.items():
-        count(name, value)
+        optional(count, name, value)
     patient = counts.get("patience") is not None
     if problem.validation is None and (patient or (keep_best and problem.train is not None)):
         raise ProblemError(f"{problem.name} has no validation data, which patience and keep_best need")
@@ -217,8 +218,8 @@ def steps_of(batches: Batches | None, epochs: float | None, steps: int | None, e
     given = {k: v for k, v in (("epochs", epochs), ("steps", steps), ("examples", examples)) if v is not None}
     if len(given) > 1:
         raise OptionError(f"{' and '.join(f'{k}={v!r}' for k, v in given.items())}: give one of them as the budget")
-    count("steps", steps, at_least=0)
-    count("examples", examples)
+    optional(count, "steps", steps, at_least=0)
+    optional(count, "examples", examples)
     if steps is not None:
         return int(steps)
     if batches is None:
