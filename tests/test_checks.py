@@ -83,12 +83,10 @@ def test_one_of_some_names_suggests_the_nearest():
     """A name that is nearly right is corrected; another one is told what there is."""
     names = ("quick", "default")
     assert checks.one_of("effort", "quick", names) == "quick"
-    with pytest.raises(
-        OptionError, match=r"^effort='quikc': one of 'quick', 'default' is needed; did you mean 'quick'"
-    ):
+    with pytest.raises(OptionError, match=r"^effort='quikc': one of .*; did you mean 'quick'\?$"):
         checks.one_of("effort", "quikc", names)
     for wrong in ("zzz", 3, None, ["quick"]):
-        with pytest.raises(OptionError, match="one of 'quick', 'default' is needed$"):
+        with pytest.raises(OptionError, match=r"one of 'quick', 'default' is needed$"):
             checks.one_of("effort", wrong, names)
 
 

@@ -102,6 +102,7 @@ def optional(
 def real(
     name: str,
     value: Any,
+    /,
     *,
     at_least: float | None = None,
     above: float | None = None,
@@ -130,12 +131,12 @@ def _range(noun: str, at_least: float | None, above: float | None, at_most: floa
     return f"a {finite}{noun} {given}".rstrip()
 
 
-def fraction(name: str, value: Any, **words: Any) -> float:
+def fraction(name: str, value: Any, /, **words: Any) -> float:
     """A share of the whole, from 0 to 1."""
     return real(name, value, at_least=0.0, at_most=1.0, **words)
 
 
-def count(name: str, value: Any, at_least: int = 1, *, noun: str = "whole number", **words: Any) -> int:
+def count(name: str, value: Any, /, at_least: int = 1, *, noun: str = "whole number", **words: Any) -> int:
     """A whole number of things, as an int."""
     if not is_whole(value, at_least):
         words.setdefault("remedy", f"try {max(at_least, 1000)}")
@@ -143,30 +144,30 @@ def count(name: str, value: Any, at_least: int = 1, *, noun: str = "whole number
     return int(value)
 
 
-def seed(name: str, value: Any, **words: Any) -> int:
+def seed(name: str, value: Any, /, **words: Any) -> int:
     """A seed of random numbers, a whole number ≥ 0."""
     return count(name, value, at_least=0, **{"remedy": "", **words})
 
 
-def tolerance(name: str, value: Any, **words: Any) -> float:
+def tolerance(name: str, value: Any, /, **words: Any) -> float:
     """How exact is exact enough, a number ≥ 0."""
     words = {"otherwise": "None to switch it off", "remedy": "try 1e-6", **words}
     return real(name, value, at_least=0.0, **words)
 
 
-def seconds(name: str, value: Any, **words: Any) -> float:
+def seconds(name: str, value: Any, /, **words: Any) -> float:
     """A duration, longer than none."""
     return real(name, value, above=0.0, noun="number of seconds", **{"otherwise": "None for no limit", **words})
 
 
-def flag(name: str, value: Any, **words: Any) -> bool:
+def flag(name: str, value: Any, /, **words: Any) -> bool:
     """True or False, as a bool; NumPy's are taken, 0 and 1 are not."""
     if not isinstance(value, (bool, np.bool_)):
         raise refuse(name, value, "True or False", **words)
     return bool(value)
 
 
-def one_of(name: str, value: Any, allowed: Iterable[str], **words: Any) -> str:
+def one_of(name: str, value: Any, /, allowed: Iterable[str], **words: Any) -> str:
     """One of some names."""
     names = list(allowed)
     if isinstance(value, str) and value in names:
@@ -177,14 +178,14 @@ def one_of(name: str, value: Any, allowed: Iterable[str], **words: Any) -> str:
     raise refuse(name, value, f"one of {', '.join(map(repr, names))}", **words)
 
 
-def path(name: str, value: Any, *, noun: str = "file", **words: Any) -> Path:
+def path(name: str, value: Any, /, *, noun: str = "file", **words: Any) -> Path:
     """The path of a file or a folder, as a `Path`; whether it exists is not asked."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise refuse(name, value, f"the path of a {noun}", **words)
     return Path(os.fsdecode(value))
 
 
-def function(name: str, value: Any, **words: Any) -> Callable[..., Any]:
+def function(name: str, value: Any, /, **words: Any) -> Callable[..., Any]:
     """Something that can be called."""
     if not callable(value):
         raise refuse(name, value, "a function", **words)
