@@ -128,9 +128,9 @@ def _problem(hidden: int, dtype: str) -> Any:
     parts = [(X.astype(np.float32), y) for X, y in (whole.train, whole.validation, whole.test)]
     return descend.Problem(
         start=lambda rng: {name: leaf.astype(np.float32) for name, leaf in whole.start(rng).items()},
-        loss=whole._loss,
-        loss_and_grad=whole._loss_and_grad,
-        metric=whole._metric,
+        loss=whole.loss,
+        loss_and_grad=whole.loss_and_grad,
+        metric=whole.metric,
         higher_is_better=True,
         stacks=True,
         **dict(zip(("train", "validation", "test"), parts, strict=True)),

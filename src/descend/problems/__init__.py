@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from descend.problems.functions import beale, booth, deep_quadratic, himmelblau, quadratic, rosenbrock, saddle
-from descend.problems.problem import Problem, Split, Start
+from descend.problems.problem import Problem, ProblemInstance, Split
 from descend.problems.real import breast_cancer, characters, cnn, diabetes, digits, digits_softmax, mnist
 from descend.problems.registry import BUILT_IN, FILE_MODULE, describe, load
 
@@ -23,8 +23,8 @@ __all__ = [
     "BUILT_IN",
     "FILE_MODULE",
     "Problem",
+    "ProblemInstance",
     "Split",
-    "Start",
     "TorchProblem",
     "beale",
     "booth",

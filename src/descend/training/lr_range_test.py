@@ -278,14 +278,14 @@ class _Test:
         `losses` gets the loss of each batch, until they explode. `ends` gets the loss at the end, if the descent comes
         there.
         """
-        start = self.problem.begin(seed)
-        before = start.snapshot()
-        memory = Memory(start.params, "params")
-        objective = start.objective(memory)
+        instance = self.problem.instance(seed)
+        before = instance.snapshot()
+        memory = Memory(instance.params, "params")
+        objective = instance.objective(memory)
         batches = batches_of(self.problem, self.batch_size, seed)
 
         def mean(step: int) -> float:
-            return measured(self.problem, start, objective, self.sample, step)[0]
+            return measured(self.problem, instance, objective, self.sample, step)[0]
 
         def evaluate(grad: list[Array]) -> float:
             losses.append(objective(grad, batch(self.problem, batches, descent.steps)))
@@ -316,7 +316,7 @@ class _Test:
                     last = mean(descent.steps)
                     ends += [last] if math.isfinite(last) else []
         finally:
-            start.restore(before)
+            instance.restore(before)
         return first
 
 

@@ -13,7 +13,7 @@ from descend.descent.result import FitResult
 from descend.errors import ObjectiveError, OptionError, ProblemError
 from descend.objectives.objective import Objective
 from descend.parameters.memory import Array, Memory
-from descend.problems.problem import Problem, Start
+from descend.problems.problem import Problem, ProblemInstance
 from descend.stopping import Reason
 from descend.training.batches import Batches, BatchSize
 
@@ -47,9 +47,9 @@ class Training:
         self.total = total
         self._after, self._next = after, after(0)
         self.keep_best = keep_best
-        self.start: Start = problem.begin(seed)
-        self.memory = Memory(self.start.params, "params")
-        self.objective = self.start.objective(self.memory)
+        self.instance = problem.instance(seed)
+        self.memory = Memory(self.instance.params, "params")
+        self.objective = self.instance.objective(self.memory)
         self.history = History()
         self.best: Evaluation | None = None
         self.looks_since_best = 0
@@ -88,7 +88,7 @@ class Training:
             self.best = look
             if self.keep_best:
                 self._best_vectors = self.memory.snapshot()
-                self._best_extra = self.start.snapshot()
+                self._best_extra = self.instance.snapshot()
         return look
 
     def last_look(self, reason: Reason, detail: str, steps: int, seconds: float) -> tuple[Reason, str]:
@@ -113,7 +113,7 @@ class Training:
         if self._best_vectors is not None:
             for vector, best in zip(memory.vectors, self._best_vectors, strict=True):
                 vector[...] = best
-            self.start.restore(self._best_extra)
+            self.instance.restore(self._best_extra)
         figures = {"train": math.nan, "validation": math.nan, "test": math.nan}
         if reason is not Reason.FUNCTION_RAISED:  # what has raised once is not asked again
             whole: Any = problem.train if problem.train is not None else ()
@@ -138,7 +138,7 @@ class Training:
             validation_metric=figures["validation"],
             test_metric=figures["test"],
             best=self.best,
-            buffers=self.start.snapshot(),
+            buffers=self.instance.snapshot(),
         )
 
     def _rank(self, look: Evaluation) -> tuple[float, float]:
@@ -159,7 +159,7 @@ class Training:
         """Loss and metric over some data at the memory's point; NaN where there are none."""
         if data is None:
             return math.nan, math.nan
-        return measured(self.problem, self.start, self.objective, data, steps)
+        return measured(self.problem, self.instance, self.objective, data, steps)
 
 
 def check(problem: Problem, seed: Any, keep_best: bool, **counts: Any) -> None:
@@ -183,10 +183,12 @@ def batch(problem: Problem, batches: Batches | None, step: int) -> tuple[Any, ..
     return tuple([part[rows] for part in problem.train])
 
 
-def measured(problem: Problem, start: Start, objective: Objective, data: Any, step: int) -> tuple[float, float]:
+def measured(
+    problem: Problem, instance: ProblemInstance, objective: Objective, data: Any, step: int
+) -> tuple[float, float]:
     """Loss and metric over some data at the objective's point; raises `ObjectiveError`, whatever they raise."""
     try:
-        found: tuple[float, float] = objective.look(start.measure, *data)
+        found: tuple[float, float] = objective.look(instance.measure, *data)
         return found
     except ObjectiveError:
         raise
