@@ -194,7 +194,7 @@ def test_lazy_modules_are_initialised():
     ids=["arguments", "raises", "lazy"],
 )
 def test_a_model_that_fails_is_refused_by_name(model, match):
-    """A class that needs arguments, a function that raises, a lazy network that does not fit: one line, no seed's instance."""
+    """A class that needs arguments, a function that raises, a lazy network that does not fit: one line, when used."""
     with pytest.raises(ProblemError, match=match) as caught:
         net(model).instance(3)
     assert "\n" not in str(caught.value)
