@@ -198,7 +198,7 @@ def _hashed(text: str) -> str:
 def versions() -> dict[str, str]:
     """The versions of what a comparison's figures depend on."""
     found = {"python": platform.python_version()}
-    for package in ("descend", "numpy", "scipy", "scikit-learn", "numba", "torch", "jax"):
+    for package in ("descend", "numpy", "scipy", "numba", "torch", "jax"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

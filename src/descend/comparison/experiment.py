@@ -334,13 +334,13 @@ def writable(out: Path) -> Path:
 def _try_out(problem: Problem, plan: Plan) -> None:
     """One step of every rule on one batch, so that what is broken says so at once and not from a worker."""
     try:
-        start = problem.begin(plan.tuning_seeds[0])
-        memory = Memory(start.params, "params")
+        instance = problem.instance(plan.tuning_seeds[0])
+        memory = Memory(instance.params, "params")
         batch = () if problem.train is None else tuple(part[:1] for part in problem.train)
         grad = memory.like()
-        objective = start.objective(memory)
+        objective = instance.objective(memory)
         objective(grad, batch)
-        objective.look(start.measure, *(problem.validation or ()))
+        objective.look(instance.measure, *(problem.validation or ()))
     except DescendError as error:
         raise ProblemError(f"{problem.name}: {error}") from error
     except Exception as error:

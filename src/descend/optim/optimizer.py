@@ -66,8 +66,6 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     _names: ClassVar[tuple[str, ...]]
     _asked: ClassVar[Any]
     """What of a group decides how it is stepped: the hyperparameters in the order of the rule's fields, then ways."""
-    sparse: ClassVar[bool] = False
-    """Whether a zero gradient leaves parameter and state as they are, so that sparse gradients can be stepped."""
 
     def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         if not hasattr(type(self), "rule"):
@@ -257,34 +255,6 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     def _step_with_hooks(self) -> Callable[..., Any]:
         wrapped = torch.optim.Optimizer.profile_hook_step(type(self)._step)
         return functools.partial(wrapped, self)
-
-    def _step_sparse(self, rule: Rule, row: Any, p: torch.Tensor, g: torch.Tensor, state: dict[str, Any]) -> None:
-        """Step a tensor whose gradient is sparse: only the rows that it names, if all else stays as it is."""
-        from descend.engines.torch.tensors import tensor_step
-
-        if not self.sparse or g.layout is not torch.sparse_coo or g.dense_dim() + g.sparse_dim() != p.dim():
-            raise RuntimeError(
-                f"{type(self).__name__} does not support the sparse gradient of {self._name(p)}: a step moves entries "
-                "whose gradient is zero, too; use SGD, Adagrad or torch.optim.SparseAdam, or dense gradients "
-                "(sparse=False)"
-            )
-        if row.couples_decay or row.decouples_decay:
-            raise RuntimeError(
-                f"{type(self).__name__}: weight_decay cannot be used with the sparse gradient of {self._name(p)}, "
-                "whose missing entries would decay as well"
-            )
-        # Momentum decays where the gradient is zero, and a cautious step looks at all entries.
-        if rule.kept_state() == ("momentum_buffer",) or row.cautious:
-            tensor_step(rule, row, p, g.to_dense(), state)
-            return
-        g = g.coalesce()
-        where = tuple(g.indices())
-        part = {name: state[name][where] for name in rule.kept_state()}
-        values = p[where]
-        tensor_step(rule, row, values, g.values(), part)
-        p[where] = values
-        for name, value in part.items():
-            state[name][where] = value
 
     def _say_once(self, what: str) -> None:
         """Say what a user would not expect of a step, with its reason; once."""
@@ -495,7 +465,6 @@ def from_rule(rule: type[Rule]) -> type[Optimizer]:
             "rule": rule,
             "__doc__": f"{inspect.getdoc(rule)}\n\nArguments: see `descend.optim.Optimizer`.",
             "__module__": "descend.optim" if rule.__module__.startswith("descend.rules") else rule.__module__,
-            "sparse": rule.sparse_safe,
             "_names": _fields(rule),
             "_asked": staticmethod(itemgetter(*_fields(rule), *_MATTER)),
             "__signature__": _signature(rule),

@@ -21,6 +21,7 @@ from descend.engines.native.launch import Launch, Scalars, best_kernel
 from descend.engines.torch.foreach import foreach_step
 from descend.engines.torch.guards import snapshot
 from descend.engines.torch.openmp import team
+from descend.engines.torch.sparse import sparse_step
 from descend.engines.torch.tensors import LARGE, compiled_step, followed, tensor_step
 from descend.errors import ParameterError, RuleError
 from descend.rules import Rule
@@ -383,7 +384,7 @@ class Plan:
                     p, g = other.param, other.param.grad
                     assert g is not None
                     if g.layout is not torch.strided:
-                        optimizer._step_sparse(row.rule, scalars, p, g, other.state)
+                        sparse_step(row.rule, scalars, p, g, other.state, lambda p=p: optimizer._name(p))
                     else:
                         tensor_step(row.rule, scalars, p, g, other.state)
         with torch.no_grad():

@@ -277,7 +277,7 @@ def _heights(function: Problem | Callable[..., Any], start: Any, x: Array, y: Ar
     """The function on a grid, shape (len(y), len(x)); NaN where it is not a finite number."""
     memory = Memory(start)
     if isinstance(function, Problem):
-        value, data = function.begin(0).value, function.train or ()
+        value, data = function.instance(0).value, function.train or ()
     else:
         value, data = _plain_value(function), ()
     places = [(leaf, i) for leaf in (a.reshape(-1) for a in memory.leaves) for i in range(leaf.size)]

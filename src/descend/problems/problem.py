@@ -15,7 +15,7 @@ from descend.errors import DescendError, ProblemError
 from descend.objectives.objective import GradientCheck, Jac, Objective, as_loss, check_at
 from descend.parameters.memory import Memory, Rows
 
-__all__ = ["Problem", "Split", "Start"]
+__all__ = ["Problem", "ProblemInstance", "Split"]
 
 Split = tuple[Any, ...]
 """Arrays with the same number of rows, such as (X, y)."""
@@ -129,11 +129,11 @@ class Problem:
         self.summary = summary
         self.stacks = bool(stacks)
         self.start = start
-        self._loss = loss
-        self._loss_and_grad = loss_and_grad
-        self._jac = jac
-        self._metric = metric
-        self._loss_and_metric = loss_and_metric
+        self.loss = loss
+        self.loss_and_grad = loss_and_grad
+        self.jac = jac
+        self.metric = metric
+        self.loss_and_metric = loss_and_metric
         self.metric_name = "loss" if metric is None else metric_name or _called(metric, "metric")
         self.higher_is_better = bool(higher_is_better) and metric is not None
         self.optimum = _optimum(optimum, name)
@@ -156,7 +156,7 @@ class Problem:
         """How many training examples there are; None for a problem without data."""
         return self.examples["train"] or None
 
-    def begin(self, seed: int) -> Start:
+    def instance(self, seed: int) -> ProblemInstance:
         """The parameters and functions of one descent that starts from `seed`."""
         rng = np.random.default_rng(seed)
         try:
@@ -167,22 +167,22 @@ class Problem:
             raise ProblemError(
                 f"{self.name}: start raised {described(error)} (seed {seed}); start(rng) must return the parameters"
             ) from error
-        return Start(self, params)
+        return ProblemInstance(self, params)
 
     def unstackable(self, batch: Split) -> str | None:
         """Why runs of this problem cannot be one program, as far as can be told without trying; None if they can."""
         if not self.stacks:
             return "the problem has no stacked gradient (stacks=True declares one)"
-        if self._loss_and_grad is None and self._jac is not True and not callable(self._jac):
-            return f"the problem has no stacked gradient: jac={self._jac!r} is for one run; give loss_and_grad, or jac"
+        if self.loss_and_grad is None and self.jac is not True and not callable(self.jac):
+            return f"the problem has no stacked gradient: jac={self.jac!r} is for one run; give loss_and_grad, or jac"
         return None
 
-    def stacked(self, starts: Sequence[Start], memory: Rows, shared: bool) -> Objective:
-        """Losses and gradients of many starts, whose parameters are the rows of `memory`.
+    def stacked(self, instances: Sequence[ProblemInstance], memory: Rows, shared: bool) -> Objective:
+        """Losses and gradients of many instances, whose parameters are the rows of `memory`.
 
         They are over one batch if it is `shared`, else over a batch for each.
         """
-        return starts[0].objective(memory)
+        return instances[0].objective(memory)
 
     def without_test(self) -> Problem:
         """The same problem without its test data, for whatever must not see them."""
@@ -192,18 +192,18 @@ class Problem:
 
     def check_gradient(self, seed: int = 0, examples: int = 16) -> GradientCheck:
         """Compare the gradient with finite differences at the start of `seed`, on the first few examples."""
-        start = self.begin(seed)
-        memory = Memory(start.params, "params")
+        instance = self.instance(seed)
+        memory = Memory(instance.params, "params")
         batch = () if self.train is None else tuple(part[:examples] for part in self.train)
-        return check_at(memory, start.objective(memory), start.value, batch)
+        return check_at(memory, instance.objective(memory), instance.value, batch)
 
     def __repr__(self) -> str:
         rows = "no data" if self.train is None else f"{self.size} training examples"
         return f"<Problem {self.name}: {rows}, metric {self.metric_name}>"
 
 
-class Start:
-    """One start of a problem: its parameters, and its functions bound to whatever else the run owns.
+class ProblemInstance:
+    """A problem from one seed: the initial parameters, and the functions bound to whatever else the run owns.
 
     A problem in NumPy owns nothing else. A torch problem overrides this to own a module with its buffers.
     """
@@ -215,27 +215,27 @@ class Start:
     def objective(self, memory: Memory) -> Objective:
         """Loss and gradient over a batch at the memory's point, for the descent."""
         problem = self.problem
-        if problem._loss_and_grad is not None:
-            return Objective(problem._loss_and_grad, True, memory, live=True)
-        assert problem._loss is not None
-        return Objective(problem._loss, problem._jac, memory, live=True)
+        if problem.loss_and_grad is not None:
+            return Objective(problem.loss_and_grad, True, memory, live=True)
+        assert problem.loss is not None
+        return Objective(problem.loss, problem.jac, memory, live=True)
 
     def value(self, params: Any, *data: Any) -> float:
         """The loss over all of `data`."""
         problem = self.problem
-        if problem._loss is None:
-            assert problem._loss_and_grad is not None
-            return as_loss(problem._loss_and_grad(params, *data)[0], "loss_and_grad")
-        out = problem._loss(params, *data)
-        return as_loss(out[0] if problem._jac is True else out, "loss")
+        if problem.loss is None:
+            assert problem.loss_and_grad is not None
+            return as_loss(problem.loss_and_grad(params, *data)[0], "loss_and_grad")
+        out = problem.loss(params, *data)
+        return as_loss(out[0] if problem.jac is True else out, "loss")
 
     def measure(self, params: Any, *data: Any) -> tuple[float, float]:
         """The loss and the problem's metric over all of `data`."""
-        if self.problem._loss_and_metric is not None:
-            loss, metric = self.problem._loss_and_metric(params, *data)
+        if self.problem.loss_and_metric is not None:
+            loss, metric = self.problem.loss_and_metric(params, *data)
             return as_loss(loss, "loss_and_metric"), as_loss(metric, "loss_and_metric")
         loss = self.value(params, *data)
-        metric = self.problem._metric
+        metric = self.problem.metric
         return loss, loss if metric is None else as_loss(metric(params, *data), "metric")
 
     def snapshot(self) -> Any:

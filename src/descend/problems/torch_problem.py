@@ -16,7 +16,7 @@ from descend.descent.result import FitResult
 from descend.errors import DescendError, ProblemError
 from descend.objectives.objective import Objective, as_loss
 from descend.parameters.memory import Memory, Rows
-from descend.problems.problem import Problem, Split, Start, described
+from descend.problems.problem import Problem, ProblemInstance, Split, described
 
 __all__ = ["TorchProblem"]
 
@@ -78,7 +78,7 @@ class TorchProblem(Problem):
                 "weights; wrap it: model=lambda: Net()"
             )
         super().__init__(
-            start=lambda _: None,  # `begin` makes the module instead
+            start=lambda _: None,  # `instance` makes the module instead
             loss=loss,
             metric=metric,
             data=_tensors(data, f"{name}: data"),
@@ -91,28 +91,28 @@ class TorchProblem(Problem):
             raise ProblemError(f"{name}: a TorchProblem needs data; for a function of tensors use descend.minimize")
         self.model = model
 
-    def begin(self, seed: int) -> TorchStart:
+    def instance(self, seed: int) -> TorchInstance:
         """A new module from `seed`, and the functions of a descent over it."""
         torch_seed = int(seed) if seed < 2**63 else _derived(seed, 0)  # torch knows 64 bits
         with _seeded(torch_seed):
-            return TorchStart(self, self._made(f" (seed {seed})"), torch.random.get_rng_state(), _derived(seed, 1))
+            return TorchInstance(self, self._made(f" (seed {seed})"), torch.random.get_rng_state(), _derived(seed, 1))
 
     def unstackable(self, batch: Split) -> str | None:
         """Why descents of this problem cannot be one program, as far as one step tells; None if they can."""
-        start = self.begin(0)
-        memory = Memory(start.params, "params")
-        before, random = start.snapshot(), start._rng_state.clone()
-        start.objective(memory)(memory.like(), batch)
-        if any(not torch.equal(t, before[name]) for name, t in start.snapshot().items()):
+        instance = self.instance(0)
+        memory = Memory(instance.params, "params")
+        before, random = instance.snapshot(), instance._rng_state.clone()
+        instance.objective(memory)(memory.like(), batch)
+        if any(not torch.equal(t, before[name]) for name, t in instance.snapshot().items()):
             return "the module's buffers change in training, as batch normalisation's running statistics do"
-        if not torch.equal(random, start._rng_state):
+        if not torch.equal(random, instance._rng_state):
             return "the module draws random numbers in training, as dropout does"
         return None
 
-    def stacked(self, starts: Sequence[Start], memory: Rows, shared: bool) -> Objective:
-        """Losses and gradients of many starts, whose parameters are the rows of `memory`, by `torch.func.vmap`."""
-        owners = [start for start in starts if isinstance(start, TorchStart)]
-        module, lossfn = owners[0].module_, self._loss
+    def stacked(self, instances: Sequence[ProblemInstance], memory: Rows, shared: bool) -> Objective:
+        """Losses and gradients of many instances, whose parameters are the rows of `memory`, by `torch.func.vmap`."""
+        owners = [one for one in instances if isinstance(one, TorchInstance)]
+        module, lossfn = owners[0].module_, self.loss
         assert lossfn is not None
         assert self.train is not None
         own = [_untrained(owner.module_) for owner in owners]
@@ -180,8 +180,8 @@ class TorchProblem(Problem):
         return module
 
 
-class TorchStart(Start):
-    """One start of a `TorchProblem`; owns a module, its buffers, and a stream of random numbers."""
+class TorchInstance(ProblemInstance):
+    """A `TorchProblem` from one seed: owns a module, its buffers, and a stream of random numbers."""
 
     problem: TorchProblem
 
@@ -196,7 +196,7 @@ class TorchStart(Start):
 
     def objective(self, memory: Memory) -> Objective:
         """Loss and gradient over a batch, in ``train()`` mode."""
-        lossfn = self.problem._loss
+        lossfn = self.problem.loss
         assert lossfn is not None
 
         def loss(params: Any, *batch: torch.Tensor) -> torch.Tensor:
@@ -212,11 +212,11 @@ class TorchStart(Start):
     def measure(self, params: Any, *data: Any) -> tuple[float, float]:
         """The loss and the metric over all of `data`, from one pass in ``eval()`` mode."""
         problem, targets = self.problem, data[1:]
-        assert problem._loss is not None
+        assert problem.loss is not None
         with _seeded(self._look_seed), torch.no_grad():
             output = self._output(params, data[0], training=False)
-            loss = as_loss(problem._loss(output, *targets), "loss")
-            return loss, loss if problem._metric is None else as_loss(problem._metric(output, *targets), "metric")
+            loss = as_loss(problem.loss(output, *targets), "loss")
+            return loss, loss if problem.metric is None else as_loss(problem.metric(output, *targets), "metric")
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """A copy of the module's buffers, and of its parameters that are not trained."""

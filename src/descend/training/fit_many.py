@@ -96,7 +96,7 @@ def fit_many(
     after = looks_after(one, total, **counts)
     # Runs from one seed see the same batches, which are taken once if the runs are neighbours.
     order = sorted(range(len(seeds)), key=lambda i: seeds[i])
-    width = _width(Memory(problem.begin(seeds[0]).params, "params"))
+    width = _width(Memory(problem.instance(seeds[0]).params, "params"))
     results: dict[int, FitResult] = {}
     with interrupts() as interrupted:
         for first in range(0, len(order), width):
@@ -137,17 +137,17 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
 
 
 def _disagreement(problem: Problem, batches: Sequence[Batches | None], alone: Sequence[Split]) -> str | None:
-    """How the losses and gradients of two starts, stacked, differ from those of each; None if they do not."""
-    starts = [problem.begin(seed) for seed in (0, 1)]
-    memories = [Memory(start.params, "params") for start in starts]
+    """How the losses and gradients of two instances, stacked, differ from those of each; None if they do not."""
+    instances = [problem.instance(seed) for seed in (0, 1)]
+    memories = [Memory(instance.params, "params") for instance in instances]
     slopes = [memory.like() for memory in memories]
     losses = [
-        start.objective(memory)(grad, batch)
-        for start, memory, grad, batch in zip(starts, memories, slopes, alone, strict=True)
+        instance.objective(memory)(grad, batch)
+        for instance, memory, grad, batch in zip(instances, memories, slopes, alone, strict=True)
     ]
     rows = Rows(memories)
     grad, shared = rows.like(), _shared(batches)
-    found = problem.stacked(starts, rows, shared).many(grad, _batches(problem, batches, 0, shared=shared))
+    found = problem.stacked(instances, rows, shared).many(grad, _batches(problem, batches, 0, shared=shared))
     return disagreement(found, grad, losses, slopes)
 
 
@@ -277,7 +277,7 @@ class _Stacked:
         live = [self.trainings[run] for run in self.live]
         self.batches = [training.batches for training in live]
         self.shared = _shared(self.batches)
-        self.objective = self.problem.stacked([training.start for training in live], self.rows, self.shared)
+        self.objective = self.problem.stacked([training.instance for training in live], self.rows, self.shared)
 
 
 def _shared(batches: Sequence[Batches | None]) -> bool:

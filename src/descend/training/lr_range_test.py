@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from descend.checks import count
 from descend.descent.loop import Descent
 from descend.errors import ObjectiveError, OptionError
 from descend.intervals import Interval, interval
@@ -21,7 +22,7 @@ from descend.problems import Problem
 from descend.problems.registry import named
 from descend.progress import Bar
 from descend.rules import Rule, resolve
-from descend.stopping import Criteria, Reason, count
+from descend.stopping import Criteria, Reason
 from descend.training.batches import BatchSize
 from descend.training.run import batch, batches_of, measured
 
@@ -277,14 +278,14 @@ class _Test:
         `losses` gets the loss of each batch, until they explode. `ends` gets the loss at the end, if the descent comes
         there.
         """
-        start = self.problem.begin(seed)
-        before = start.snapshot()
-        memory = Memory(start.params, "params")
-        objective = start.objective(memory)
+        instance = self.problem.instance(seed)
+        before = instance.snapshot()
+        memory = Memory(instance.params, "params")
+        objective = instance.objective(memory)
         batches = batches_of(self.problem, self.batch_size, seed)
 
         def mean(step: int) -> float:
-            return measured(self.problem, start, objective, self.sample, step)[0]
+            return measured(self.problem, instance, objective, self.sample, step)[0]
 
         def evaluate(grad: list[Array]) -> float:
             losses.append(objective(grad, batch(self.problem, batches, descent.steps)))
@@ -315,7 +316,7 @@ class _Test:
                     last = mean(descent.steps)
                     ends += [last] if math.isfinite(last) else []
         finally:
-            start.restore(before)
+            instance.restore(before)
         return first
 
 

@@ -7,13 +7,14 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+from descend.checks import count, optional
 from descend.descent.history import Evaluation, History
 from descend.descent.result import FitResult
 from descend.errors import ObjectiveError, OptionError, ProblemError
 from descend.objectives.objective import Objective
 from descend.parameters.memory import Array, Memory
-from descend.problems.problem import Problem, Start
-from descend.stopping import Reason, count
+from descend.problems.problem import Problem, ProblemInstance
+from descend.stopping import Reason
 from descend.training.batches import Batches, BatchSize
 
 __all__ = ["Training", "batch", "batches_of", "check", "looks_after", "measured", "steps_of"]
@@ -46,9 +47,9 @@ class Training:
         self.total = total
         self._after, self._next = after, after(0)
         self.keep_best = keep_best
-        self.start: Start = problem.begin(seed)
-        self.memory = Memory(self.start.params, "params")
-        self.objective = self.start.objective(self.memory)
+        self.instance = problem.instance(seed)
+        self.memory = Memory(self.instance.params, "params")
+        self.objective = self.instance.objective(self.memory)
         self.history = History()
         self.best: Evaluation | None = None
         self.looks_since_best = 0
@@ -87,7 +88,7 @@ class Training:
             self.best = look
             if self.keep_best:
                 self._best_vectors = self.memory.snapshot()
-                self._best_extra = self.start.snapshot()
+                self._best_extra = self.instance.snapshot()
         return look
 
     def last_look(self, reason: Reason, detail: str, steps: int, seconds: float) -> tuple[Reason, str]:
@@ -112,7 +113,7 @@ class Training:
         if self._best_vectors is not None:
             for vector, best in zip(memory.vectors, self._best_vectors, strict=True):
                 vector[...] = best
-            self.start.restore(self._best_extra)
+            self.instance.restore(self._best_extra)
         figures = {"train": math.nan, "validation": math.nan, "test": math.nan}
         if reason is not Reason.FUNCTION_RAISED:  # what has raised once is not asked again
             whole: Any = problem.train if problem.train is not None else ()
@@ -137,7 +138,7 @@ class Training:
             validation_metric=figures["validation"],
             test_metric=figures["test"],
             best=self.best,
-            buffers=self.start.snapshot(),
+            buffers=self.instance.snapshot(),
         )
 
     def _rank(self, look: Evaluation) -> tuple[float, float]:
@@ -158,7 +159,7 @@ class Training:
         """Loss and metric over some data at the memory's point; NaN where there are none."""
         if data is None:
             return math.nan, math.nan
-        return measured(self.problem, self.start, self.objective, data, steps)
+        return measured(self.problem, self.instance, self.objective, data, steps)
 
 
 def check(problem: Problem, seed: Any, keep_best: bool, **counts: Any) -> None:
@@ -168,7 +169,7 @@ def check(problem: Problem, seed: Any, keep_best: bool, **counts: Any) -> None:
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
         raise OptionError(f"seed={seed!r}: a whole number ≥ 0 is needed")
     for name, value in counts.items():
-        count(name, value)
+        optional(count, name, value)
     patient = counts.get("patience") is not None
     if problem.validation is None and (patient or (keep_best and problem.train is not None)):
         raise ProblemError(f"{problem.name} has no validation data, which patience and keep_best need")
@@ -182,10 +183,12 @@ def batch(problem: Problem, batches: Batches | None, step: int) -> tuple[Any, ..
     return tuple([part[rows] for part in problem.train])
 
 
-def measured(problem: Problem, start: Start, objective: Objective, data: Any, step: int) -> tuple[float, float]:
+def measured(
+    problem: Problem, instance: ProblemInstance, objective: Objective, data: Any, step: int
+) -> tuple[float, float]:
     """Loss and metric over some data at the objective's point; raises `ObjectiveError`, whatever they raise."""
     try:
-        found: tuple[float, float] = objective.look(start.measure, *data)
+        found: tuple[float, float] = objective.look(instance.measure, *data)
         return found
     except ObjectiveError:
         raise
@@ -217,8 +220,8 @@ def steps_of(batches: Batches | None, epochs: float | None, steps: int | None, e
     given = {k: v for k, v in (("epochs", epochs), ("steps", steps), ("examples", examples)) if v is not None}
     if len(given) > 1:
         raise OptionError(f"{' and '.join(f'{k}={v!r}' for k, v in given.items())}: give one of them as the budget")
-    count("steps", steps, at_least=0)
-    count("examples", examples)
+    optional(count, "steps", steps, at_least=0)
+    optional(count, "examples", examples)
     if steps is not None:
         return int(steps)
     if batches is None:

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from descend.checks import count, optional
 from descend.code_hash import of_problem, of_rule, spelled_rule
 from descend.comparison.planning.entries import BATCH, LEARNING_RATES, Entry, can_take, entries_for
 from descend.comparison.planning.spaces import Choice, Space, points
 from descend.errors import OptionError, ProblemError
 from descend.problems import Problem
 from descend.rules import Adam, Momentum
-from descend.stopping import count
 from descend.training.batches import Batches, BatchSize
 
 __all__ = ["EFFORTS", "FROM_REFERENCE", "NO_TARGET", "Chosen", "Plan", "Task", "counted", "make_plan"]
@@ -312,7 +312,7 @@ def make_plan(
         raise OptionError(f"effort={effort!r}: one of {', '.join(map(repr, EFFORTS))} is needed")
     numbers_ = {"trials": trials, "tuning_seeds": tuning_seeds, "final_seeds": final_seeds, "studies": studies}
     for name, value in numbers_.items():
-        count(name, value)
+        optional(count, name, value)
     usual = dataclasses.asdict(EFFORTS[effort])
     much = {name: usual[name] if value is None else int(value) for name, value in numbers_.items()}
     rates = None if learning_rates is None else _rates(learning_rates)
