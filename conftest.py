@@ -17,10 +17,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 from descend.rules import rule as base
 
 
+def pytest_runtest_setup(item):
+    """Without machine code there is nothing to see of it."""
+    if item.get_closest_marker("machine_code") and os.environ.get("DESCEND_MACHINE_CODE") == "0":
+        pytest.skip("DESCEND_MACHINE_CODE=0 switches machine code off")
+
+
 @pytest.fixture(autouse=True)
 def registry_as_it_was():
     """A rule that a test or a snippet defines is forgotten when it ends."""
-    before = dict(base._REGISTRY)
+    known = base.registry()
+    before = dict(known)
     yield
-    base._REGISTRY.clear()
-    base._REGISTRY.update(before)
+    known.clear()
+    known.update(before)
