@@ -26,8 +26,7 @@ def pytest_runtest_setup(item):
 @pytest.fixture(autouse=True)
 def registry_as_it_was():
     """A rule that a test or a snippet defines is forgotten when it ends."""
-    known = base.registry()
-    before = dict(known)
+    before = dict(base._REGISTRY)
     yield
-    known.clear()
-    known.update(before)
+    base._REGISTRY.clear()
+    base._REGISTRY.update(before)

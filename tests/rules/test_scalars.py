@@ -56,7 +56,7 @@ def test_asgd_averages_from_t0_on():
     np.testing.assert_allclose(averages[5:], [np.mean(points[4:n]) for n in (6, 7, 8)], rtol=1e-14)
 
 
-def test_a_rule_of_ones_own_carries_numbers(registry):
+def test_a_rule_of_ones_own_carries_numbers():
     """`carry` has what it returned at the step before; rules without it carry nothing."""
 
     class Tired(descend.Rule):
@@ -189,7 +189,7 @@ def test_which_scalars_become_constant():
     assert 36_000 < descend.Adam().constant_from() < 38_000
 
 
-def test_scalars_of_a_subclass_are_not_taken_for_those_that_it_inherits(registry):
+def test_scalars_of_a_subclass_are_not_taken_for_those_that_it_inherits():
     """Whoever writes scalars of his own need not know that what he inherits had settled."""
 
     class Warmed(descend.SGD):

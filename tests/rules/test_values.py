@@ -46,7 +46,7 @@ def test_description_in_parts():
     assert said.paper.startswith("Kingma & Ba 2015")
 
 
-def test_rule_without_docstring_has_no_summary(registry):
+def test_rule_without_docstring_has_no_summary():
     """A rule without a docstring neither takes its parent's nor shows a signature in its place."""
 
     class Bare(descend.Adam):
