@@ -12,7 +12,7 @@ import numpy as np
 
 from descend.errors import ProblemError, did_you_mean
 from descend.parameters.memory import Array
-from descend.problems.problem import Split
+from descend.problems.splits import Split
 
 __all__ = ["DATA_SETS", "load_arrays", "split_in_three"]
 

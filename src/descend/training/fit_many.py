@@ -18,7 +18,8 @@ from descend.engines.stacked import difference
 from descend.errors import ObjectiveError, OptionError
 from descend.objectives.objective import disagreement
 from descend.parameters.memory import Array, Memory, Rows
-from descend.problems.problem import Problem, Split
+from descend.problems.problem import Problem
+from descend.problems.splits import Split
 from descend.rules import Rule, resolve
 from descend.stopping import Reason
 from descend.training.batches import Batches, BatchSize, batches_of, same_batches, stacked_batch

@@ -16,8 +16,9 @@ from descend.errors import ObjectiveError, OptionError
 from descend.intervals import Interval, interval
 from descend.jsonable import plain
 from descend.parameters.memory import Array, Memory
-from descend.problems.problem import Problem, ProblemInstance, Split
+from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.registry import named
+from descend.problems.splits import Split
 from descend.progress import Bar
 from descend.rules import Rule, resolve
 from descend.stopping import Criteria, Reason
