@@ -232,7 +232,7 @@ def test_looks_by_gradient_evaluations(size, every):
 
 def test_looks_are_asked_for_in_one_way():
     """Steps or gradient evaluations, not both; without data a step is one evaluation."""
-    with pytest.raises(OptionError, match="evaluate_every=3 and evaluate_every_examples=30 both say when to look"):
+    with pytest.raises(OptionError, match="evaluate_every=3 and evaluate_every_examples=30 both say when to evaluate"):
         descend.fit(line(), "gd", evaluate_every=3, evaluate_every_examples=30)
     with pytest.raises(OptionError, match="evaluate_every_examples=0: a whole number ≥ 1"):
         descend.fit(line(), "gd", evaluate_every_examples=0)
@@ -333,9 +333,9 @@ def test_looks_are_thinned_evenly():
     """Beyond the limit every second one goes; the newest is always there."""
     history = descend.History(limit=8)
     for step in range(41):
-        history.look(descend.Evaluation(step, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
+        history.record_evaluation(descend.Evaluation(step, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
     assert [e.step for e in history.evaluations] == [0, 8, 16, 24, 32, 40]
-    history.look(descend.Evaluation(41, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
+    history.record_evaluation(descend.Evaluation(41, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
     assert [e.step for e in history.evaluations] == [0, 8, 16, 24, 32, 40, 41]
 
 

@@ -102,6 +102,11 @@ class MissingExtra(DescendError, ImportError):
         super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'descend[{extra}]'")
 
 
+def described(error: BaseException) -> str:
+    """An error of the user's function, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
 def nearest(wrong: str, known: Iterable[str]) -> str | None:
     """The known name that is spelled most like a wrong one; None if none is close."""
     close = difflib.get_close_matches(wrong.lower(), sorted(known), n=1, cutoff=0.5)

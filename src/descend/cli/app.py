@@ -20,7 +20,7 @@ import typer
 
 from descend import __version__
 from descend.errors import DescendError, OptionError, ProblemError, RuleError
-from descend.training import lr_range_test as finding
+from descend.training.options import RangeTestOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -222,11 +222,15 @@ def find_lr(
     problem: Annotated[str, typer.Argument(help="A built-in name (see: descend problems) or a Python file.")],
     rule: Annotated[str, typer.Option(help="The rule, by name.")] = "adam",
     batch_size: Annotated[str | None, typer.Option(help='Examples a step: a number, or "full". Default: 32.')] = None,
-    low: Annotated[float, typer.Option(help="Where the sweep begins.")] = finding.LOW,
-    high: Annotated[float, typer.Option(help="Where the sweep ends at the latest.")] = finding.HIGH,
-    steps: Annotated[int, typer.Option(help="Steps of a sweep.")] = finding.STEPS,
-    trial_steps: Annotated[int, typer.Option(help="Steps for which a rate has to be stable.")] = finding.TRIAL_STEPS,
-    seeds: Annotated[int, typer.Option(help="How many seeds; below 6 there are no intervals.")] = finding.SEEDS,
+    low: Annotated[float, typer.Option(help="Where the sweep begins.")] = RangeTestOptions.low,
+    high: Annotated[float, typer.Option(help="Where the sweep ends at the latest.")] = RangeTestOptions.high,
+    steps: Annotated[int, typer.Option(help="Steps of a sweep.")] = RangeTestOptions.steps,
+    trial_steps: Annotated[
+        int, typer.Option(help="Steps for which a rate has to be stable.")
+    ] = RangeTestOptions.trial_steps,
+    seeds: Annotated[
+        int, typer.Option(help="How many seeds; below 6 there are no intervals.")
+    ] = RangeTestOptions.seeds,
     out: Annotated[Path | None, typer.Option(help="Folder for picture and JSON. Default: descend-PROBLEM.")] = None,
     as_json: Json = False,
 ) -> None:

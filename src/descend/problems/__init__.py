@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from descend.problems.datasets import load_arrays
 from descend.problems.functions import beale, booth, deep_quadratic, himmelblau, quadratic, rosenbrock, saddle
-from descend.problems.problem import Problem, ProblemInstance, Split
+from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.real import breast_cancer, characters, cnn, diabetes, digits, digits_softmax, mnist
 from descend.problems.registry import BUILT_IN, FILE_MODULE, describe, load
+from descend.problems.splits import Split
 
 if TYPE_CHECKING:
     from descend.problems.torch_problem import TorchProblem

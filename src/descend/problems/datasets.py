@@ -12,7 +12,7 @@ import numpy as np
 
 from descend.errors import ProblemError, did_you_mean
 from descend.parameters.memory import Array
-from descend.problems.problem import Split
+from descend.problems.splits import Split
 
 __all__ = ["DATA_SETS", "load_arrays", "split_in_three"]
 
@@ -45,8 +45,8 @@ def load_arrays(name: str) -> tuple[Array, Array]:
     --------
     >>> from descend.problems import load_arrays
     >>> X, y = load_arrays("digits")
-    >>> X.shape, X.min(), X.max()
-    ((1797, 64), 0.0, 16.0)
+    >>> X.shape, y.shape, float(X.max())
+    ((1797, 64), (1797,), 16.0)
     """
     if name not in DATA_SETS:
         raise ProblemError(f"unknown data set {name!r}: {did_you_mean(str(name), DATA_SETS)}")

@@ -14,7 +14,8 @@ import numpy as np
 from descend.errors import MissingExtra
 from descend.problems.datasets import load_arrays, split_in_three
 from descend.problems.networks import Linear, Logistic, Softmax, TwoLayer
-from descend.problems.problem import Problem, Split, setting
+from descend.problems.problem import Problem, setting
+from descend.problems.splits import Split
 
 __all__ = ["breast_cancer", "characters", "cnn", "diabetes", "digits", "digits_softmax", "mnist"]
 

@@ -13,15 +13,16 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from descend.descent.result import FitResult
-from descend.errors import DescendError, ProblemError
+from descend.errors import DescendError, ProblemError, described
 from descend.objectives.objective import Objective, as_loss
 from descend.parameters.memory import Memory, Rows
-from descend.problems.problem import Problem, ProblemInstance, Split, described
+from descend.problems.problem import Problem, ProblemInstance
+from descend.problems.splits import Split
 
 __all__ = ["TorchProblem"]
 
 _RANDOM = threading.RLock()
-"""Held while torch's global random state is on loan, so that threads do not draw from each other's stream."""
+"""Held while torch's global random state is replaced by a run's own, so that threads do not draw from each other's."""
 
 
 class TorchProblem(Problem):
@@ -40,12 +41,12 @@ class TorchProblem(Problem):
     data, train, validation, test, split, metric_name, higher_is_better, optimum, name, summary
         As in `Problem`; tensors, or NumPy arrays, data frames and lists, whose floats become torch's default dtype.
 
-    Training runs in ``train()`` mode, looks at validation and test data in ``eval()`` mode. Each descent owns a module
-    of its own: buffers (batch normalisation's running statistics) belong to it, are kept with the best parameters, and
-    random numbers (dropout) come from a stream of its own, so that descents repeat to the bit and do not disturb
-    each other or the global random state. Random numbers that a look draws are the same in each look. A lazily
-    initialised module is called with one training example to begin with. Parameters that do not require gradients stay
-    fixed. Runs on the CPU.
+    Training runs in ``train()`` mode, evaluation on validation and test data in ``eval()`` mode. Each descent owns a
+    module of its own: its buffers (batch normalisation's running statistics) are kept with the best parameters, and its
+    random numbers (dropout) come from a stream of its own, so that descents repeat to the bit and do not disturb each
+    other or the global random state. Every evaluation draws the same random numbers. A lazily initialised module is
+    called with one training example to begin with. Parameters that do not require gradients stay fixed. Runs on the
+    CPU.
 
     Examples
     --------
@@ -150,7 +151,7 @@ class TorchProblem(Problem):
         return module.eval()
 
     def _made(self, where: str = "") -> torch.nn.Module:
-        """A new module, initialised; raises `ProblemError`. Called with torch's random state on loan."""
+        """A new module, initialised; raises `ProblemError`. To be called within `_seeded`."""
         named = getattr(self.model, "__name__", "<lambda>")
         what = f"{self.name}: model" if named == "<lambda>" else f"{self.name}: model={named}"
         try:
@@ -185,10 +186,12 @@ class TorchInstance(ProblemInstance):
 
     problem: TorchProblem
 
-    def __init__(self, problem: TorchProblem, module: torch.nn.Module, rng_state: torch.Tensor, look_seed: int) -> None:
+    def __init__(
+        self, problem: TorchProblem, module: torch.nn.Module, rng_state: torch.Tensor, evaluation_seed: int
+    ) -> None:
         self.module_ = module
         self._rng_state = rng_state
-        self._look_seed = look_seed
+        self._evaluation_seed = evaluation_seed
         params = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
         if not params:
             raise ProblemError(f"{problem.name}: the module has no parameter that requires a gradient")
@@ -213,7 +216,7 @@ class TorchInstance(ProblemInstance):
         """The loss and the metric over all of `data`, from one pass in ``eval()`` mode."""
         problem, targets = self.problem, data[1:]
         assert problem.loss is not None
-        with _seeded(self._look_seed), torch.no_grad():
+        with _seeded(self._evaluation_seed), torch.no_grad():
             output = self._output(params, data[0], training=False)
             loss = as_loss(problem.loss(output, *targets), "loss")
             return loss, loss if problem.metric is None else as_loss(problem.metric(output, *targets), "metric")
@@ -270,7 +273,7 @@ def _load_buffers(module: torch.nn.Module, saved: dict[str, torch.Tensor]) -> No
 
 
 def _untrained(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A module's buffers, persistent or not, and its parameters that do not require a gradient."""
+    """The buffers of a module, persistent or not, and its parameters that do not require a gradient."""
     frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
     return {**dict(module.named_buffers()), **frozen}
 
