@@ -333,9 +333,9 @@ def test_looks_are_thinned_evenly():
     """Beyond the limit every second one goes; the newest is always there."""
     history = descend.History(limit=8)
     for step in range(41):
-        history.look(descend.Evaluation(step, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
+        history.record_evaluation(descend.Evaluation(step, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
     assert [e.step for e in history.evaluations] == [0, 8, 16, 24, 32, 40]
-    history.look(descend.Evaluation(41, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
+    history.record_evaluation(descend.Evaluation(41, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
     assert [e.step for e in history.evaluations] == [0, 8, 16, 24, 32, 40, 41]
 
 

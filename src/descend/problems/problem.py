@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from descend.errors import DescendError, ProblemError
-from descend.objectives.objective import GradientCheck, Jac, Objective, as_loss, check_at
-from descend.parameters.memory import Memory, Rows
+from descend.objectives.calls import as_loss
+from descend.objectives.gradient_check import GradientCheck, check_at
+from descend.objectives.objective import Jac, Objective
+from descend.parameters.memory import Memory
+from descend.parameters.rows import Rows
 
 __all__ = ["Problem", "Split", "Start"]
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from descend.descent.loop import Judge, at_step, cannot_step, interrupts
+from descend.descent.health import HealthMonitor, at_step, cannot_step
+from descend.descent.interrupts import interrupts
 from descend.descent.result import FitResult
 from descend.engines import stack
 from descend.engines.stacked import difference
 from descend.errors import ObjectiveError, OptionError
-from descend.objectives.objective import disagreement
-from descend.parameters.memory import Array, Memory, Rows
+from descend.objectives.agreement import disagreement
+from descend.parameters.memory import Array, Memory
+from descend.parameters.rows import Rows
 from descend.problems.problem import Problem, Split
 from descend.rules import Rule, resolve
 from descend.stopping import Reason
@@ -158,7 +160,7 @@ class _Stacked:
         self.problem = problem
         self.trainings = list(trainings)
         self.total = trainings[0].total
-        self.judges = [Judge(t.memory, rule) for t, rule in zip(trainings, rules, strict=True)]
+        self.judges = [HealthMonitor(t.memory, rule) for t, rule in zip(trainings, rules, strict=True)]
         self.live = list(range(len(rules)))
         """Which runs the rows are."""
         self.results: dict[int, FitResult] = {}
@@ -211,7 +213,7 @@ class _Stacked:
         for row in self._suspects(losses):
             run = self.live[row]
             judge, loss, grad = self.judges[run], float(losses[row]), [g[row] for g in self.grad]
-            reason = judge.finite(loss, grad, self.steps) or judge.grown(loss, self.steps)
+            reason = judge.finite(loss, grad, self.steps) or judge.diverged(loss, self.steps)
             if reason is not None:
                 failed[run] = reason
         if self.steps == 0:

@@ -79,7 +79,7 @@ class Training:
             validation_metric=metric,
         )
         self.losses, self.losses_count = 0.0, 0
-        self.history.look(look)
+        self.history.record_evaluation(look)
         # The metric alone says whether there is progress; of equal metrics, the lower loss is kept.
         self.looks_since_best += 1
         if self.best is None or self._rank(look)[0] < self._rank(self.best)[0]:
@@ -186,7 +186,7 @@ def batch(problem: Problem, batches: Batches | None, step: int) -> tuple[Any, ..
 def measured(problem: Problem, start: Start, objective: Objective, data: Any, step: int) -> tuple[float, float]:
     """Loss and metric over some data at the objective's point; raises `ObjectiveError`, whatever they raise."""
     try:
-        found: tuple[float, float] = objective.look(start.measure, *data)
+        found: tuple[float, float] = objective.apply(start.measure, *data)
         return found
     except ObjectiveError:
         raise
