@@ -10,7 +10,8 @@ import torch
 import descend
 from descend.engines import FusedStack, Reference, Stack
 from descend.engines import select as choice
-from descend.parameters.memory import Memory, Rows
+from descend.parameters.memory import Memory
+from descend.parameters.rows import Rows
 from descend.training import fit_many as stacking
 
 PROBLEMS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 
 from descend.checks import count, optional, real, seconds, tolerance
 
@@ -123,7 +124,12 @@ class Criteria:
         optional(seconds, "max_seconds", self.max_seconds)
         optional(real, "target", self.target, otherwise="None for no target")
 
-    @property
+    @functools.cached_property
     def has_tolerance(self) -> bool:
         """Whether anything but a budget can end the descent."""
         return any(v is not None for v in (self.gtol, self.ftol, self.xtol, self.target))
+
+    @functools.cached_property
+    def limits_evaluations(self) -> bool:
+        """Whether a budget can run out between two evaluations of one step."""
+        return self.max_evals is not None or self.max_seconds is not None

@@ -340,7 +340,7 @@ def _try_out(problem: Problem, plan: Plan) -> None:
         grad = memory.like()
         objective = instance.objective(memory)
         objective(grad, batch)
-        objective.look(instance.measure, *(problem.validation or ()))
+        objective.apply(instance.measure, *(problem.validation or ()))
     except DescendError as error:
         raise ProblemError(f"{problem.name}: {error}") from error
     except Exception as error:

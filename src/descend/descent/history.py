@@ -52,7 +52,7 @@ class History:
         self.path: list[Any] | None = [] if path else None
         self._evaluations: list[Evaluation] = []
         self._evaluation_stride = 1
-        self._seen = 0
+        self._evaluations_seen = 0
         self._newest: Evaluation | None = None
 
     def record(self, step: int, loss: float, norm: float) -> bool:
@@ -70,13 +70,13 @@ class History:
 
     def record_evaluation(self, evaluation: Evaluation) -> None:
         """Take note of an evaluation. The newest is always kept."""
-        if self._seen % self._evaluation_stride == 0:
+        if self._evaluations_seen % self._evaluation_stride == 0:
             if len(self._evaluations) >= self.limit:
                 self._evaluation_stride *= 2
                 del self._evaluations[1::2]
-            if self._seen % self._evaluation_stride == 0:
+            if self._evaluations_seen % self._evaluation_stride == 0:
                 self._evaluations.append(evaluation)
-        self._seen += 1
+        self._evaluations_seen += 1
         self._newest = evaluation
 
     @property

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from descend.descent.history import History
 from descend.descent.result import Result
 from descend.errors import OptionError
-from descend.objectives.objective import as_loss
+from descend.objectives.calls import as_loss
 from descend.parameters.memory import Array, Memory
 from descend.plots.styles import MUTED, PAPER, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
 from descend.problems import Problem

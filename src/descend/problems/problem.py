@@ -11,8 +11,11 @@ import numpy as np
 
 from descend.checks import is_finite
 from descend.errors import DescendError, ProblemError, described
-from descend.objectives.objective import GradientCheck, Jac, Objective, as_loss, check_at
-from descend.parameters.memory import Memory, Rows
+from descend.objectives.calls import as_loss
+from descend.objectives.gradient_check import GradientCheck, check_at
+from descend.objectives.objective import Jac, Objective
+from descend.parameters.memory import Memory
+from descend.parameters.rows import Rows
 from descend.problems.splits import ROLES, Split, parts_of
 
 __all__ = ["Problem", "ProblemInstance", "setting"]

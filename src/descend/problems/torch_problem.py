@@ -14,8 +14,10 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from descend.descent.result import FitResult
 from descend.errors import DescendError, ProblemError, described
-from descend.objectives.objective import Objective, as_loss
-from descend.parameters.memory import Memory, Rows
+from descend.objectives.calls import as_loss
+from descend.objectives.objective import Objective
+from descend.parameters.memory import Memory
+from descend.parameters.rows import Rows
 from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.splits import Split
 

@@ -22,7 +22,6 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-import importlib
 import inspect
 import math
 import numbers
@@ -34,6 +33,7 @@ import numpy as np
 
 from descend.errors import RuleError
 from descend.rules.maths import clip, where
+from descend.rules.scipy_method import SciPyMethod
 
 __all__ = [
     "Range",
@@ -110,7 +110,7 @@ class _Declared:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule(_Declared):
+class Rule(SciPyMethod, _Declared):
     """One update of the parameters, written once; every engine runs it.
 
     A subclass declares hyperparameters as fields and one static `update(p, g, <state …>, s)` that returns the new
@@ -227,10 +227,6 @@ class Rule(_Declared):
     def is_scheduled(self) -> bool:
         """Whether any hyperparameter follows a schedule."""
         return bool(self._scheduled)  # type: ignore[attr-defined]
-
-    def __call__(self, fun: Any, x0: Any, args: Any = (), **options: Any) -> Any:
-        """``scipy.optimize.minimize(fun, x0, method=rule)``, which calls it so; a rule itself knows of no descent."""
-        return importlib.import_module("descend.minimization.minimize").as_scipy_method(self, fun, x0, args, **options)
 
     def kept_state(self) -> tuple[str, ...]:
         """Names of the state that these settings keep, in order."""

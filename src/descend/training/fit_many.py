@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from descend.checks import seed
-from descend.descent.loop import Judge, at_step, cannot_step, interrupts
+from descend.descent.health import HealthMonitor, at_step, cannot_step
+from descend.descent.interrupts import interrupts
 from descend.descent.result import FitResult
 from descend.engines import stack
 from descend.engines.stacked import difference
 from descend.errors import ObjectiveError, OptionError
-from descend.objectives.objective import disagreement
-from descend.parameters.memory import Array, Memory, Rows
+from descend.objectives.agreement import disagreement
+from descend.parameters.memory import Array, Memory
+from descend.parameters.rows import Rows
 from descend.problems.problem import Problem
 from descend.problems.splits import Split
 from descend.rules import Rule, resolve
@@ -166,13 +168,13 @@ def _disagreement(problem: Problem, batches: Sequence[Batches | None], alone: Se
 
 
 class _StackedRun:
-    """Some runs that are made together: a training and a judge for each, and one loop that steps them all."""
+    """Some runs that are made together: a training and a health monitor for each, and one loop that steps them all."""
 
     def __init__(self, problem: Problem, rules: Sequence[Rule], trainings: Sequence[Training]) -> None:
         self.problem = problem
         self.trainings = list(trainings)
         self.total = trainings[0].budget.steps
-        self.judges = [Judge(t.memory, rule) for t, rule in zip(trainings, rules, strict=True)]
+        self.monitors = [HealthMonitor(t.memory, rule) for t, rule in zip(trainings, rules, strict=True)]
         self.live = list(range(len(rules)))
         """The run that each row of the stack belongs to."""
         self.results: dict[int, FitResult] = {}
@@ -180,7 +182,7 @@ class _StackedRun:
         self.rows = Rows([t.memory for t in trainings])
         self.grad = self.rows.like()
         self.cautious = rules[0].cautious
-        self.sign = self.judges[0].sign
+        self.sign = self.monitors[0].sign
         self.rule = rules[0]
         self.engine = stack(rules, *self._arrays(), self.total)
         self.losses = np.zeros(len(rules))
@@ -224,18 +226,18 @@ class _StackedRun:
         failed = {}
         for row in self._suspects(losses):
             run = self.live[row]
-            judge, loss, grad = self.judges[run], float(losses[row]), [g[row] for g in self.grad]
-            reason = judge.finite(loss, grad, self.steps) or judge.grown(loss, self.steps)
+            monitor, loss, grad = self.monitors[run], float(losses[row]), [g[row] for g in self.grad]
+            reason = monitor.finite(loss, grad, self.steps) or monitor.diverged(loss, self.steps)
             if reason is not None:
                 failed[run] = reason
         if self.steps == 0:
-            self.first = np.array([self.judges[run].first for run in self.live])
-            self.bounds = np.array([self.judges[run].bound for run in self.live])
+            self.first = np.array([self.monitors[run].first for run in self.live])
+            self.bounds = np.array([self.monitors[run].bound for run in self.live])
         if failed:
             self._end(failed)
 
     def _suspects(self, losses: Array) -> Any:
-        """The rows that a judge has to check: all at first, and then those whose numbers are not plainly in order."""
+        """The rows to check one by one: all at first, then those whose numbers are not plainly in order."""
         if self.steps == 0:
             return range(len(losses))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -271,7 +273,7 @@ class _StackedRun:
             if run in reasons:
                 training = self.trainings[run]
                 training.add_losses(float(self.losses[row]), since)
-                reason, detail = training.evaluate_end(reasons[run], self.judges[run].detail, self.steps, seconds)
+                reason, detail = training.evaluate_end(reasons[run], self.monitors[run].detail, self.steps, seconds)
                 self.results[run] = training.result(reason, detail, self.steps, seconds)
         rows = [row for row, run in enumerate(self.live) if run not in reasons]
         self.live = [self.live[row] for row in rows]

@@ -166,7 +166,7 @@ def measured(
 ) -> tuple[float, float]:
     """Loss and metric over some data at the objective's point; raises `ObjectiveError`, whatever they raise."""
     try:
-        found: tuple[float, float] = objective.look(instance.measure, *data)
+        found: tuple[float, float] = objective.apply(instance.measure, *data)
         return found
     except ObjectiveError:
         raise
