@@ -7,7 +7,7 @@ from tests.architecture.not_yet import but_known
 from tests.architecture.sources import MODULES, functions, tree_of
 
 BY_REQUEST: dict[str, str] = {
-    "descend.minimization.minimize: as_scipy_method": "SciPy's option `disp`, which asks for it",
+    "descend.minimization.scipy_method: as_scipy_method": "SciPy's option `disp`, which asks for it",
 }
 """Module: function → why it may print."""
 
