@@ -73,7 +73,7 @@ def walk_running(tree: ast.AST):
     """Every node that runs: `ast.walk` without what stands under ``if TYPE_CHECKING``."""
     yield tree
     for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             for other in child.orelse:
                 yield from walk_running(other)
         else:
