@@ -19,7 +19,7 @@ from descend.comparison.reporting.files import REPORT, SUITE_TABLE, save, writab
 from descend.comparison.reporting.frames import exportable, exported
 from descend.comparison.reporting.wording import evaluations, level, number
 from descend.errors import ComparisonError, OptionError
-from descend.jsonable import plain
+from descend.jsonable import jsonable
 from descend.problems import Problem
 from descend.problems.registry import named
 
@@ -107,7 +107,7 @@ class Suite:
             "answer": self.answer,
             "notes": self.notes,
             "failures": [list(failure) for failure in self.failures],
-            "profiles": [plain(p) | {"solved": p.solved} for p in self.profiles],
+            "profiles": [jsonable(p) | {"solved": p.solved} for p in self.profiles],
             "comparisons": [c.to_dict(runs=False) for c in self.comparisons],
         }
 

@@ -17,7 +17,7 @@ from descend.comparison.reporting.frames import exportable, exported, frame
 from descend.comparison.reporting.tables import print_comparison
 from descend.comparison.reporting.wording import answer, duration, where
 from descend.comparison.running.runs import Run
-from descend.jsonable import plain
+from descend.jsonable import jsonable
 
 __all__ = ["Comparison"]
 
@@ -90,9 +90,9 @@ class Comparison:
                 "examples": self.shape,
             },
             "plan": {"hash": plan.hash, **plan.settings()},
-            "target": plain(self.target),
-            "rows": plain(self.rows),
-            "sensitivity": plain(self.sensitivity),
+            "target": jsonable(self.target),
+            "rows": jsonable(self.rows),
+            "sensitivity": jsonable(self.sensitivity),
             "notes": list(self.notes),
             "seconds": self.seconds,
             "jobs": self.jobs,
@@ -102,7 +102,7 @@ class Comparison:
             "machine": self.machine,
         }
         if runs:
-            whole["runs"] = plain(self.runs)
+            whole["runs"] = jsonable(self.runs)
         return whole
 
     def frame(self, what: str = "runs") -> Any:
