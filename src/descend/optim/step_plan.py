@@ -18,11 +18,12 @@ import torch
 from descend.engines.native.formats import FORMATS, Layout
 from descend.engines.native.kernels import Kernel, Unavailable, kernel
 from descend.engines.native.launch import Launch, Scalars, best_kernel
+from descend.engines.torch.compiled import LARGE, compiled_step
 from descend.engines.torch.foreach import foreach_step
 from descend.engines.torch.guards import snapshot
 from descend.engines.torch.openmp import team
 from descend.engines.torch.sparse import sparse_step
-from descend.engines.torch.tensors import LARGE, compiled_step, followed, tensor_step
+from descend.engines.torch.tensors import differentiable_row, tensor_step
 from descend.errors import ParameterError, RuleError
 from descend.rules import Rule
 
@@ -90,7 +91,7 @@ class Row:
         row, self.after = self.rule.advance(self.done + 1, self.carried)
         if torch.is_grad_enabled():
             values = dict(zip(self.optimizer._names, self.optimizer._asked(self.group), strict=False))
-            row = followed(self.rule, row, values, self.done + 1, self.carried)
+            row = differentiable_row(self.rule, row, values, self.done + 1, self.carried)
         return row
 
 

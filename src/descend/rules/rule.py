@@ -239,12 +239,21 @@ class Rule(SciPyMethod, _Declared):
             return self
         # Each number is checked against its range; what a rule asks of several together was checked when it was made,
         # and a schedule may pass through what that refuses (momentum 0 with nesterov).
+        # A schedule takes the number of steps done before, as torch's schedulers count.
+        values = {
+            f.name: _checked(self, f, _evaluate(getattr(self, f.name), t - 1))[0]
+            for f, *_ in self._declared
+            if f.name in names
+        }
+        return self.with_unchecked(values)
+
+    def with_unchecked(self, values: Mapping[str, Any]) -> Self:
+        """This rule with other hyperparameters, taken as they are: numbers in range, or tensors for autograd."""
         rule = object.__new__(type(self))
         for field, *_ in self._declared:
-            value = getattr(self, field.name)
-            if field.name in names:  # a schedule takes the number of steps done before, as torch's schedulers count
-                value, _ = _checked(self, field, _evaluate(value, t - 1))
-            object.__setattr__(rule, field.name, value)
+            object.__setattr__(
+                rule, field.name, values[field.name] if field.name in values else getattr(self, field.name)
+            )
         object.__setattr__(rule, "_scheduled", ())
         return rule
 

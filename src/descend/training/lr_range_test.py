@@ -14,7 +14,7 @@ import numpy as np
 from descend.descent.loop import Descent
 from descend.errors import ObjectiveError, OptionError
 from descend.intervals import Interval, interval
-from descend.jsonable import plain
+from descend.jsonable import jsonable
 from descend.parameters.memory import Array, Memory
 from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.registry import named
@@ -92,7 +92,7 @@ class RangeTest:
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON holds it; what is not a finite number is null."""
         whole = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        found: dict[str, Any] = plain({"schema": 1, "answer": self.answer, **whole})
+        found: dict[str, Any] = jsonable({"schema": 1, "answer": self.answer, **whole})
         return found
 
     def __str__(self) -> str:
