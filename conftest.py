@@ -1,6 +1,7 @@
 """What every test and every documented snippet shares."""
 
 import os
+import signal
 
 import pytest
 
@@ -8,7 +9,18 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A shell script starts what it puts into the background (`pytest &`) with SIGINT ignored, and every process that a
+# test starts would inherit that: no Ctrl-C would reach it. A handler, unlike an ignored signal, is not inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 from descend.rules import rule as base
+
+
+def pytest_runtest_setup(item):
+    """Without machine code there is nothing to see of it."""
+    if item.get_closest_marker("machine_code") and os.environ.get("DESCEND_MACHINE_CODE") == "0":
+        pytest.skip("DESCEND_MACHINE_CODE=0 switches machine code off")
 
 
 @pytest.fixture(autouse=True)

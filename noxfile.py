@@ -16,6 +16,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def switched_off(session: nox.Session) -> None:
+    """The default tests of all that may run machine code, without it."""
+    folders = [f"tests/{name}" for name in ("rules", "engines", "descent", "minimization", "optim", "training")]
+    session.run("pytest", "-n", "auto", *folders, *session.posargs, env={"DESCEND_MACHINE_CODE": "0"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -39,6 +46,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The tests left out by default: whole comparisons, killed processes, a real browser, the built wheel."""
-    # Thousands of kernels are compiled on all cores; the others measure, kill or use all cores themselves.
-    session.run("pytest", "-m", "slow", "-n", "auto", "tests/test_fused.py")
-    session.run("pytest", "-m", "slow", "--ignore=tests/test_fused.py", *session.posargs)
+    # Tables of rules and engines fill all cores; the others measure, kill, or use all cores themselves.
+    tables = ["tests/engines", "tests/rules"]
+    session.run("pytest", "-m", "slow", "-n", "auto", *tables)
+    session.run("pytest", "-m", "slow", *(f"--ignore={folder}" for folder in tables), *session.posargs)

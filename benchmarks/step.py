@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import machine
-from turns import Left, Seat
+from round_robin import Left, Seat
 
 SHARE_OF_MEMORY = 0.7
 

@@ -1,11 +1,11 @@
 """How many trainings a second a sweep of learning rates makes: `descend.fit_many` against Optuna with PyTorch.
 
-Each trial trains a network with one hidden layer on scikit-learn's digits with Adam, by a learning rate drawn at random
-(log-uniform), looks at the validation data before the first step and after each epoch, and reads the test data at the
-best look. Every contender makes the same number of trials, steps and looks, in two processes of one thread each; they
-take turns, and figures are medians over rounds; so are ratios, of what they were within a round. Optuna's processes
-each have a study of their own in memory, with its RandomSampler: its fastest way. Needs PyTorch and Optuna. The machine
-should do nothing else meanwhile.
+Each trial trains a network with one hidden layer on the digits that descend ships with Adam, by a learning rate drawn
+at random (log-uniform), looks at the validation data before the first step and after each epoch, and reads the test
+data at the best look. Every contender makes the same number of trials, steps and looks, in two processes of one thread
+each; they take turns, and figures are medians over rounds; so are ratios, of what they were within a round. Optuna's
+processes each have a study of their own in memory, with its RandomSampler: its fastest way. Needs PyTorch and Optuna.
+The machine should do nothing else meanwhile.
 
     python benchmarks/sweep.py --json sweep.json --markdown sweep.md
     python benchmarks/sweep.py --trials 16 --rounds 1
@@ -128,9 +128,9 @@ def _problem(hidden: int, dtype: str) -> Any:
     parts = [(X.astype(np.float32), y) for X, y in (whole.train, whole.validation, whole.test)]
     return descend.Problem(
         start=lambda rng: {name: leaf.astype(np.float32) for name, leaf in whole.start(rng).items()},
-        loss=whole._loss,
-        loss_and_grad=whole._loss_and_grad,
-        metric=whole._metric,
+        loss=whole.loss,
+        loss_and_grad=whole.loss_and_grad,
+        metric=whole.metric,
         higher_is_better=True,
         stacks=True,
         **dict(zip(("train", "validation", "test"), parts, strict=True)),

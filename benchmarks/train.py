@@ -9,7 +9,7 @@ foreach, fused) come apart is therefore reported beside how far descend.optim is
     python benchmarks/train.py --networks mlp --optimizers Adam --quick
     python benchmarks/train.py --from train.json --markdown train.md
 
-Data are scikit-learn's digits, and Python's own source code for the transformer. Needs PyTorch.
+Data are the digits that descend ships, and Python's own source code for the transformer. Needs PyTorch.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def _transformer(torch: Any, characters: int = 128, width: int = 64, length: int
 
 
 def _digits(torch: Any) -> tuple[Any, Any]:
-    from sklearn.datasets import load_digits
+    from descend.problems import load_arrays
 
-    X, y = load_digits(return_X_y=True)
+    X, y = load_arrays("digits")
     return torch.tensor(X / 16, dtype=torch.float32), torch.tensor(y)
 
 

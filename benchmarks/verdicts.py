@@ -1,6 +1,6 @@
 """How often the verdicts of a comparison are right, where the truth is known.
 
-Comparisons are simulated: every run's figure is drawn, and `descend.comparison.judging.statistics.standings` judges it
+Comparisons are simulated: every run's figure is drawn, and `descend.comparison.judging.standings.standings` judges it
 as it judges real ones. Entries that are the same but for noise must not be told apart, in 95 % of the comparisons or
 more; one that needs a fifth less should be found. Prints a table in Markdown.
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from descend.comparison.judging.statistics import standings
+from descend.comparison.judging.standings import standings
 
 NOISES: dict[str, Callable[..., np.ndarray]] = {
     "normal": lambda rng, shape: 1 + 0.1 * rng.normal(size=shape),

@@ -14,7 +14,6 @@ The file must define ``problem``. This one predicts how far the diabetes of 442 
 """
 
 import numpy as np
-from sklearn.datasets import load_diabetes
 
 import descend
 
@@ -25,7 +24,7 @@ import descend
 # on the second, and the third is read once, for the final figures. What the inputs are scaled by comes from the first
 # part alone, as it would in use. (For data that need no such care, ``data=(X, y)`` is split for you.)
 
-X, y = load_diabetes(return_X_y=True)
+X, y = descend.problems.load_arrays("diabetes")
 order = np.random.default_rng(0).permutation(len(y))
 rows = {"train": order[:266], "validation": order[266:354], "test": order[354:]}
 mean, std = X[rows["train"]].mean(axis=0), X[rows["train"]].std(axis=0)

@@ -13,7 +13,6 @@ Needs PyTorch: ``pip install 'descend[torch]'``.
 """
 
 import torch
-from sklearn.datasets import load_digits
 
 import descend
 
@@ -24,7 +23,7 @@ import descend
 # and every rule starts from the same. Data may be NumPy arrays or tensors; the first array goes into the network, the
 # others go to the loss.
 
-X, y = load_digits(return_X_y=True)
+X, y = descend.problems.load_arrays("digits")
 
 
 def network():
@@ -60,8 +59,8 @@ problem = descend.TorchProblem(
 if __name__ == "__main__":
     result = descend.fit(problem, descend.Adam(lr=0.01), epochs=8, keep_best=True)
     print(result.message)
-    for look in result.history.evaluations[::2]:
-        print(f"epoch {look.epoch:.0f}: validation accuracy {look.validation_metric:.3f}")
+    for evaluation in result.history.evaluations[::2]:
+        print(f"epoch {evaluation.epoch:.0f}: validation accuracy {evaluation.validation_metric:.3f}")
 
     model = problem.module(result)
     with torch.no_grad():

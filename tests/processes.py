@@ -5,6 +5,9 @@ import subprocess
 import sys
 import textwrap
 
+PATIENCE = 240
+"""Seconds that a process may take, which needs a few: others may keep the processor busy."""
+
 
 def run(code, **environment):
     """Run Python code in a process of its own, with these variables of its environment."""
@@ -12,7 +15,7 @@ def run(code, **environment):
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=True,
         env={**os.environ, **environment},
     )

@@ -133,9 +133,9 @@ def test_train(tmp_path):
 
 
 @pytest.mark.slow
-def test_between(tmp_path):
+def test_step_after_work(tmp_path):
     """A row for each of two pauses, three rules and four sizes, whose ratio is that of its medians."""
-    printed = run("between", "--rounds", "3", folder=tmp_path)
+    printed = run("step_after_work", "--rounds", "3", folder=tmp_path)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("|")]
     columns, _, *rows = rows
     assert columns[3:] == ["descend", "torch", "torch foreach", "torch fused", "fastest torch ÷ descend"]

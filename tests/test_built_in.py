@@ -16,14 +16,14 @@ from descend.errors import ProblemError
 def test_deep_quadratic_is_its_formula():
     """The loss, row by row of the definition; a matrix product that is the target has loss zero."""
     problem = problems.load("deep-quadratic:condition=50,dimension=4,depth=3")
-    first, second, third = params = problem.begin(3).params
-    loss, slopes = problem._loss_and_grad(params)
+    first, second, third = params = problem.instance(3).params
+    loss, slopes = problem.loss_and_grad(params)
     target, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))
     difference = third @ second @ first - target
     by_hand = sum(50 ** (j / 3) / 50 * difference[i, j] ** 2 for i in range(4) for j in range(4)) / 2
     assert loss == pytest.approx(by_hand, rel=1e-12)
     assert [s.shape for s in slopes] == [(4, 4)] * 3
-    assert problem._loss_and_grad([np.eye(4), target, np.eye(4)])[0] == pytest.approx(problem.optimum, abs=1e-25)
+    assert problem.loss_and_grad([np.eye(4), target, np.eye(4)])[0] == pytest.approx(problem.optimum, abs=1e-25)
 
 
 def test_deep_quadratic_is_harder_with_its_condition():
@@ -60,7 +60,9 @@ def test_characters_learns_text():
     )
     share = counts / counts.sum()
     assert result.test_metric < -float(np.sum(share * np.log2(share)))
-    assert problem.begin(0).measure(problem.begin(0).params, *problem.test)[1] == pytest.approx(math.log2(96), rel=0.1)
+    assert problem.instance(0).measure(problem.instance(0).params, *problem.test)[1] == pytest.approx(
+        math.log2(96), rel=0.1
+    )
     net = problem.module(result)
     rows = problem.test[0][:5].clone()
     before = net(rows)

@@ -18,7 +18,10 @@ from tests.comparing import SMALL, X, Y, line, lr, plan_of, run_of
 
 import descend
 from descend import Entry, Problem
-from descend.comparison.judging.statistics import best_shares, choose, rows, sensitivity, standings
+from descend.comparison.judging.bootstrap import best_shares
+from descend.comparison.judging.choice import choose, sensitivity
+from descend.comparison.judging.results import entry_results
+from descend.comparison.judging.standings import standings
 from descend.errors import ComparisonError, OptionError, ProblemError
 from descend.intervals import interval
 
@@ -285,7 +288,7 @@ def test_misses_against_figures_are_a_difference():
     plan = plan_of(higher=False, finals=10)
     runs = [run_of(0, s, 1.0 + 0.01 * i) for i, s in enumerate(plan.final_seeds)]
     runs += [run_of(1, s, None if i < 5 else 0.5) for i, s in enumerate(plan.final_seeds)]
-    worse = rows(plan, runs, [lr(0.1)] * 2)[1]
+    worse = entry_results(plan, runs, [lr(0.1)] * 2)[1]
     assert (worse.label, worse.misses) == ("e1", 5)
     assert worse.test.difference.low < 0
     assert math.isinf(worse.test.difference.high)
@@ -317,7 +320,7 @@ def test_verdicts_follow_the_paired_differences(higher):
     for i, seed in enumerate(plan.final_seeds):
         runs.append(run_of(0, seed, 0.5 + 0.03 * i))
         runs.append(run_of(1, seed, 0.5 + 0.03 * i - sign * 0.001))
-    table = rows(plan, runs, [lr(0.1)] * 2)
+    table = entry_results(plan, runs, [lr(0.1)] * 2)
     assert [(r.label, r.verdict) for r in table] == [("e0", "best"), ("e1", "clearly worse")]
     assert table[1].test.difference.median == pytest.approx(-sign * 0.001)
     assert table[0].at_edge
@@ -329,7 +332,7 @@ def test_false_differences_are_rare():
     plan = plan_of(finals=10)
     for _ in range(200):
         runs = [run_of(e, s, float(rng.normal())) for e in (0, 1) for s in plan.final_seeds]
-        false += any(r.verdict == "clearly worse" for r in rows(plan, runs, [lr(0.1)] * 2))
+        false += any(r.verdict == "clearly worse" for r in entry_results(plan, runs, [lr(0.1)] * 2))
     assert false <= 10
 
 
@@ -342,7 +345,7 @@ def test_false_differences_are_rare_among_many():
     plan = plan_of(entries=7, finals=10)
     for _ in range(200):
         runs = [run_of(e, s, float(rng.normal())) for e in range(7) for s in plan.final_seeds]
-        table = rows(plan, runs, [lr(0.1)] * 7)
+        table = entry_results(plan, runs, [lr(0.1)] * 7)
         assert all(r.verdict in ("best", "clearly worse", "no clear difference") for r in table)
         false += any(r.verdict == "clearly worse" for r in table)
     assert false <= 10
@@ -354,7 +357,7 @@ def test_a_real_difference_is_found():
     plan = plan_of(finals=10)
     for _ in range(100):
         runs = [run_of(e, s, float(rng.normal() + 2.1 * e)) for e in (0, 1) for s in plan.final_seeds]
-        table = rows(plan, runs, [lr(0.1)] * 2)
+        table = entry_results(plan, runs, [lr(0.1)] * 2)
         found += table[0].label == "e1" and table[1].verdict == "clearly worse"
     assert found >= 80
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import naive
+from tests.oracles import naive
 
 import descend
 from descend import engines

@@ -55,7 +55,7 @@ def test_the_sweep_is_a_descent_whose_learning_rate_grows():
     for step in range(len(sweep.losses)):
         epoch, place = divmod(step, math.ceil(len(y) / 50))
         rows = np.random.default_rng([0, epoch, 1]).permutation(len(y))[50 * place :][:50]
-        loss, grad = problem._loss_and_grad(params, X[rows], y[rows])
+        loss, grad = problem.loss_and_grad(params, X[rows], y[rows])
         losses.append(loss)
         for k in params:
             velocity[k] = 0.9 * velocity[k] + grad[k]
@@ -86,8 +86,8 @@ def test_stable_means_that_training_works():
     found = descend.find_lr(problem, descend.Adam)
     limit = found.largest_stable.median
     assert found.steepest.median < limit
-    start = problem.begin(0)
-    first = start.measure(start.params, *problem.train)[0]
+    instance = problem.instance(0)
+    first = instance.measure(instance.params, *problem.train)[0]
     below, above = (descend.fit(problem, descend.Adam(lr=lr), steps=60).fun for lr in (limit / 3, 30 * limit))
     assert below < first
     assert not above < first

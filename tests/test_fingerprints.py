@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -68,7 +69,8 @@ def spellings(tmp_path, factor, seed):
     (tmp_path / "values.py").write_text(MODULE.format(factor=factor))
     code = "import values, json; from descend.code_hash import spelled; "
     code += "print(json.dumps([[spelled(v) for v in values.a], [spelled(v) for v in values.same]]))"
-    env = {"PYTHONHASHSEED": str(seed), "PATH": "", "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    env = {"PYTHONHASHSEED": str(seed), "PATH": "", "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

@@ -165,7 +165,7 @@ def test_built_in_gradients_agree_with_finite_differences(name):
 def test_known_minima_are_minima(name, minimum):
     """The published minimiser has the published value and gradient zero."""
     problem = problems.load(name)
-    loss, grad = problem._loss_and_grad(minimum)
+    loss, grad = problem.loss_and_grad(minimum)
     assert loss == pytest.approx(problem.optimum, abs=1e-12)
     assert np.max(np.abs(grad)) < 1e-12
 
@@ -173,7 +173,7 @@ def test_known_minima_are_minima(name, minimum):
 def test_quadratic_has_the_condition_number_asked_for():
     """Its Hessian, read off its gradient, has eigenvalues from 1 to the condition number."""
     problem = problems.load("quadratic:condition=1e4,dimension=6")
-    hessian = np.array([problem._loss_and_grad(row)[1] for row in np.eye(6)])
+    hessian = np.array([problem.loss_and_grad(row)[1] for row in np.eye(6)])
     eigenvalues = np.linalg.eigvalsh((hessian + hessian.T) / 2)
     assert eigenvalues[0] == pytest.approx(1, rel=1e-6)
     assert eigenvalues[-1] == pytest.approx(1e4, rel=1e-9)
@@ -232,7 +232,7 @@ def test_looks_by_gradient_evaluations(size, every):
 
 def test_looks_are_asked_for_in_one_way():
     """Steps or gradient evaluations, not both; without data a step is one evaluation."""
-    with pytest.raises(OptionError, match="evaluate_every=3 and evaluate_every_examples=30 both say when to look"):
+    with pytest.raises(OptionError, match="evaluate_every=3 and evaluate_every_examples=30 both say when to evaluate"):
         descend.fit(line(), "gd", evaluate_every=3, evaluate_every_examples=30)
     with pytest.raises(OptionError, match="evaluate_every_examples=0: a whole number ≥ 1"):
         descend.fit(line(), "gd", evaluate_every_examples=0)
@@ -333,9 +333,9 @@ def test_looks_are_thinned_evenly():
     """Beyond the limit every second one goes; the newest is always there."""
     history = descend.History(limit=8)
     for step in range(41):
-        history.look(descend.Evaluation(step, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
+        history.record_evaluation(descend.Evaluation(step, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
     assert [e.step for e in history.evaluations] == [0, 8, 16, 24, 32, 40]
-    history.look(descend.Evaluation(41, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
+    history.record_evaluation(descend.Evaluation(41, 0.0, 0, 0.0, 0.0, 0.0, 0.0))
     assert [e.step for e in history.evaluations] == [0, 8, 16, 24, 32, 40, 41]
 
 
@@ -583,7 +583,7 @@ def test_a_torch_network_trains_as_with_torch_optim(name):
     for step in range(3 * batches.per_epoch):
         inputs, targets = (part[batches.rows(step)] for part in problem.train)
         optimizer.zero_grad()
-        problem._loss(module(inputs), targets).backward()
+        problem.loss(module(inputs), targets).backward()
         optimizer.step()
     for parameter, trained in zip(module.named_parameters(), result.x.items(), strict=True):
         assert parameter[0] == trained[0]
@@ -642,7 +642,7 @@ def test_bad_torch_problems_are_refused():
     with pytest.raises(ProblemError, match="wrap it: model=lambda"):
         torch_problem(net)
     with pytest.raises(ProblemError, match=r"not a torch\.nn\.Module"):
-        torch_problem(lambda: 3).begin(0)
+        torch_problem(lambda: 3).instance(0)
     with pytest.raises(ProblemError, match="needs data"):
         descend.TorchProblem(lambda: net, torch.nn.functional.mse_loss)
 

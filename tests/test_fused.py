@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests import naive
+from tests.oracles import naive
 from tests.processes import run
 
 import descend

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from tests import naive
+from tests.oracles import naive
 
 import descend
 from descend.engines import Jax, Reference

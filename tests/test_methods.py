@@ -851,7 +851,7 @@ def test_auto_takes_no_more_memory_than_it_may(monkeypatch):
         (4 * 4 * 16, None, descend.ConjugateGradient(), "ConjugateGradient, which keeps no pairs, as 30 pairs"),
         (4 * 4 * 16, box, descend.BarzilaiBorwein(), "BarzilaiBorwein, which keeps no pairs"),
     ]:
-        monkeypatch.setattr("descend.minimization.run.PAIRS_BYTES", room)
+        monkeypatch.setattr("descend.minimization.choice.PAIRS_BYTES", room)
         result = descend.minimize(bowl, start, jac=True, bounds=bounds)
         assert result.success
         assert result.method == made

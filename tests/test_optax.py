@@ -5,7 +5,7 @@ import math
 import jax
 import numpy as np
 import pytest
-from tests import naive
+from tests.oracles import naive
 
 import descend
 from descend.engines import Reference

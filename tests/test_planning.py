@@ -15,13 +15,16 @@ from tests.comparing import line, lr, plan_of, run_of
 
 import descend
 from descend import Choice, Entry, LogUniform, Problem, Uniform
+from descend.comparison.judging.bootstrap import difference, resampled_median
+from descend.comparison.judging.choice import sensitivity
 from descend.comparison.judging.notes import notes
 from descend.comparison.judging.profiles import profiles
-from descend.comparison.judging.statistics import difference, resampled_median, rows, sensitivity, standings
-from descend.comparison.planning.pilot import estimate
-from descend.comparison.planning.spaces import parsed, points, tuning
-from descend.comparison.planning.target import find_target
-from descend.comparison.running.stacks import Stacks
+from descend.comparison.judging.results import entry_results
+from descend.comparison.judging.standings import standings
+from descend.comparison.judging.target import find_target
+from descend.comparison.planning.spaces import parse_space, points, space_option
+from descend.comparison.running.bundles import Bundler
+from descend.comparison.running.pilot import estimate
 from descend.comparison.running.store import MIGRATIONS
 from descend.errors import ComparisonError, OptionError
 from descend.intervals import interval
@@ -84,8 +87,8 @@ def test_a_space_that_is_none_is_refused(make, match):
 @pytest.mark.parametrize("text", ["0.5..0.99", "1e-06..0.1:log", "16,32,64", "True,False", "full"])
 def test_a_space_as_the_command_line_has_it(text):
     """What is read is what is written."""
-    space = parsed(text)
-    assert parsed(tuning(space)) == space
+    space = parse_space(text)
+    assert parse_space(space_option(space)) == space
 
 
 def test_any_hyperparameter_can_be_searched_for():
@@ -197,7 +200,7 @@ def test_a_target_that_nobody_reaches():
     plain = descend.compare(line(), ["gd", "adam"], **SMALL, target="none")
     assert all(row.to_target.verdict == "not reached" and math.isinf(row.to_target.median) for row in found.rows)
     assert [row.test for row in found.rows] == [row.test for row in plain.rows]
-    assert not found.races
+    assert not found.ranked_by_target
     assert any("No technique reached the target of 1e-09" in note for note in found.notes)
     assert plain.target is None
     assert plain.rows[0].to_target is None
@@ -336,11 +339,11 @@ def test_looks_of_other_batches_do_not_make_a_difference():
     a = [(0, 1.0, 1.0), (54, 0.5, 0.5), (100, 0.1, 0.1)]
     b = [(0, 1.0, 1.0), (49, 0.9, 0.9), (100, 0.4, 0.4)]
     runs = [run_of(i, s, 0.4, curve=curve) for i, curve in enumerate((a, b)) for s in plan.final_seeds]
-    table = rows(plan, runs, [lr(), lr()], 0.5)
+    table = entry_results(plan, runs, [lr(), lr()], 0.5)
     assert [(r.to_target.median, r.to_target.verdict) for r in table] == [(54, "best"), (100, "clearly worse")]
     b[1] = (42, 0.9, 0.9)
     runs = [run_of(i, s, 0.4, curve=curve) for i, curve in enumerate((a, b)) for s in plan.final_seeds]
-    table = rows(plan, runs, [lr(), lr()], 0.5)
+    table = entry_results(plan, runs, [lr(), lr()], 0.5)
     assert [(r.to_target.median, r.to_target.verdict) for r in table] == [(54, "best"), (100, "no clear difference")]
 
 
@@ -420,7 +423,7 @@ def test_an_adaptive_rule_far_behind_a_momentum_is_suspected():
     def told(momentum, adam):
         runs = [run_of(0, s, momentum + 1e-4 * i) for i, s in enumerate(plan.final_seeds)]
         runs += [run_of(1, s, adam + 1e-4 * i) for i, s in enumerate(plan.final_seeds)]
-        return [n for n in notes(plan, rows(plan, runs, [lr()] * 2), None) if "seldom is" in n]
+        return [n for n in notes(plan, entry_results(plan, runs, [lr()] * 2), None) if "seldom is" in n]
 
     assert "e1 is far behind e0" in told(0.95, 0.80)[0]
     assert not told(0.95, 0.9499)
@@ -432,7 +435,7 @@ def test_validation_and_test_that_disagree_are_told():
     plan = plan_of(examples=50, finals=10)
     runs = [dataclasses.replace(run_of(0, s, 0.9), test=0.5 + 0.001 * i) for i, s in enumerate(plan.final_seeds)]
     runs += [dataclasses.replace(run_of(1, s, 0.8), test=0.8 + 0.001 * i) for i, s in enumerate(plan.final_seeds)]
-    found = notes(plan, rows(plan, runs, [lr()] * 2), None)
+    found = notes(plan, entry_results(plan, runs, [lr()] * 2), None)
     assert any("e0 is best on validation data and clearly worse than e1 on test data" in n for n in found)
 
 
@@ -441,7 +444,7 @@ def test_studies_that_choose_far_apart_are_told():
     plan = plan_of(examples=50, studies=2, finals=12)
     runs = [run_of(e, s, 0.9, study=int(s >= 1006)) for e in (0, 1) for s in plan.final_seeds]
     chosen = [({"lr": 0.01}, {"lr": 0.5}), ({"lr": 0.01}, {"lr": 0.03})]
-    found = notes(plan, rows(plan, runs, chosen), None)
+    found = notes(plan, entry_results(plan, runs, chosen), None)
     assert any("for e0 that are more than a factor of ten apart" in n for n in found)
 
 
@@ -539,7 +542,7 @@ def test_the_pilot_foretells_the_time():
     found = descend.compare(slow, ["gd"], **options, announce=said.append)
     tasks = list(found.plan.tuning())
     expected = len(tasks) * 0.002 * (40 + 41)  # a step each, and a look after each
-    bundles = Stacks(slow, found.plan).bundles(tasks)
+    bundles = Bundler(slow, found.plan).bundles(tasks)
     assert estimate(slow, found.plan, bundles, jobs=2) == pytest.approx(expected / 2, rel=0.5)
     assert "about" in said[0]
     quick = []

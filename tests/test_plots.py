@@ -394,7 +394,7 @@ def test_the_target_is_drawn_above_the_minimum(aimed):
 
 def test_a_target_far_off_does_not_stretch_the_picture(scored, missing):
     """A target that lies outside of the picture is not drawn in it, and without one there is no line."""
-    far = dataclasses.replace(scored, target=descend.comparison.planning.target.Target(1e6))
+    far = dataclasses.replace(scored, target=descend.comparison.judging.target.Target(1e6))
     assert aim(plots.curves(far, "metric")) is None
     assert plots.curves(far, "metric").layout.yaxis.range == plots.curves(scored, "metric").layout.yaxis.range
     assert aim(plots.curves(missing)) is None

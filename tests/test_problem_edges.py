@@ -71,7 +71,7 @@ def test_looks_do_not_disturb_training():
     problem = net(Noisy)
     rare, often = (descend.fit(problem, "adam", steps=8, seed=1, evaluate_every=n) for n in (8, 1))
     assert torch.equal(rare.x["linear.weight"], often.x["linear.weight"])
-    one, two = problem.begin(1), problem.begin(2)
+    one, two = problem.instance(1), problem.instance(2)
     assert one.measure(one.params, *problem.test) == one.measure(one.params, *problem.test)
     assert one.measure(one.params, *problem.test) != two.measure(one.params, *problem.test)
 
@@ -106,7 +106,7 @@ def test_descents_in_threads_repeat_to_the_bit():
 def test_any_seed_serves_a_torch_problem():
     """Beyond torch's 64 bits too: each seed repeats, and is another one."""
     problem = net()
-    weights = [problem.begin(s).params["weight"] for s in (2**63, 2**64, 2**64, 2**200)]
+    weights = [problem.instance(s).params["weight"] for s in (2**63, 2**64, 2**64, 2**200)]
     assert torch.equal(weights[1], weights[2])
     assert not torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[3])
@@ -143,7 +143,7 @@ def test_module_restores_every_buffer_and_tied_weights():
     assert torch.equal(module.linear.weight, result.x["linear.weight"])
     assert module.again.weight is module.linear.weight
     inputs, targets = problem.test
-    assert problem._loss(module(inputs), targets).item() == pytest.approx(result.test_metric)
+    assert problem.loss(module(inputs), targets).item() == pytest.approx(result.test_metric)
 
 
 def test_a_buffer_that_appears_in_training_does_not_break_keep_best():
@@ -169,16 +169,16 @@ def test_lazy_modules_are_initialised():
         )
     )
     before = torch.random.get_rng_state()
-    start = problem.begin(3)
-    assert start.params["0.weight"].shape == (8, 3)
-    assert torch.equal(start.params["0.weight"], problem.begin(3).params["0.weight"])
-    assert not torch.equal(start.params["0.weight"], problem.begin(4).params["0.weight"])
-    assert start.snapshot()["1.num_batches_tracked"].item() == 0
+    instance = problem.instance(3)
+    assert instance.params["0.weight"].shape == (8, 3)
+    assert torch.equal(instance.params["0.weight"], problem.instance(3).params["0.weight"])
+    assert not torch.equal(instance.params["0.weight"], problem.instance(4).params["0.weight"])
+    assert instance.snapshot()["1.num_batches_tracked"].item() == 0
     assert torch.equal(before, torch.random.get_rng_state())
     result = descend.fit(problem, "adam", epochs=2)
     module = problem.module(result)
     inputs, targets = problem.test
-    assert problem._loss(module(inputs), targets).item() == pytest.approx(result.test_metric)
+    assert problem.loss(module(inputs), targets).item() == pytest.approx(result.test_metric)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ def test_lazy_modules_are_initialised():
     ids=["arguments", "raises", "lazy"],
 )
 def test_a_model_that_fails_is_refused_by_name(model, match):
-    """A class that needs arguments, a function that raises, a lazy network that does not fit: one line, at begin."""
+    """A class that needs arguments, a function that raises, a lazy network that does not fit: one line, when used."""
     with pytest.raises(ProblemError, match=match) as caught:
-        net(model).begin(3)
+        net(model).instance(3)
     assert "\n" not in str(caught.value)
 
 
@@ -233,8 +233,8 @@ def test_looks_of_a_jax_problem_have_the_precision_of_training():
     test = float(np.mean((problem.test[0] @ result.x - problem.test[1]) ** 2))
     assert result.test_metric == pytest.approx(math.sqrt(test), rel=1e-13)
     narrow = line(loss=loss, jac="jax", start=lambda rng: jnp.full(3, 0.1))
-    start = narrow.begin(0)
-    assert np.float32(start.value(start.params, *narrow.train)) == start.value(start.params, *narrow.train)
+    one = narrow.instance(0)
+    assert np.float32(one.value(one.params, *narrow.train)) == one.value(one.params, *narrow.train)
     assert jnp.zeros(1).dtype == jnp.float32
 
 
@@ -377,8 +377,8 @@ def test_a_setting_out_of_range_is_refused(make, match):
 
 def test_settings_at_the_ends_of_their_range_are_taken():
     """One dimension, condition 1, one hidden unit, no penalty."""
-    assert problems.quadratic(condition=1, dimension=np.int64(1)).begin(0).params.shape == (1,)
-    assert problems.load("digits:hidden=1").begin(0).params["W1"].shape == (64, 1)
+    assert problems.quadratic(condition=1, dimension=np.int64(1)).instance(0).params.shape == (1,)
+    assert problems.load("digits:hidden=1").instance(0).params["W1"].shape == (64, 1)
     assert problems.load("breast-cancer:l2=0").size > 0
 
 
@@ -403,7 +403,7 @@ def test_a_start_that_raises_is_refused_with_its_seed():
 def test_what_a_start_raises_on_purpose_passes(error):
     """Ctrl-C and descend's own errors."""
     with pytest.raises(type(error)) as caught:
-        line(start=raising(error)).begin(0)
+        line(start=raising(error)).instance(0)
     assert caught.value is error
 
 

@@ -11,17 +11,20 @@ import shlex
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 import descend
 from descend import Entry, Problem
+from descend.cli import compare as command_line
 from descend.cli.app import app
 from descend.comparison import Choice, Uniform
-from descend.comparison.judging import statistics
-from descend.comparison.planning.plan import make_plan
-from descend.comparison.reporting import comparison as outcome
+from descend.comparison.judging.results import entry_results
+from descend.comparison.options import CompareOptions
+from descend.comparison.planning.make_plan import make_plan
 from descend.comparison.reporting import html as report
-from descend.comparison.reporting.comparison import number
+from descend.comparison.reporting.repeat import repeat
+from descend.comparison.reporting.tables import leaderboard
+from descend.comparison.reporting.wording import besides, duration, number
 from descend.errors import OptionError
 
 RNG = np.random.default_rng(3)
@@ -239,7 +242,7 @@ def test_the_race_is_what_the_runs_say(which, tmp_path, request):
     found = request.getfixturevalue(which)
     whole = json.loads(json.dumps(found.to_dict()))
     target, higher = whole["target"]["value"], whole["problem"]["higher_is_better"]
-    rows = read(found, tmp_path).cells("race")
+    rows = read(found, tmp_path).cells("target")
     medians = []
     for row in whole["rows"]:
         runs = [r for r in whole["runs"] if r["phase"] == "final" and r["entry"] == row["entry"]]
@@ -270,10 +273,10 @@ def test_a_target_from_reference_runs(booth, tmp_path):
 
 def test_a_target_that_everybody_misses(hopeless, tmp_path):
     """Nobody is first: that is said in the answer and in the race, and the figure at the end ranks."""
-    assert not hopeless.races
+    assert not hopeless.ranked_by_target
     assert "no technique reached validation score 5 in half of its runs; one by one came out best" in hopeless.answer
     page = read(hopeless, tmp_path)
-    for cells in page.cells("race").values():
+    for cells in page.cells("target").values():
         assert cells[3] == "never"
         assert "✕ not reached" in cells
         assert cells[-1] == "0 of 6"
@@ -287,7 +290,7 @@ def test_without_a_target(tmp_path):
     """No target: one table, and no word of a race."""
     found = descend.compare("booth", ["gd", "adam"], **NO_TARGET)
     page = read(found, tmp_path)
-    assert "race" not in page.tables
+    assert "target" not in page.tables
     assert "target" not in page.text.replace("--target none", "")
     assert page.all("a")[0]["href"] == "#result"
     assert "target" not in str(found)
@@ -314,7 +317,7 @@ def test_verdicts_have_a_sign_and_words(booth, tmp_path, verdict, in_race, at_th
     )
     found = dataclasses.replace(booth, rows=(*booth.rows[:-1], changed))
     page = read(found, tmp_path)
-    assert any(cell.startswith(in_race) for cell in page.cells("race")[last.label])
+    assert any(cell.startswith(in_race) for cell in page.cells("target")[last.label])
     assert any(cell.startswith(at_the_end) for cell in page.cells("final")[last.label])
     race, _, end = str(found).partition("\nLoss\n")
     assert in_race[2:] in race
@@ -328,7 +331,7 @@ def test_several_studies_are_a_range(studied, tmp_path):
         rates = sorted({point["lr"] for point in row.chosen})
         assert len(rates) > 1
         spelled = f"{rates[0]:g}–{rates[-1]:g}"
-        assert page.cells("race")[row.label][2].startswith(spelled)
+        assert page.cells("target")[row.label][2].startswith(spelled)
         assert page.cells("final")[row.label][2].startswith(spelled)
         assert text.count(spelled) >= 2
     assert "in each of 2 studies" in page.text
@@ -341,17 +344,15 @@ def test_what_else_was_chosen_is_named(studied, tmp_path):
     found = next(row for row in studied.rows if row.label == "Momentum")
     values = sorted({point["momentum"] for point in found.chosen})
     spelled = "momentum " + "–".join(dict.fromkeys(f"{v:g}" for v in (values[0], values[-1])))
-    assert spelled in page.cells("race")["Momentum"][2]
+    assert spelled in page.cells("target")["Momentum"][2]
     assert spelled in page.cells("final")["Momentum"][2]
     assert f"Chosen besides: Momentum {spelled}." in text
     sizes = " / ".join(sorted({str(point["batch_size"]) for point in found.chosen}))
     assert page.cells("final")["Momentum"][1] == sizes
-    assert "momentum" not in page.cells("race")["Adam"][2]
+    assert "momentum" not in page.cells("target")["Adam"][2]
     one = descend.compare("booth", ["momentum"], **{**NO_TARGET, "final_seeds": 1}, space={"momentum": Choice([0.75])})
     assert "Chosen besides: Momentum momentum 0.75." in str(one)
-    assert outcome.besides(dataclasses.replace(found, chosen=({"lr": 1.0, "nesterov": True}, None))) == [
-        "nesterov True"
-    ]
+    assert besides(dataclasses.replace(found, chosen=({"lr": 1.0, "nesterov": True}, None))) == ["nesterov True"]
 
 
 def test_seconds_are_shown(studied, booth, tmp_path):
@@ -359,12 +360,12 @@ def test_seconds_are_shown(studied, booth, tmp_path):
     page, text = read(studied, tmp_path), words(str(studied))
     assert "A run with no other beside it takes:" in text
     for row in studied.rows:
-        spelled = outcome.duration(row.seconds.median)
+        spelled = duration(row.seconds.median)
         assert f"{row.label} {spelled}" in text
-        assert f"{spelled} a run" in page.cells("race")[row.label][3]
+        assert f"{spelled} a run" in page.cells("target")[row.label][3]
     assert "Seconds are of runs that were made with no other beside them." in page.text
     assert "Time is not compared" in read(booth, tmp_path).text
-    assert "a run" not in " ".join(cell for row in read(booth, tmp_path).cells("race").values() for cell in row)
+    assert "a run" not in " ".join(cell for row in read(booth, tmp_path).cells("target").values() for cell in row)
 
 
 def test_tables_fit_eighty_columns(scored):
@@ -415,16 +416,16 @@ def test_the_leaderboard(scored):
         rate = max(values, key=values.get)
         best[scored.plan.entries[entry].label] = (values[rate], f"{rate:g}", number(values[rate]))
     console = Console(file=io.StringIO(), width=80)
-    console.print(outcome.leaderboard(scored.plan, tuning))
+    console.print(leaderboard(scored.plan, tuning))
     header, *lines = console.file.getvalue().splitlines()
     assert header.split() == ["so", "far", "lr", "score", "runs"]
     order = sorted(best, key=lambda label: -best[label][0])
     assert [line.split() for line in lines] == [[*label.split(), *best[label][1:], "1"] for label in order]
     failed = [dataclasses.replace(run, miss=True, validation=None) for run in tuning]
     console = Console(file=io.StringIO(), width=80)
-    console.print(outcome.leaderboard(scored.plan, failed))
+    console.print(leaderboard(scored.plan, failed))
     assert console.file.getvalue().count("−∞") == 2
-    console.print(outcome.leaderboard(scored.plan, []))
+    console.print(leaderboard(scored.plan, []))
 
 
 # ---- several problems ---------------------------------------------------------------------------------------------
@@ -631,7 +632,7 @@ def test_misses_and_an_entry_that_failed(tmp_path):
     assert "✕ failed" in cells
     assert "6 of 6" in cells
     assert "2 of 2 tuning runs. Diverged" in page.text
-    assert "✕ not reached" in page.cells("race")["GD"]
+    assert "✕ not reached" in page.cells("target")["GD"]
     assert "nan" not in page.text.lower()
 
 
@@ -659,11 +660,11 @@ def test_every_technique_failed(booth, tmp_path):
         dataclasses.replace(r, miss=True, validation=None, test=None, curve=r.curve[:1]) if r.phase == "final" else r
         for r in booth.runs
     ]
-    table = statistics.rows(booth.plan, runs, [({"lr": 0.1},)] * 2, booth.target.value)
+    table = entry_results(booth.plan, runs, [({"lr": 0.1},)] * 2, booth.target.value)
     page = read(dataclasses.replace(booth, runs=tuple(runs), rows=tuple(table)), tmp_path)
     assert "every technique failed" in page.text
     assert [cells[2] for cells in page.cells("final").values()] == ["missed [missed, missed]"] * 2
-    assert [cells[2] for cells in page.cells("race").values()] == ["never"] * 2
+    assert [cells[2] for cells in page.cells("target").values()] == ["never"] * 2
     assert "nan" not in page.text.lower()
 
 
@@ -684,7 +685,7 @@ def test_too_few_seeds(tmp_path):
     """With too few seeds there is no interval and no verdict, and the report says so instead of leaving a hole."""
     found = descend.compare("booth", ["gd", "adam"], **{**OPTIONS, "final_seeds": 3})
     page = read(found, tmp_path)
-    for table in ("race", "final"):
+    for table in ("target", "final"):
         cells = page.cells(table)[found.rows[1].label]
         assert any(c.endswith("too few seeds") for c in cells[2:3])
         assert any(c.startswith("? too few seeds") for c in cells)
@@ -769,7 +770,7 @@ def plan_of(comparison, **changes):
 
 def test_the_command_repeats_it(booth, tmp_path):
     """The command in the report, given to the command line, makes a comparison of the same plan."""
-    command, _ = report._repeat(booth)
+    command, _ = repeat(booth)
     assert (
         command == "descend compare booth --rules gd,adam --lr 0.01,0.1 --budget 100 --tuning-seeds 1 --final-seeds 6 "
         "--no-untuned"
@@ -797,40 +798,26 @@ def test_the_command_makes_the_same_plan(booth, options):
     plans = []
 
     def stop(problem, rules=None, **wanted):
-        for name in ("jobs", "executor", "out", "fresh", "announce", "progress", "leaders"):
-            wanted.pop(name)
-        asked = {"learning_rates": None, "space": None, **wanted}
-        plans.append(make_plan(descend.problems.load(problem), rules, **asked, source=problem))
+        plans.append(make_plan(descend.problems.load(problem), rules, CompareOptions(**wanted), problem))
         raise KeyboardInterrupt
 
     def run(command):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(descend, "compare", stop)
+            patch.setattr(command_line, "compare", stop)
             CliRunner().invoke(app, shlex.split(command)[1:])
         return plans[-1]
 
     first = run(f"descend compare breast-cancer {options}")
     found = dataclasses.replace(booth, plan=first, source="breast-cancer", shape={"train": first.examples})
-    command, python = report._repeat(found)
+    command, python = repeat(found)
     assert command is not None
     again = run(command)
     assert len(plans) == 2
     assert again.hash == first.hash
     plans.clear()
     with pytest.raises(KeyboardInterrupt):
-        eval(python.partition("\n\n")[2].replace("descend.compare", "stop"), {"descend": descend, "stop": call(stop)})
+        eval(python.partition("\n\n")[2].replace("descend.compare", "stop"), {"descend": descend, "stop": stop})
     assert plans[0].hash == first.hash
-
-
-def call(stop):
-    """What `descend.compare` does with what it is not given."""
-    usual = {
-        "learning_rates": None, "space": None, "trials": None, "batch_size": None, "budget": None,
-        "target": "reference", "tuning_seeds": None, "final_seeds": None, "studies": None, "effort": "default",
-        "untuned": True, "timed": False,
-    }  # fmt: skip
-    ignored = dict.fromkeys(("jobs", "executor", "out", "fresh", "announce", "progress", "leaders"))
-    return lambda problem, rules, **options: stop(problem, rules, **{**ignored, **usual, **options})
 
 
 def test_the_shortest_command():
@@ -839,7 +826,7 @@ def test_the_shortest_command():
     found = descend.compare(
         "breast-cancer", learning_rates=[0.1], budget=problem.size, tuning_seeds=1, final_seeds=1, jobs=1
     )
-    command, _ = report._repeat(found)
+    command, _ = repeat(found)
     assert command == f"descend compare breast-cancer --lr 0.1 --budget {problem.size} --tuning-seeds 1 --final-seeds 1"
     default = plan_of(
         found,
@@ -849,23 +836,21 @@ def test_the_shortest_command():
         tuning_seeds=(0, 1, 2),
         final_seeds=tuple(range(1000, 1010)),
     )
-    assert report._repeat(default)[0] == "descend compare breast-cancer"
+    assert repeat(default)[0] == "descend compare breast-cancer"
     batched = [
         dataclasses.replace(e, batch_size=16 if e.batch_size == 32 else e.batch_size) for e in found.plan.entries
     ]
-    assert (
-        report._repeat(plan_of(default, entries=tuple(batched)))[0] == "descend compare breast-cancer --batch-size 16"
-    )
+    assert repeat(plan_of(default, entries=tuple(batched)))[0] == "descend compare breast-cancer --batch-size 16"
 
 
 def test_python_where_the_command_line_has_no_words(scored, tmp_path):
     """Entries with names and batch sizes of their own are repeated in Python, and the code makes the same plan."""
-    command, python = report._repeat(scored)
+    command, python = repeat(scored)
     assert command is None
     assert "descend.Entry('one by one', descend.GD(), 1)" in python
     assert "problem," in python
     found = descend.compare("booth", [Entry("mine", descend.Adam(betas=(0.8, 0.99)))], **OPTIONS)
-    command, python = report._repeat(found)
+    command, python = repeat(found)
     assert command is None
     assert "Adam(betas=(0.8, 0.99))" in read(found, tmp_path).text
     again = eval(python.partition("\n\n")[2], {"descend": descend})
@@ -876,11 +861,11 @@ def test_where_the_problem_came_from(booth):
     """A problem from a file is repeated with its path; one that was made in Python can only be repeated there."""
     found = dataclasses.replace(booth)
     found = dataclasses.replace(found, source="my problems/booth.py")
-    command, python = report._repeat(found)
+    command, python = repeat(found)
     assert command.startswith("descend compare 'my problems/booth.py' --rules gd,adam")
     assert "'my problems/booth.py'," in python
     found = dataclasses.replace(found, source=None)
-    command, python = report._repeat(found)
+    command, python = repeat(found)
     assert command is None
     assert "    problem,\n" in python
 
@@ -898,4 +883,4 @@ def test_where_the_problem_came_from(booth):
 )
 def test_durations(seconds, text):
     """A duration is as exact as a reader needs it."""
-    assert outcome.duration(seconds) == text
+    assert duration(seconds) == text

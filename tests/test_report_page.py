@@ -297,7 +297,7 @@ def test_it_works_by_keyboard(visit):
     page = visit("data")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    for table in ("race", "final"):
+    for table in ("target", "final"):
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "scroll"
         assert page.evaluate("document.activeElement.querySelector('table').id") == table

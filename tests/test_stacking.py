@@ -10,8 +10,9 @@ import torch
 import descend
 from descend.engines import FusedStack, Reference, Stack
 from descend.engines import select as choice
-from descend.parameters.memory import Memory, Rows
-from descend.training.run import fit_many as stacking
+from descend.parameters.memory import Memory
+from descend.parameters.rows import Rows
+from descend.training import fit_many as stacking
 
 PROBLEMS = [
     *("digits", "digits-softmax", "breast-cancer", "diabetes", "quadratic", "deep-quadratic"),
@@ -133,14 +134,14 @@ def test_numbers_of_32_bits_stay_so():
     seen = set()
 
     def loss_and_grad(params, X, y):
-        loss, slopes = whole._loss_and_grad(params, X, y)
+        loss, slopes = whole.loss_and_grad(params, X, y)
         seen.update({np.asarray(loss).dtype, *(leaf.dtype for leaf in slopes.values())})
         return loss, slopes
 
     problem = descend.Problem(
         start=lambda rng: {name: leaf.astype(np.float32) for name, leaf in whole.start(rng).items()},
         loss_and_grad=loss_and_grad,
-        metric=whole._metric,
+        metric=whole.metric,
         train=train,
         validation=validation,
         test=test,
@@ -464,8 +465,8 @@ def test_a_stack_steps_as_engines_of_each_run(kind, name):
 
 def test_loss_and_metric_at_once_is_what_both_are():
     problem = descend.problems.load("digits")
-    start = problem.begin(0)
-    both = start.measure(start.params, *problem.validation)
-    assert both == (start.value(start.params, *problem.validation), problem._metric(start.params, *problem.validation))
+    one = problem.instance(0)
+    both = one.measure(one.params, *problem.validation)
+    assert both == (one.value(one.params, *problem.validation), problem.metric(one.params, *problem.validation))
     with pytest.raises(descend.errors.ProblemError, match="loss_and_metric= is given but no metric"):
         bowl(loss=lambda x: 0.0, loss_and_metric=lambda x: (0.0, 0.0))

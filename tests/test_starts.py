@@ -428,7 +428,7 @@ def test_results_keep_no_rows_of_others():
 
 
 def test_memory_bounds_how_many_go_side_by_side(monkeypatch):
-    monkeypatch.setattr("descend.minimization.multistart.PAIRS_BYTES", 5 * (80 * 2 + 30 * 32))
+    monkeypatch.setattr("descend.minimization.lockstep.PAIRS_BYTES", 5 * (80 * 2 + 30 * 32))
     many = Valleys()
     descend.minimize(many, STARTS[0], jac=True, starts=STARTS[1:], vectorized=True)
     assert max(shape[0] for shape in many.shapes) == 5

@@ -7,13 +7,14 @@ import warnings
 import pytest
 import torch
 import torch._dynamo.testing
-from tests import naive
+from tests.oracles import naive
 
 import descend
 from descend import optim
-from descend.engines.torch import foreach, tensors
+from descend.engines.torch import compiled, foreach
+from descend.engines.torch.compiled import compiled_step
 from descend.engines.torch.foreach import Tensors, foreach_step
-from descend.engines.torch.tensors import compiled_step, tensor_step
+from descend.engines.torch.tensors import tensor_step
 from descend.optim import step_plan as plan
 from descend.rules import maths
 
@@ -110,10 +111,10 @@ def trained(cls, steps=4, **options):
 def eager(monkeypatch):
     """`torch.compile` without a compiler: everything but its last stage."""
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr(tensors.torch, "compile", functools.partial(torch.compile, backend=counter))
-    tensors._program.cache_clear()
+    monkeypatch.setattr(compiled.torch, "compile", functools.partial(torch.compile, backend=counter))
+    compiled._program.cache_clear()
     yield counter
-    tensors._program.cache_clear()
+    compiled._program.cache_clear()
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "cautious": True}, {"amsgrad": True, "foreach": False}])
@@ -185,8 +186,8 @@ def test_without_a_compiler(monkeypatch):
 
     expected, _ = trained(optim.RMSprop, fused=False)
     elsewhere(monkeypatch)
-    tensors._program.cache_clear()
-    monkeypatch.setattr(tensors.torch, "compile", broken)
+    compiled._program.cache_clear()
+    monkeypatch.setattr(compiled.torch, "compile", broken)
     with pytest.warns(
         RuntimeWarning, match=r"^RMSprop steps one tensor after the other: RuntimeError: no compiler here$"
     ):

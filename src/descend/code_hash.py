@@ -26,7 +26,11 @@ SHOWING = (
     "comparison/judging/",
     "comparison/reporting/",
     "comparison/experiment.py",
+    "comparison/options.py",
+    "comparison/phrases.py",
     "comparison/suite.py",
+    "comparison/running/lock.py",
+    "comparison/running/pilot.py",
     "comparison/running/store.py",
 )
 """Files that no figure of a run depends on: finished runs outlive a change of these."""
@@ -198,7 +202,7 @@ def _hashed(text: str) -> str:
 def versions() -> dict[str, str]:
     """The versions of what a comparison's figures depend on."""
     found = {"python": platform.python_version()}
-    for package in ("descend", "numpy", "scipy", "scikit-learn", "numba", "torch", "jax"):
+    for package in ("descend", "numpy", "scipy", "llvmlite", "torch", "jax"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

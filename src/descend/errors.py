@@ -102,9 +102,19 @@ class MissingExtra(DescendError, ImportError):
         super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'descend[{extra}]'")
 
 
+def described(error: BaseException) -> str:
+    """An error of the user's function, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """The known name that is spelled most like a wrong one; None if none is close."""
+    close = difflib.get_close_matches(wrong.lower(), sorted(known), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """The end of an error about an unknown name: the nearest known name, and all of them."""
     names = sorted(known)
-    close = difflib.get_close_matches(wrong.lower(), names, n=1, cutoff=0.5)
-    nearest = f"did you mean {close[0]!r}? " if close else ""
-    return f"{nearest}Known: {', '.join(names)}"
+    close = nearest(wrong, names)
+    return f"{'' if close is None else f'did you mean {close!r}? '}Known: {', '.join(names)}"

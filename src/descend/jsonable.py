@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["plain"]
+__all__ = ["jsonable"]
 
 
-def plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Dataclasses as dicts, tuples and arrays as lists, and a number that is not finite as None, throughout."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
+        return {k: jsonable(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
+        return [jsonable(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
-import numbers
-from typing import Any
+import functools
 
-from descend.errors import OptionError
+from descend.checks import count, optional, real, seconds, tolerance
 
-__all__ = ["Criteria", "Reason", "bound", "count", "seconds", "tolerance"]
+__all__ = ["Criteria", "Reason", "bound"]
 
 DIVERGENCE = 1e8
 """A descent has diverged when its loss exceeds this many times max(1, |first loss|)."""
@@ -120,37 +118,18 @@ class Criteria:
 
     def __post_init__(self) -> None:
         for name in ("gtol", "ftol", "xtol"):
-            tolerance(name, getattr(self, name))
-        for name in ("max_steps", "max_evals"):
-            count(name, getattr(self, name), at_least=0 if name == "max_steps" else 1)
-        seconds("max_seconds", self.max_seconds)
-        if self.target is not None and not _real(self.target):
-            raise OptionError(f"target={self.target!r}: a finite number is needed, or None for no target")
+            optional(tolerance, name, getattr(self, name))
+        optional(count, "max_steps", self.max_steps, at_least=0)
+        optional(count, "max_evals", self.max_evals)
+        optional(seconds, "max_seconds", self.max_seconds)
+        optional(real, "target", self.target, otherwise="None for no target")
 
-    @property
+    @functools.cached_property
     def has_tolerance(self) -> bool:
         """Whether anything but a budget can end the descent."""
         return any(v is not None for v in (self.gtol, self.ftol, self.xtol, self.target))
 
-
-def _real(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def tolerance(name: str, value: Any) -> None:
-    """Refuse a tolerance that is not a number ≥ 0 or None."""
-    if value is not None and not (_real(value) and value >= 0):
-        raise OptionError(f"{name}={value!r}: a finite number ≥ 0 is needed, or None to switch it off; try 1e-6")
-
-
-def count(name: str, value: Any, at_least: int = 1) -> None:
-    """Refuse a count that is not a whole number or None."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if value is not None and not (whole and value >= at_least):
-        raise OptionError(f"{name}={value!r}: a whole number ≥ {at_least} is needed; try {max(at_least, 1000)}")
-
-
-def seconds(name: str, value: Any) -> None:
-    """Refuse a duration that is not a number > 0 or None."""
-    if value is not None and not (_real(value) and value > 0):
-        raise OptionError(f"{name}={value!r}: a number of seconds > 0 is needed, or None for no limit")
+    @functools.cached_property
+    def limits_evaluations(self) -> bool:
+        """Whether a budget can run out between two evaluations of one step."""
+        return self.max_evals is not None or self.max_seconds is not None

@@ -4,50 +4,47 @@ from __future__ import annotations
 
 import collections
 import datetime
-import json
-import os
-import platform
-import tempfile
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from descend.code_hash import versions
-from descend.comparison.judging.notes import listed, notes, too_few
-from descend.comparison.judging.statistics import choose, rows, sensitivity
-from descend.comparison.planning.pilot import estimate
-from descend.comparison.planning.plan import FROM_REFERENCE, Plan, Task, make_plan
+from descend.comparison.judging.choice import choose, sensitivity
+from descend.comparison.judging.notes import notes, too_few
+from descend.comparison.judging.results import entry_results
+from descend.comparison.judging.target import Target, best_of_pool, find_target
+from descend.comparison.machine import cores, machine
+from descend.comparison.options import CompareOptions, Leaders, Progress, Say
+from descend.comparison.phrases import listed
+from descend.comparison.planning.make_plan import make_plan
+from descend.comparison.planning.plan import FROM_REFERENCE, Plan
 from descend.comparison.planning.spaces import Space
-from descend.comparison.planning.target import Target, best_of_pool, find_target
-from descend.comparison.reporting.comparison import Comparison, duration, where
+from descend.comparison.planning.task import Chosen, Task
+from descend.comparison.reporting.comparison import Comparison
+from descend.comparison.reporting.files import STORE, TABLE, save, writable
+from descend.comparison.reporting.wording import duration, where
+from descend.comparison.running.bundles import Bundler
+from descend.comparison.running.dry_run import dry_run
+from descend.comparison.running.pilot import estimate
 from descend.comparison.running.runs import Run
-from descend.comparison.running.stacks import Stacks
 from descend.comparison.running.store import Store
-from descend.comparison.running.workers import Workers, checked_jobs, cores
-from descend.engines import engine
-from descend.errors import ComparisonError, DescendError, OptionError, ProblemError
-from descend.parameters.memory import Memory
+from descend.comparison.running.workers import Workers
+from descend.errors import ComparisonError
 from descend.problems import Problem
 from descend.problems.registry import named
 from descend.training.batches import BatchSize
 
-__all__ = ["REPORT", "Progress", "compare", "save", "writable"]
-
-STORE = "runs.sqlite"
-REPORT = "report.html"
-TABLE = "comparison.json"
+__all__ = ["Experiment", "compare"]
 
 SHORT = 2.0
 """Seconds from which on it is worth saying how long a comparison will take."""
 BETWEEN = 0.5
-"""Seconds between two looks at who leads."""
+"""Seconds between two calls of `leaders`."""
 
-Progress = Callable[[str, int, int], Any]
-"""Told of the phase, runs done, and runs to do in it."""
+logger = logging.getLogger("descend")
 
 
 def compare(
@@ -70,18 +67,18 @@ def compare(
     executor: Executor | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
-    announce: Callable[[str], Any] | None = None,
+    announce: Say | None = None,
     progress: Progress | None = None,
-    leaders: Callable[[Plan, Sequence[Run]], Any] | None = None,
+    leaders: Leaders | None = None,
 ) -> Comparison:
     """Compare optimizers on a problem, fairly: equal tuning, equal cost, fresh seeds, intervals.
 
-    A target is set before the race, by reference runs that take no part in it. Every rule gets the same number of
-    trials, points of its search space. Each is tried from the same few seeds, and the best on validation data is
-    chosen. It then runs again from fresh seeds: how many gradient evaluations it takes to the target is the first
-    figure, and the test metric the second; test data are read once, at the point that was best on validation data. The
-    same seed gives every rule the same start and the same order of examples, and every run the same number of gradient
-    evaluations. A run that diverges, or that does not reach the target, is a miss, and counts as the worst.
+    Reference runs, which are no part of the comparison, set a target first. Every rule then gets the same number of
+    trials, points of its search space. Each trial runs from the same few seeds, and the trial that is best on
+    validation data is chosen. It runs again from fresh seeds. The first figure is the number of gradient evaluations to
+    the target, the second the test metric; test data are read once, at the point that was best on validation data. The
+    same seed gives every rule the same start and the same order of examples, and every run has the same number of
+    gradient evaluations. A run that diverges, or that does not reach the target, is a miss, and counts as the worst.
 
     Parameters
     ----------
@@ -116,9 +113,10 @@ def compare(
         one seed, for a first idea; ``"thorough"``, 3 studies.
     untuned
         Also run each entry with its own learning rate, the published default unless it was set, on the seeds of the
-        final runs. It says what tuning is worth, and takes no part in the verdicts.
+        final runs. It shows what tuning is worth, and is no part of the verdicts. Default True.
     timed
-        At the end, run each entry three more times with no other run beside it, and say how long that takes.
+        At the end, run each entry three more times with no other run beside it, and say how long that takes. Default
+        False.
     jobs
         Processes to use. Default: as many as there are cores.
     executor
@@ -128,11 +126,11 @@ def compare(
         A folder for ``report.html``, ``comparison.json`` and ``runs.sqlite``. A comparison of a named problem that
         was stopped goes on from there. Default: nothing is written.
     fresh
-        Forget finished runs of the same plan in `out`.
+        Forget finished runs of the same plan in `out`. Default False.
     announce, progress, leaders
         Called with the plan in a sentence, and how long it will take, before the first run; with the phase
         ("reference", "tuning", "final", "timing"), the runs done and the runs to do as they end; with the finished runs
-        of the phase, as they end.
+        of the phase, as they end. Without `announce` its sentences go to the logger ``descend``.
 
     Returns
     -------
@@ -154,15 +152,7 @@ def compare(
     >>> [(row.label, row.learning_rate, row.misses) for row in table.rows]
     [('GD', 0.1, 0), ('Adam', 0.1, 0)]
     """
-    began = time.perf_counter()
-    source: Path | str | None = None
-    if isinstance(problem, (str, Path)):
-        source = Path(problem).expanduser() if str(problem).endswith(".py") else str(problem)
-    problem = named(problem)
-    jobs = checked_jobs(jobs)
-    plan = make_plan(
-        problem,
-        rules,
+    options = CompareOptions(
         learning_rates=learning_rates,
         space=space,
         trials=trials,
@@ -175,55 +165,95 @@ def compare(
         effort=effort,
         untuned=untuned,
         timed=timed,
-        source=source,
+        jobs=jobs,
+        executor=executor,
+        out=out,
+        fresh=fresh,
+        announce=announce,
+        progress=progress,
+        leaders=leaders,
     )
-    if out is not None and not isinstance(out, (str, Path)):
-        raise OptionError(f"out={out!r}: the path of a folder is needed, or None to write nothing")
-    folder = None if out is None else writable(Path(out))
-    _try_out(problem, plan)
-    with (
-        Store(None if folder is None else folder / STORE, plan, announce) as store,
-        Workers(problem, plan, jobs, executor) as workers,
-    ):
-        if fresh:
-            store.forget(plan.possible())
-        race = _Race(problem, plan, store, workers, progress, leaders, announce)
-        if announce is not None:
-            place = where(None if executor is not None else jobs)
-            announce(" ".join([f"{plan.describe()}, {place}{race.about()}.", *too_few(plan)]))
-        comparison = race.run(None if source is None else str(source), began)
-        if folder is not None:
-            save(folder, TABLE, comparison.to_dict(), comparison.save_report, f"the runs are kept in {STORE}")
-    return comparison
+    experiment = Experiment(problem, rules, options)
+    folder = None if options.out is None else writable(Path(options.out))
+    experiment.try_out()
+    return experiment.run(folder, options.announce)
 
 
-class _Race:
-    """One comparison being made: its phases, each of which decides what the next one runs."""
+class Experiment:
+    """One comparison, planned when it is made: whatever is wrong with what was asked for is refused by then."""
+
+    def __init__(self, problem: Problem | str | Path, rules: Iterable[Any] | None, options: CompareOptions) -> None:
+        began = time.perf_counter()
+        self._source: Path | str | None = None
+        if isinstance(problem, (str, Path)):
+            self._source = Path(problem).expanduser() if str(problem).endswith(".py") else str(problem)
+        self.problem, self.options = named(problem), options
+        self.plan = make_plan(self.problem, rules, options, self._source)
+        self._seconds = time.perf_counter() - began
+
+    def try_out(self) -> None:
+        """Make one step of every rule; raises `ProblemError` or `OptionError`."""
+        dry_run(self.problem, self.plan)
+
+    def run(self, folder: Path | None, announce: Say | None) -> Comparison:
+        """Make the runs that the folder does not have yet, and the comparison of all; write it to the folder."""
+        problem, plan, options, say = self.problem, self.plan, self.options, announce or logger.info
+        began = time.perf_counter() - self._seconds
+        with (
+            Store(None if folder is None else folder / STORE, plan, say) as store,
+            Workers(problem, plan, options.processes, options.executor) as workers,
+        ):
+            if options.fresh:
+                store.forget(plan.possible())
+            phases = _Phases(problem, plan, store, workers, options, say)
+            place = where(None if options.executor is not None else options.processes)
+            say(" ".join([f"{plan.describe()}, {place}{phases.expected_duration()}.", *too_few(plan)]))
+            comparison = self._concluded(phases, workers, began)
+            if folder is not None:
+                save(folder, TABLE, comparison.to_dict(), comparison.save_report, f"the runs are kept in {STORE}")
+        return comparison
+
+    def _concluded(self, phases: _Phases, workers: Workers, began: float) -> Comparison:
+        """Make every run that is missing, and conclude from all of them."""
+        problem, plan = self.problem, self.plan
+        target, chosen = phases.make_all()
+        value = None if target is None else target.value
+        results = entry_results(plan, phases.runs, chosen, value)
+        return Comparison(
+            plan=plan,
+            source=None if self._source is None else str(self._source),
+            target=target,
+            rows=tuple(results),
+            sensitivity=tuple(sensitivity(plan, phases.runs, value)),
+            runs=tuple(phases.runs),
+            notes=tuple(notes(plan, results, target)),
+            summary=problem.summary,
+            shape=problem.examples,
+            optimum=problem.optimum,
+            seconds=time.perf_counter() - began,
+            jobs=None if workers.executor is not None else min(workers.jobs, plan.runs),
+            reused=phases.reused,
+            finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            versions=versions(),
+            machine=machine(),
+        )
+
+
+class _Phases:
+    """The phases of a comparison, each of which decides which runs the next one makes."""
 
     def __init__(
-        self,
-        problem: Problem,
-        plan: Plan,
-        store: Store,
-        workers: Workers,
-        progress: Progress | None,
-        leaders: Callable[[Plan, Sequence[Run]], Any] | None,
-        announce: Callable[[str], Any] | None,
+        self, problem: Problem, plan: Plan, store: Store, workers: Workers, options: CompareOptions, say: Say
     ) -> None:
         self.problem, self.plan, self.store, self.workers = problem, plan, store, workers
-        self.progress, self.leaders, self.announce = progress, leaders, announce
-        self._said: set[str] = set()
-        self.stacks = Stacks(problem, plan)
+        self.options, self.say = options, say
+        self.bundler = Bundler(problem, plan)
         self.runs: list[Run] = []
         self.reused = 0
+        self._explained: set[str] = set()
 
-    def say(self, text: str) -> None:
-        """Tell whoever listens."""
-        if self.announce is not None:
-            self.announce(text)
-
-    def about(self) -> str:
-        """How long it is going to take, in words; nothing if it is short, or for somebody else's machines to say."""
+    def expected_duration(self) -> str:
+        """How long it is going to take, in words; nothing if it is short, or if an executor makes the runs."""
         plan, store = self.plan, self.store
         if self.workers.executor is not None:
             return ""
@@ -234,46 +264,26 @@ class _Race:
             seeds = plan.final_seeds if any(t.entry == i for t in missing) else ()
             point = first if entry.space == plan.entries[0].space else plan.points(entry, 0)[0]
             missing += [Task(i, tuple(point.items()), seed, "final") for seed in seeds]
-        seconds = estimate(self.problem, plan, self.stacks.bundles(missing), min(self.workers.jobs, cores()))
+        seconds = estimate(self.problem, plan, self.bundler.bundles(missing), min(self.workers.jobs, cores()))
         return f", about {duration(seconds)}" if seconds >= SHORT else ""
 
-    def run(self, source: str | None, began: float) -> Comparison:
-        """Make every run that is missing, and the comparison of all."""
-        problem, plan = self.problem, self.plan
+    def make_all(self) -> tuple[Target | None, list[tuple[Chosen, ...]]]:
+        """Make the runs of every phase; returns the target and what each study chose for each entry."""
         target = self._target()
-        tuned = self._make("tuning", list(plan.tuning()))
-        chosen = choose(plan, tuned)
+        tuned = self._make("tuning", list(self.plan.tuning()))
+        chosen = choose(self.plan, tuned)
         if all(point is None for found in chosen for point in found):
             raise ComparisonError(
-                f"every run failed on {problem.name}; the first one: {tuned[0].message} Mend the problem, or widen "
-                "the learning rates downwards"
+                f"every run failed on {self.problem.name}; the first one: {tuned[0].message} Mend the problem, or "
+                "widen the learning rates downwards"
             )
-        self._make("final", [*plan.finals(chosen), *plan.defaults()])
-        if plan.timed:
-            self._make("timing", list(plan.timings(chosen)))
-        value = None if target is None else target.value
-        table = rows(plan, self.runs, chosen, value)
-        return Comparison(
-            plan=plan,
-            source=source,
-            target=target,
-            rows=tuple(table),
-            sensitivity=tuple(sensitivity(plan, self.runs, value)),
-            runs=tuple(self.runs),
-            notes=tuple(notes(plan, table, target)),
-            summary=problem.summary,
-            shape=problem.examples,
-            optimum=problem.optimum,
-            seconds=time.perf_counter() - began,
-            jobs=None if self.workers.executor is not None else min(self.workers.jobs, plan.runs),
-            reused=self.reused,
-            finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            versions=versions(),
-            machine=f"{platform.system()} {platform.machine()}, {cores()} cores",
-        )
+        self._make("final", [*self.plan.finals(chosen), *self.plan.defaults()])
+        if self.plan.timed:
+            self._make("timing", list(self.plan.timings(chosen)))
+        return target, chosen
 
     def _target(self) -> Target | None:
-        """What the reference pool says is good enough."""
+        """The target that the reference pool sets, or that was given."""
         trials = list(self.plan.pool())
         if not trials:
             return find_target(self.plan, [])
@@ -285,20 +295,17 @@ class _Race:
         """The runs of `tasks`, in their order: from the store where they are finished, else made now."""
         store = self.store
         self.reused += sum(map(store.kept, tasks))
+        same = collections.Counter(map(store.key, tasks))
         different = list({store.key(task): task for task in tasks}.values())
-        bundles = self.stacks.bundles(different, alone=phase == "timing")
-        for why in sorted({*self.stacks.reasons.values()} - self._said):
-            self._said.add(why)
-            labels = [label for label, reason in self.stacks.reasons.items() if reason == why]
-            who = "" if len(labels) == len(self.plan.entries) + len(self.plan.reference) else f" of {listed(labels)}"
-            self.say(f"Runs{who} are made one at a time: {why}.")
+        bundles = self.bundler.bundles(different, alone=phase == "timing")
+        self._explain_single_runs()
         missing = [bundle for bundle in bundles if any(store.get(task) is None for task in bundle.tasks)]
         finished = sum(store.get(task) is not None for task in tasks)
         told = time.perf_counter()
 
         def tell() -> None:
-            if self.progress is not None:
-                self.progress(phase, finished, len(tasks))
+            if self.options.progress is not None:
+                self.options.progress(phase, finished, len(tasks))
 
         def done(task: Task, run: Run) -> None:
             nonlocal finished, told
@@ -306,66 +313,21 @@ class _Race:
                 store.put(task, run)
                 finished += same[store.key(task)]
                 tell()
-            if self.leaders is not None and time.perf_counter() - told > BETWEEN:
+            if self.options.leaders is not None and time.perf_counter() - told > BETWEEN:
                 told = time.perf_counter()
-                self.leaders(self.plan, [run for run in map(store.get, tasks) if run is not None])
+                self.options.leaders(self.plan, [run for run in map(store.get, tasks) if run is not None])
 
-        same = collections.Counter(map(store.key, tasks))
         tell()
         self.workers.make(missing, done, in_turns=phase == "timing")
         runs = [run for run in map(store.get, tasks) if run is not None]
         self.runs += runs
         return runs
 
-
-def writable(out: Path) -> Path:
-    """The folder, made if it is not there; raises `OptionError` if nothing can be written to it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise OptionError(
-            f"out={str(out)!r} cannot be written ({error.strerror or error}); choose another folder"
-        ) from None
-    return out
-
-
-def _try_out(problem: Problem, plan: Plan) -> None:
-    """One step of every rule on one batch, so that what is broken says so at once and not from a worker."""
-    try:
-        start = problem.begin(plan.tuning_seeds[0])
-        memory = Memory(start.params, "params")
-        batch = () if problem.train is None else tuple(part[:1] for part in problem.train)
-        grad = memory.like()
-        objective = start.objective(memory)
-        objective(grad, batch)
-        objective.look(start.measure, *(problem.validation or ()))
-    except DescendError as error:
-        raise ProblemError(f"{problem.name}: {error}") from error
-    except Exception as error:
-        raise ProblemError(f"{problem.name}: its metric raised {type(error).__name__}: {error}") from error
-    for entry in plan.entries:
-        try:
-            with np.errstate(all="ignore"):
-                engine(entry.rule, memory.snapshot(), plan.steps(entry, plan.budget)).step(grad)
-        except Exception as error:
-            raise OptionError(f"{entry.label} cannot make a step: {type(error).__name__}: {error}") from error
-
-
-def save(folder: Path, table: str, whole: dict[str, Any], report: Callable[[Path], Any], kept: str) -> None:
-    """Write what was found as JSON and as a report; raises `ComparisonError` that says what is `kept` if that fails.
-
-    Each is written whole under another name first: a reader, or a full disk, never meets half a file.
-    """
-    try:
-        text = json.dumps(whole, indent=1, allow_nan=False)
-        (folder / f".{table}").write_text(text + "\n", encoding="utf-8")
-        os.replace(folder / f".{table}", folder / table)
-        report(folder / f".{REPORT}")
-        os.replace(folder / f".{REPORT}", folder / REPORT)
-    except OSError as error:
-        raise ComparisonError(
-            f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); {kept}: run the same "
-            "command again once that is mended"
-        ) from error
+    def _explain_single_runs(self) -> None:
+        """Say why runs are made one at a time, once for each reason."""
+        reasons = self.bundler.reasons
+        for why in sorted({*reasons.values()} - self._explained):
+            self._explained.add(why)
+            labels = [label for label, reason in reasons.items() if reason == why]
+            whose = "" if len(labels) == len(self.plan.everyone) else f" of {listed(labels)}"
+            self.say(f"Runs{whose} are made one at a time: {why}.")

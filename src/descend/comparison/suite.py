@@ -10,28 +10,22 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from descend.comparison.experiment import REPORT, compare, save, writable
-from descend.comparison.judging.notes import listed
+from descend.comparison.experiment import Experiment
 from descend.comparison.judging.profiles import ENOUGH, Profile, profiles
-from descend.comparison.planning.plan import counted
-from descend.comparison.reporting.comparison import (
-    Comparison,
-    by_test,
-    evaluations,
-    exportable,
-    exported,
-    level,
-    number,
-)
+from descend.comparison.options import CompareOptions
+from descend.comparison.phrases import counted, listed
+from descend.comparison.reporting.comparison import Comparison
+from descend.comparison.reporting.files import REPORT, SUITE_TABLE, save, writable
+from descend.comparison.reporting.frames import exportable, exported
+from descend.comparison.reporting.wording import evaluations, level, number
 from descend.errors import ComparisonError, OptionError
-from descend.jsonable import plain
+from descend.jsonable import jsonable
 from descend.problems import Problem
 from descend.problems.registry import named
 
 __all__ = ["Suite", "compare_all"]
 
 SCHEMA = 1
-TABLE = "comparisons.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,32 +40,32 @@ class Suite:
     failures: tuple[tuple[str, str], ...] = ()
 
     @property
-    def raced(self) -> list[Comparison]:
+    def with_target(self) -> list[Comparison]:
         """The comparisons that have a target."""
         return [c for c in self.comparisons if c.target is not None]
 
     @property
     def profiles(self) -> list[Profile]:
         """Performance profiles of the entries that took part in all, best first, over the problems with a target."""
-        return profiles([_costs(c) for c in self.raced])
+        return profiles([_costs(c) for c in self.with_target])
 
     @property
     def enough(self) -> bool:
         """Whether there are enough problems with a target for profiles to say who is fastest overall."""
-        return len(self.raced) >= ENOUGH
+        return len(self.with_target) >= ENOUGH
 
     @property
     def answer(self) -> str:
         """The outcome in a sentence or two."""
         found = self.profiles
-        raced = len(self.raced)
+        raced = len(self.with_target)
         if not raced:
             return (
                 f"Techniques were compared on {counted(len(self.comparisons), 'problem')} without a target: who came "
                 "out best on each is in the table."
             )
         if not self.enough:
-            firsts = [f"{_first(c)} on {c.plan.problem}" for c in self.raced]
+            firsts = [f"{_first(c)} on {c.plan.problem}" for c in self.with_target]
             return (
                 f"First to the target: {'; '.join(firsts)}. {counted(raced, 'problem')} "
                 f"{'is' if raced == 1 else 'are'} too few to say who is fastest overall: {ENOUGH} are enough."
@@ -93,7 +87,7 @@ class Suite:
     def notes(self) -> list[str]:
         """What a reader should know before believing the table."""
         found = [f"{name} could not be compared: {reason}" for name, reason in self.failures]
-        raced = self.raced
+        raced = self.with_target
         if not raced:
             return found
         labels = {row.label for c in raced for row in c.rows}
@@ -101,7 +95,7 @@ class Suite:
         if apart and self.enough:
             has = "has" if len(apart) == 1 else "have"
             found.append(f"{listed(apart)} did not take part in every problem, and {has} no profile.")
-        unsolved = [c.plan.problem for c in raced if not c.races]
+        unsolved = [c.plan.problem for c in raced if not c.ranked_by_target]
         if unsolved:
             found.append(f"Nobody reached the target in half of the runs on {listed(unsolved)}: it counts against all.")
         return found
@@ -113,7 +107,7 @@ class Suite:
             "answer": self.answer,
             "notes": self.notes,
             "failures": [list(failure) for failure in self.failures],
-            "profiles": [plain(p) | {"solved": p.solved} for p in self.profiles],
+            "profiles": [jsonable(p) | {"solved": p.solved} for p in self.profiles],
             "comparisons": [c.to_dict(runs=False) for c in self.comparisons],
         }
 
@@ -142,7 +136,7 @@ class Suite:
 
         links = [f"{_folder(c.plan.problem)}/{REPORT}" for c in self.comparisons]
         kept = "the comparisons are kept in its folders"
-        save(folder, TABLE, self.to_dict(), lambda path: write_suite(self, path, links), kept)
+        save(folder, SUITE_TABLE, self.to_dict(), lambda path: write_suite(self, path, links), kept)
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -168,21 +162,26 @@ class Suite:
 
 
 def _costs(comparison: Comparison) -> dict[str, float]:
-    """What each entry took to the target in the median, in whole looks, at least one: no look sees more exactly."""
-    look = float(comparison.plan.evaluate_every)
+    """The median cost of each entry to the target, as a multiple of what lies between two evaluations, at least one.
+
+    Nothing is known more exactly than from one evaluation to the next.
+    """
+    between = float(comparison.plan.evaluate_every)
     medians = {row.label: math.inf if row.to_target is None else row.to_target.median for row in comparison.rows}
-    return {label: max(took // look, 1.0) * look if math.isfinite(took) else took for label, took in medians.items()}
+    return {
+        label: max(took // between, 1.0) * between if math.isfinite(took) else took for label, took in medians.items()
+    }
 
 
 def _first(comparison: Comparison) -> str:
-    """Who reached the target first, and who shows no clear difference to it."""
-    if not comparison.races:
+    """The entries that reached the target first, with those that show no clear difference to them."""
+    if not comparison.ranked_by_target:
         return "nobody"
     return level(comparison.rows, lambda row: row.to_target.verdict if row.to_target is not None else "")
 
 
 def _of(some: int, all_: int) -> str:
-    """So many of all, in words."""
+    """A number of all, in words."""
     return f"all {all_}" if some == all_ > 1 else f"{some} of {all_}"
 
 
@@ -210,7 +209,7 @@ def _problems_table(suite: Suite) -> Any:
                     comparison.plan.problem,
                     took,
                     "–" if first is None else _first(comparison),
-                    level(by_test(comparison), lambda r: r.test.verdict),
+                    level(comparison.by_test, lambda r: r.test.verdict),
                 ],
             )
         )
@@ -275,33 +274,45 @@ def compare_all(
     >>> [comparison.plan.problem for comparison in suite.comparisons]
     ['booth', 'beale']
     """
-    if isinstance(problems, (str, Path, Problem)) or not problems:
-        raise OptionError(f"problems={problems!r}: a list of problems is needed, such as ['digits', 'diabetes']")
-    several = isinstance(rules, Iterable) and not isinstance(rules, (str, type))
-    names = [named(problem).name for problem in problems]  # a name that is wrong is told before the first run
-    for name in names:
-        if names.count(name) > 1:
-            raise OptionError(f"two problems are called {name!r}; leave one out, or give it another name")
-    folders = [_folder(name) for name in names]
-    for name, place in zip(names, folders, strict=True):
-        if folders.count(place) > 1:
-            raise OptionError(f"two problems would be written to {place!r}, one of them {name!r}; give it another name")
-    folder = None if out is None else writable(Path(out))
-    entries = [*rules] if several and rules is not None else rules
+    settings = CompareOptions.of({**options, "out": out, "announce": announce})
+    experiments = _experiments(problems, rules, settings)
+    folder = None if settings.out is None else writable(Path(settings.out))
+    for experiment in experiments:
+        experiment.try_out()
     finished, failures = [], []
-    for i, (problem, name, place) in enumerate(zip(problems, names, folders, strict=True), 1):
-        tell = None if announce is None else _announcing(f"{name} ({i} of {len(problems)})", announce)
-        out = None if folder is None else folder / place
+    for i, experiment in enumerate(experiments, 1):
+        name = experiment.plan.problem
+        place = None if folder is None else writable(folder / _folder(name))
+        tell = None if announce is None else _announcing(f"{name} ({i} of {len(experiments)})", announce)
         try:
-            finished.append(compare(problem, entries, out=out, announce=tell, **options))
+            finished.append(experiment.run(place, tell))
         except ComparisonError as error:
             failures.append((name, str(error)))
-            if len(failures) == len(problems):
+            if len(failures) == len(experiments):
                 raise
     suite = Suite(tuple(finished), tuple(failures))
     if folder is not None:
         suite.save(folder)
     return suite
+
+
+def _experiments(
+    problems: Sequence[Problem | str | Path], rules: Iterable[Any] | None, options: CompareOptions
+) -> list[Experiment]:
+    """An experiment for each problem; raises `OptionError` for problems that would be mixed up."""
+    if isinstance(problems, (str, Path, Problem)) or not problems:
+        raise OptionError(f"problems={problems!r}: a list of problems is needed, such as ['digits', 'diabetes']")
+    loaded = [(problem, named(problem).name) for problem in problems]
+    names = [name for _, name in loaded]
+    folders = [_folder(name) for name in names]
+    for name, place in zip(names, folders, strict=True):
+        if names.count(name) > 1:
+            raise OptionError(f"two problems are called {name!r}; leave one out, or give it another name")
+        if folders.count(place) > 1:
+            raise OptionError(f"two problems would be written to {place!r}, one of them {name!r}; give it another name")
+    several = isinstance(rules, Iterable) and not isinstance(rules, (str, type))
+    entries = [*rules] if several and rules is not None else rules
+    return [Experiment(problem, entries, options) for problem in problems]
 
 
 def _announcing(title: str, announce: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -17,9 +17,9 @@ LIMIT = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One look at the whole problem in the course of `fit`.
+    """One evaluation of the problem on its validation data in the course of `fit`.
 
-    `batch_loss` is the mean loss over the batches since the last look (NaN at the start); `validation_loss` and
+    `batch_loss` is the mean loss over the batches since the last evaluation (NaN at the start); `validation_loss` and
     `validation_metric` are NaN without validation data. `examples` counts gradient evaluations: examples seen.
     """
 
@@ -40,7 +40,7 @@ class History:
     from then on: memory stays bounded, however long the descent. `step` has the step number of each record.
 
     `path` holds the parameters of each record (containers, as the user gave them) if it was asked for, else it is
-    None. `evaluations` holds the looks at validation data of `fit`, thinned in the same way.
+    None. `evaluations` holds those of `fit` on validation data, thinned in the same way.
     """
 
     def __init__(self, *, path: bool = False, limit: int = LIMIT) -> None:
@@ -50,9 +50,9 @@ class History:
         self._losses: list[float] = []
         self._norms: list[float] = []
         self.path: list[Any] | None = [] if path else None
-        self._looks: list[Evaluation] = []
-        self._look_stride = 1
-        self._seen = 0
+        self._evaluations: list[Evaluation] = []
+        self._evaluation_stride = 1
+        self._evaluations_seen = 0
         self._newest: Evaluation | None = None
 
     def record(self, step: int, loss: float, norm: float) -> bool:
@@ -68,23 +68,23 @@ class History:
         self._norms.append(norm)
         return True
 
-    def look(self, evaluation: Evaluation) -> None:
+    def record_evaluation(self, evaluation: Evaluation) -> None:
         """Take note of an evaluation. The newest is always kept."""
-        if self._seen % self._look_stride == 0:
-            if len(self._looks) >= self.limit:
-                self._look_stride *= 2
-                del self._looks[1::2]
-            if self._seen % self._look_stride == 0:
-                self._looks.append(evaluation)
-        self._seen += 1
+        if self._evaluations_seen % self._evaluation_stride == 0:
+            if len(self._evaluations) >= self.limit:
+                self._evaluation_stride *= 2
+                del self._evaluations[1::2]
+            if self._evaluations_seen % self._evaluation_stride == 0:
+                self._evaluations.append(evaluation)
+        self._evaluations_seen += 1
         self._newest = evaluation
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """The looks that are kept, in order; the newest is the last."""
-        if self._newest is None or self._looks[-1] is self._newest:
-            return list(self._looks)
-        return [*self._looks, self._newest]
+        """The evaluations that are kept, in order; the newest is the last."""
+        if self._newest is None or self._evaluations[-1] is self._newest:
+            return list(self._evaluations)
+        return [*self._evaluations, self._newest]
 
     def _thin(self) -> None:
         self.stride *= 2

@@ -4,46 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from descend.engines.protocol import Capabilities
 from descend.errors import ParameterError
-from descend.rules import Rule, cautious_mask, cautious_scale, step
+from descend.rules import Rule
+from descend.rules.formula import Form, scale_of, starting_state
 
-__all__ = ["Form", "Jax", "checked", "numbers_of", "starting_state", "stepped"]
-
-
-class Form(NamedTuple):
-    """All that a step is compiled for beside shapes: the formula, the state that is kept, the flags. No numbers."""
-
-    rule: type[Rule]
-    kept: tuple[str, ...]
-    row: Any
-    """The named tuple that holds the scalars."""
-    flags: tuple[tuple[str, bool], ...]
-
-    @classmethod
-    def of(cls, rule: Rule, row: Any) -> Form:
-        """The form of a rule's steps; `row` has the scalars of any of them."""
-        flags = tuple((name, value) for name, value in row._asdict().items() if isinstance(value, bool))
-        return cls(type(rule), rule.kept_state(), type(row), flags)
-
-    def with_numbers(self, numbers: Any, dtype: Any) -> Any:
-        """A row of scalars from a vector of its numbers, in the precision that the formula computes in."""
-        flags = dict(self.flags)
-        names = [name for name in self.row._fields if name not in flags]
-        return self.row(**flags, **{name: numbers[i].astype(dtype) for i, name in enumerate(names)})
+__all__ = ["Jax", "check_params", "filled", "stepped"]
 
 
-def numbers_of(row: Any) -> list[float]:
-    """The numbers of a row of scalars, in order, without its flags."""
-    return [float(value) for value in row if not isinstance(value, bool)]
-
-
-def checked(params: Any) -> None:
+def check_params(params: Any) -> None:
     """Raise `ParameterError` unless every leaf is a JAX array of a real floating-point type."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not isinstance(leaf, jax.Array) or not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -52,7 +27,7 @@ def checked(params: Any) -> None:
             )
 
 
-def starting_state(starts: Mapping[str, Any], params: Any) -> dict[str, Any]:
+def filled(starts: Mapping[str, Any], params: Any) -> dict[str, Any]:
     """Name of a state → a pytree like `params`, each in memory of its own, from the number that each starts from."""
     return {name: jax.tree.map(lambda p, x=x: jnp.full_like(p, x), params) for name, x in starts.items()}
 
@@ -64,26 +39,24 @@ def stepped(
 
     Numbers of 16 bits or less are computed with 32; what comes out has the type of what went in.
     """
+    kept = form.formula.kept
     rows: dict[Any, Any] = {}
-    new_params: list[Any] = []
-    new_state: dict[str, list[Any]] = {name: [] for name in form.kept}
-    for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+    results: list[tuple[Any, ...]] = []
+    for p, g, *old in zip(params, grads, *(state[name] for name in kept), strict=True):
         wide = p.dtype if p.dtype.itemsize >= 4 else np.dtype(np.float32)
-        s = rows[wide] = rows[wide] if wide in rows else form.with_numbers(numbers, wide)
-        old = tuple(state[name][i].astype(wide) if name in form.kept else None for name in form.rule.state)
-        new = _step(form, p.astype(wide), g.astype(wide), old, s)
-        new_params.append(new[0].astype(p.dtype))
-        after = dict(zip(form.rule.state, new[1:], strict=False))
-        for name in form.kept:
-            new_state[name].append(after[name].astype(state[name][i].dtype))
-    return new_params, new_state
+        if wide not in rows:
+            rows[wide] = form.row([numbers[i].astype(wide) for i in range(len(form.names))])
+        new = _step(form, p.astype(wide), g.astype(wide), [array.astype(wide) for array in old], rows[wide])
+        results.append(tuple(n.astype(o.dtype) for n, o in zip(new, (p, *old), strict=True)))
+    columns = list(zip(*results, strict=True)) or [()] * (1 + len(kept))
+    return list(columns[0]), {name: list(column) for name, column in zip(kept, columns[1:], strict=True)}
 
 
-def _step(form: Form, p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tuple[Any, ...]:
-    if s.cautious and p.size:
-        moved = jnp.count_nonzero(cautious_mask(form.rule, p, g, state, s))
-        s = s._replace(cautious_scale=cautious_scale(moved.astype(p.dtype) / p.size))
-    return step(form.rule, p, g, state, s)
+def _step(form: Form, p: Any, g: Any, kept: list[Any], row: Any) -> tuple[Any, ...]:
+    def scale(masks: Any) -> Any:
+        return scale_of(sum(map(jnp.count_nonzero, masks)).astype(p.dtype), p.size)
+
+    return form.formula.step(p, g, kept, form.formula.reduced(row, [(p, g, kept)], scale))
 
 
 class Jax:
@@ -124,13 +97,20 @@ class Jax:
     {'w': Array([0., 3.], dtype=float32)}
     """
 
+    can: ClassVar[Capabilities] = Capabilities(
+        "JAX",
+        ("float16", "bfloat16", "float32", "float64"),
+        devices="any",
+        in_place=False,
+        compiled=True,
+        exact=False,
+    )
+
     def __init__(self, rule: Rule, params: Any) -> None:
-        checked(params)
+        check_params(params)
         self.rule = rule
         self.params = jax.tree.map(lambda p: jnp.array(p, dtype=p.dtype, copy=True), params)
-        self.state: dict[str, Any] = starting_state(
-            {name: rule.at(1).initial(name) for name in rule.kept_state()}, self.params
-        )
+        self.state: dict[str, Any] = filled(starting_state(rule), self.params)
         self.carried = dict(rule.starting())
         self.steps = 0
 
@@ -139,11 +119,8 @@ class Jax:
         grads = self._matched(grads)
         row, after = self.rule.advance(self.steps + 1, self.carried)
         form = Form.of(self.rule, row)
-        if set(form.kept) != self.state.keys():
-            raise ParameterError(
-                f"{self.rule} keeps the state {form.kept}, and this engine {(*self.state,)}: make another engine"
-            )
-        numbers = np.asarray(numbers_of(row), jnp.result_type(float))
+        form.formula.check_state(self.state)
+        numbers = np.asarray(form.numbers(row), jnp.result_type(float))
         self.params, self.state = _compiled(form, self.params, self.state, grads, numbers)
         self.steps += 1
         self.carried = dict(after)
@@ -154,9 +131,9 @@ class Jax:
             given: list[Any] = built.flatten_up_to(grads)
         except (TypeError, ValueError) as error:
             raise ParameterError(f"the gradients are not built like the parameters ({built}): {error}") from None
-        own = {id(p) for p in leaves}
+        own = {id(leaf) for leaf in (*leaves, *jax.tree.leaves(self.state))}
         for i, (p, g) in enumerate(zip(leaves, given, strict=True)):
-            if not hasattr(g, "dtype") or jnp.issubdtype(g.dtype, jnp.complexfloating):
+            if not hasattr(g, "dtype") or not jnp.isrealobj(g) or g.dtype == object:
                 raise ParameterError(f"a gradient is {g!r}: an array of real numbers is needed")
             if p.shape != g.shape:
                 raise ParameterError(f"a gradient of shape {g.shape} for a parameter of shape {p.shape}")

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from descend.engines.jax import Form, checked, numbers_of, starting_state, stepped
+from descend.engines.jax import check_params, filled, stepped
 from descend.errors import OptionError, ParameterError, RuleError, did_you_mean
 from descend.rules import Rule
+from descend.rules.formula import Form, starting_state
 
 __all__ = ["RuleState", "to_optax"]
 
@@ -82,15 +83,15 @@ def to_optax(rule: Rule, *, steps: int | None = None, **traced: Any) -> optax.Gr
 
     def init(params: Any) -> RuleState:
         params = jax.tree.map(jnp.asarray, params)
-        checked(params)
+        check_params(params)
         carried, starts = source.start()
-        return RuleState(jnp.zeros([], jnp.int32), carried, starting_state(starts, params))
+        return RuleState(jnp.zeros([], jnp.int32), carried, filled(starts, params))
 
     def update(grads: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
         if params is None:
             raise ParameterError("params=None: a rule steps from the parameters; call update(grads, state, params)")
         params = jax.tree.map(jnp.asarray, params)
-        checked(params)
+        check_params(params)
         leaves, built = jax.tree.flatten(params)
         numbers, carried = source.scalars(state.count, state.carried)
         slopes = [jnp.asarray(g) for g in built.flatten_up_to(grads)]
@@ -121,7 +122,6 @@ class _Source:
         self._changed(traced)  # raises if it cannot be
         first = rule.at(1)
         model = self._changed({name: getattr(first, name) for name in traced})
-        self._kept = model.kept_state()
         row, _ = model.advance(1, model.starting())
         self.form = Form.of(model, row)
         self._constant = None if traced or rule.carried else _constant(rule)
@@ -131,7 +131,7 @@ class _Source:
         if not any(isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(self._traced)):
             return jax.tree.map(jnp.asarray, self._started(self._traced))  # type: ignore[no-any-return]
         shape = jax.ShapeDtypeStruct((), jnp.result_type(float))
-        shapes = dict.fromkeys(self._rule.carried, shape), dict.fromkeys(self._kept, shape)
+        shapes = dict.fromkeys(self._rule.carried, shape), dict.fromkeys(self.form.formula.kept, shape)
         found: tuple[dict[str, Any], dict[str, Any]] = jax.pure_callback(
             self._started, shapes, self._traced, vmap_method="sequential"
         )
@@ -161,9 +161,8 @@ class _Source:
             numbers, after = self._advanced(int(count), carried, traced)
             return np.asarray(numbers, dtype), {name: np.asarray(after[name], b.dtype) for name, b in carried.items()}
 
-        width = len(self.form.row._fields) - len(self.form.flags)
         shapes = (
-            jax.ShapeDtypeStruct((width,), dtype),
+            jax.ShapeDtypeStruct((len(self.form.names),), dtype),
             {name: jax.ShapeDtypeStruct((), b.dtype) for name, b in carried.items()},
         )
         found: tuple[Any, dict[str, Any]] = jax.pure_callback(
@@ -191,11 +190,10 @@ class _Source:
 
     def _started(self, traced: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         rule = self._changed(traced)
-        first = rule.at(1)
         dtype = jnp.result_type(float)
         return (
             {name: np.asarray(value, dtype) for name, value in rule.starting().items()},
-            {name: np.asarray(first.initial(name), dtype) for name in self._kept},
+            {name: np.asarray(value, dtype) for name, value in starting_state(rule).items()},
         )
 
     def _advanced(
@@ -208,7 +206,7 @@ class _Source:
                 f"{self._rule}: the scalars of step {done + 1} have other names or flags than those of step 1; "
                 "a compiled step has one form: let numbers be 0.0 or 1.0"
             )
-        return numbers_of(row), dict(after)
+        return self.form.numbers(row), dict(after)
 
 
 def _schedule(value: Any) -> Any:
@@ -230,6 +228,7 @@ def _constant(rule: Rule) -> Any:
     """The numbers of every step, if they do not depend on it; else None."""
     unknown: Any = _Unknown()
     try:
-        return np.array(numbers_of(rule.advance(unknown, {})[0]))
+        row, _ = rule.advance(unknown, {})
+        return np.array(Form.of(rule, row).numbers(row))
     except Exception:  # whatever it is that a rule or a schedule cannot do without
         return None

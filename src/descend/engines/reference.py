@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from descend.errors import ParameterError
+from descend.engines.arrays import Gradients, as_parameters
+from descend.engines.protocol import Capabilities
 from descend.parameters.memory import Array, Memory
-from descend.rules import Rule, cautious_mask, cautious_scale, step
+from descend.rules import Rule
+from descend.rules.formula import Formula, Part, scale_of, starting_state
 
-__all__ = ["Reference"]
+__all__ = ["Reference", "run"]
 
 BLOCK = 16_384
 """Elements taken at a time: the temporaries of a step are this long at most, and stay in cache."""
@@ -23,12 +25,22 @@ class Reference:
     Parameters
     ----------
     rule
-        The rule to run.
+        The rule to run. It may be replaced between steps by one with other numbers, such as another `lr`.
     params
-        Arrays of float32 or float64, of any shape and layout. They are updated in place by `step`.
+        Arrays of float32 or float64, of any shape and layout, no two of which share memory. They are updated in place
+        by `step`.
 
-    State has the dtype and shape of its parameter. Beside the state, a step needs memory for a few blocks of
-    16,384 numbers, however large the arrays are (for an array that is not contiguous: a few of its own size).
+    Attributes
+    ----------
+    state
+        For each parameter, the arrays that the rule keeps, by name; of the parameter's type and shape.
+    carried
+        The carried numbers of the rule.
+    steps
+        How many steps were done.
+
+    Beside the state, a step needs memory for a few blocks of 16,384 numbers, however large the arrays are (for an array
+    that is not contiguous: a few of its own size). A gradient of another type is first rounded to its parameter's.
 
     Examples
     --------
@@ -40,55 +52,81 @@ class Reference:
     array([0., 3.])
     """
 
+    can: ClassVar[Capabilities] = Capabilities("NumPy", ("float32", "float64"))
+
     def __init__(self, rule: Rule, params: Sequence[Array]) -> None:
-        self.rule = rule
+        self._rule, self._formula = rule, Formula.of(rule)
         self.params = list(params)
-        for i, p in enumerate(self.params):
-            if not isinstance(p, np.ndarray) or p.dtype not in (np.float32, np.float64) or not p.flags.writeable:
-                raise ParameterError(f"params[{i}] is {p!r}: a writeable NumPy array of float32 or float64 is needed")
+        self._arrays = as_parameters(self.params)
+        start = starting_state(rule)
         self.state: list[dict[str, Array]] = [
-            {name: np.full_like(p, rule.initial(name)) for name in rule.kept_state()} for p in self.params
+            {name: np.full_like(p, number) for name, number in start.items()} for p in self._arrays
         ]
         self.carried = dict(rule.starting())
         self.steps = 0
+        self._gradients = self._reader()
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that the next step runs."""
+        return self._rule
+
+    @rule.setter
+    def rule(self, rule: Rule) -> None:
+        Formula.of(rule).check_state(self._formula.kept)
+        self._adopt(rule)
+        self._rule = rule
+
+    def _adopt(self, rule: Rule) -> None:
+        """Make ready to step by another rule that keeps the same state."""
+        self._formula = Formula.of(rule)
 
     def step(self, grads: Sequence[Array]) -> None:
-        """One step of every parameter along its gradient, in place; all of them or, on a bad gradient, none."""
-        self._check(grads)
+        """One step of every parameter along its gradient, in place; all of them or, on an error, none."""
+        ready = self.ready(grads)
         row, after = self.rule.advance(self.steps + 1, self.carried)
+        self.apply(ready, row)
         self.steps += 1
         self.carried = dict(after)
-        for p, g, state in zip(self.params, grads, self.state, strict=True):
-            self._update(p, g, [state.get(name) for name in self.rule.state], row)
 
-    def _check(self, grads: Sequence[Array]) -> None:
-        if len(grads) != len(self.params):
-            raise ParameterError(f"{len(grads)} gradients for {len(self.params)} parameters: give one for each")
-        for p, g in zip(self.params, grads, strict=True):
-            if p.shape != g.shape:
-                raise ParameterError(f"a gradient of shape {g.shape} for a parameter of shape {p.shape}")
+    def ready(self, grads: Sequence[Array]) -> list[Array]:
+        """The gradients as `apply` takes them; raises `ParameterError` if they do not fit."""
+        return self._gradients(grads)
 
-    def _update(self, p: Array, g: Array, state: list[Array | None], row: Any) -> None:
-        blocks = [(p, g, state)]
-        if p.size > BLOCK and all(a.flags.c_contiguous for a in (p, g, *state) if a is not None):
-            p, g = p.reshape(-1), g.reshape(-1)
-            state = [None if b is None else b.reshape(-1) for b in state]
-            parts = [slice(start, start + BLOCK) for start in range(0, p.size, BLOCK)]
-            blocks = [(p[part], g[part], [None if b is None else b[part] for b in state]) for part in parts]
-        if row.cautious and p.size:
-            moved = sum(
-                np.count_nonzero(cautious_mask(type(self.rule), p, g, tuple(state), row)) for p, g, state in blocks
-            )
-            row = row._replace(cautious_scale=cautious_scale(moved / p.size))
-        for block in blocks:
-            self._write(*block, row)
+    def apply(self, grads: Sequence[Array], row: Any) -> None:
+        """Step by a row of scalars, as one of `Rule.advance`; the count and the carried numbers stay."""
+        formula = self._formula
+        for p, g, state in zip(self._arrays, grads, self.state, strict=True):
+            parts = _blocks(p, g, [*state.values()])
+            mine = formula.reduced(row, parts, lambda masks, size=p.size: _scale(masks, size)) if row.cautious else row
+            for p_run, g_run, kept in parts:
+                new = formula.step(p_run, g_run, kept, mine, copy=np.copy)
+                for old, value in zip((p_run, *kept), new, strict=True):
+                    old[...] = value
 
-    def _write(self, p: Array, g: Array, state: list[Array | None], row: Any) -> None:
-        new_p, *new_state = step(type(self.rule), p, g, tuple(state), row)
-        p[...] = new_p
-        for old, new in zip(state, new_state, strict=False):
-            if old is not None:
-                old[...] = new
+    def move(self, params: Sequence[Array]) -> None:
+        """Go on with other arrays of the same shapes and types, which hold the parameters now."""
+        self.params = list(params)
+        self._arrays = as_parameters(self.params)
+        self._gradients = self._reader()
+
+    def _reader(self) -> Gradients:
+        written = [*self._arrays, *(array for state in self.state for array in state.values())]
+        return Gradients(self._arrays, written)
+
+
+def _blocks(p: Array, g: Array, kept: list[Array]) -> list[Part]:
+    """A parameter, its gradient and its state in runs that stay in cache."""
+    if p.size <= BLOCK or not all(a.flags.c_contiguous for a in (p, g, *kept)):
+        return [(p, g, kept)]
+    p, g, *kept = (a.reshape(-1) for a in (p, g, *kept))
+    runs = [slice(start, start + BLOCK) for start in range(0, p.size, BLOCK)]
+    return [(p[run], g[run], [array[run] for array in kept]) for run in runs]
+
+
+def _scale(masks: Iterable[Any], size: int) -> Any:
+    """What a cautious step of an array of so many entries multiplies by, from the masks of its blocks."""
+    return scale_of(sum(map(np.count_nonzero, masks)), size)
 
 
 def run(rule: Rule, params: Any, grads: Sequence[Any]) -> Any:

@@ -11,7 +11,7 @@ point, and learns from how the gradient changes on the way.
 from __future__ import annotations
 
 from descend.errors import MethodError
-from descend.methods.base import Ground, Method, Walk, registry
+from descend.methods.base import LineObjective, Method, MethodRun, registry
 from descend.methods.conjugate import ConjugateGradient
 from descend.methods.first_order import AcceleratedGradient, AdaptiveGradient, BarzilaiBorwein, SteepestDescent
 from descend.methods.quasi_newton import BFGS, LBFGS
@@ -26,12 +26,12 @@ __all__ = [
     "Armijo",
     "BarzilaiBorwein",
     "ConjugateGradient",
-    "Ground",
+    "LineObjective",
     "Method",
     "MethodError",
+    "MethodRun",
     "Search",
     "SteepestDescent",
-    "Walk",
     "Wolfe",
     "known",
     "registry",

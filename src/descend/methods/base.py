@@ -1,36 +1,35 @@
 """What a method is: a direction, and a search for how far to go along it, chosen for a whole and exact gradient.
 
-A rule's step is a formula of one gradient; a method may look at several points before it makes a step, and sees the
+A rule's step is a formula of one gradient; a method may evaluate several points before it makes a step, and sees the
 parameters as one long vector of float64, whatever they are.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import numbers
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from descend.checks import count
 from descend.errors import MethodError
 from descend.rules.rule import spelling
+from descend.rules.scipy_method import SciPyMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from descend.parameters.memory import Array
     from descend.stopping import Reason
 
-__all__ = ["Ground", "Method", "Walk", "cautious", "registry"]
+__all__ = ["LineObjective", "Method", "MethodRun", "first_step_length", "registry"]
 
 
-class Ground(Protocol):
-    """The objective as a method sees it: where it stands, as vectors of float64, with the loss and the gradient there.
+class LineObjective(Protocol):
+    """The objective as a method sees it: loss and gradient at trial points along a line, as vectors of float64.
 
-    `x` and `g` are overwritten at each look; `norm` is that of the gradient where the method begins, `eps` the spacing
-    of the coarsest floats among the parameters, and `ends` the lower and upper bounds, if there are any. A method that
-    follows a direction beyond them, as they bend it, sets `bends`.
+    `x`, `g` and `loss` belong to the point that was evaluated last, and are overwritten by the next evaluation. `norm`
+    is that of the gradient where the method begins, `eps` the spacing of the coarsest floats among the parameters, and
+    `bounds` the lower and upper bounds, if there are any. A method that searches along the projected path, which the
+    bounds bend, sets `on_projected_path`.
     """
 
     x: Array
@@ -38,94 +37,88 @@ class Ground(Protocol):
     loss: float
     norm: float
     eps: float
-    ends: tuple[Array, Array] | None
-    bends: bool
+    bounds: tuple[Array, Array] | None
+    on_projected_path: bool
 
-    def compiled(self, move: Callable[[Array, Array, float, Array], Any], dot: Callable[[Array, Array], Any]) -> None:
-        """Take machine code for what writes base + alpha · direction, and for the product of two vectors."""
-
-    def step(self, base: Array, direction: Array, alpha: float) -> float:
-        """Look at base + alpha · direction, projected to the bounds; returns the loss.
+    def evaluate(self, base: Array, direction: Array, alpha: float) -> float:
+        """Evaluate the trial point base + alpha · direction, projected to the bounds; returns the loss.
 
         May raise what ends the descent.
         """
 
     def slope(self, direction: Array) -> float:
-        """The gradient's product with a direction; where it `bends`, with what of it the bounds leave to go."""
+        """The directional derivative: the gradient's product with a direction.
+
+        On the projected path it is that of the part of the direction which no bound stops.
+        """
 
     def project(self, point: Array) -> None:
         """Move a point into the bounds."""
 
 
-class Walk:
-    """A method on its way: what it remembers, and where it stood before the step at hand.
+class MethodRun:
+    """One run of a method: what it remembers, and the point that its last step led to.
 
-    `x`, `g` and `loss` are those of the point that the last step led to; the ground may have gone elsewhere since.
+    `x`, `g` and `loss` are those of that point; the objective may have evaluated others since.
     """
 
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
-        self.x, self.g, self.loss = ground.x.copy(), ground.g.copy(), ground.loss
+    def __init__(self, objective: LineObjective) -> None:
+        self.objective = objective
+        self.x, self.g, self.loss = objective.x.copy(), objective.g.copy(), objective.loss
 
     def advance(self) -> Reason | None:
-        """Make a step: leave the ground at a better point, or anywhere, and say why there is none."""
+        """Make a step: leave the objective at a better point, or anywhere, and say why there is none."""
         raise NotImplementedError
 
-    def arrive(self) -> None:
-        """Take the ground's point for the one that the step led to."""
-        np.copyto(self.x, self.ground.x)
-        np.copyto(self.g, self.ground.g)
-        self.loss = self.ground.loss
+    def accept(self) -> None:
+        """Take the trial point that the objective evaluated last as the one that the step led to."""
+        np.copyto(self.x, self.objective.x)
+        np.copyto(self.g, self.objective.g)
+        self.loss = self.objective.loss
 
     def state(self) -> dict[str, Any]:
         """What it takes to go on later, as arrays and numbers."""
-        return {name: value for name, value in vars(self).items() if name not in ("ground", *self.scratch)}
+        return {name: value for name, value in vars(self).items() if name not in ("objective", *self.workspace)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
         for name, value in state.items():
-            held = getattr(self, name)
-            if isinstance(held, np.ndarray):
-                held[...] = value
-            elif isinstance(held, list):
-                setattr(self, name, [float(number) for number in value])
-            else:
-                setattr(self, name, type(held)(value))
+            restore_attribute(self, name, value)
 
-    loud: ClassVar[bool] = True
-    """Whether NumPy would warn of what overflows in it; it is judged by looking."""
-    scratch: ClassVar[tuple[str, ...]] = ()
-    """Attributes that are no part of the state."""
+    workspace: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are no part of the state: constants, and what each step writes before it reads."""
+
+
+def restore_attribute(owner: Any, name: str, value: Any) -> None:
+    """Set an attribute to what a saved state has of it: an array in place, anything else in the type that it has."""
+    held = getattr(owner, name)
+    if isinstance(held, np.ndarray):
+        held[...] = value
+    elif isinstance(held, list):
+        setattr(owner, name, [float(number) for number in value])
+    else:
+        setattr(owner, name, type(held)(value))
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class Method(SciPyMethod):
     """How to go down where the whole gradient is at hand: a direction with a search. Subclasses are the methods."""
 
     name: ClassVar[str] = ""
     maximize: ClassVar[bool] = False
     takes_bounds: ClassVar[bool] = False
-    cautious: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.name = cls.name or spelling(cls.__name__)
         _REGISTRY[cls.name] = cls
 
-    def walk(self, ground: Ground) -> Walk:
-        """The method at the point where the ground stands, which has been looked at."""
+    def begin(self, objective: LineObjective) -> MethodRun:
+        """A run of the method from the point where the objective was evaluated last."""
         raise NotImplementedError
 
-    def __call__(self, fun: Callable[..., Any], x0: Any, args: Any = (), **options: Any) -> Any:
-        """``scipy.optimize.minimize(fun, x0, method=self)``, which calls it so."""
-        return import_module("descend.minimization.minimize").as_scipy_method(self, fun, x0, args, **options)
-
     def _whole(self, name: str, least: int, usual: int) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-            raise MethodError(
-                f"{type(self).__name__}({name}={value!r}): a whole number ≥ {least} is needed; try {usual}"
-            )
+        count(name, getattr(self, name), least, of=type(self).__name__, error=MethodError, remedy=f"try {usual}")
 
     def _kind(self, name: str, kinds: tuple[type, ...]) -> None:
         value = getattr(self, name)
@@ -142,6 +135,6 @@ def registry() -> dict[str, type[Method]]:
     return dict(_REGISTRY)
 
 
-def cautious(norm: float) -> float:
-    """The first step where nothing is known of the scale: as long as the gradient, but no longer than 1."""
+def first_step_length(norm: float) -> float:
+    """The factor of the gradient for a first trial, where no scale is known: its step has length 1 at most."""
     return 1.0 / max(1.0, norm)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from descend.errors import MethodError
-from descend.methods.base import Ground, Method, Walk, cautious
+from descend.methods.base import LineObjective, Method, MethodRun, first_step_length
 from descend.methods.searches import Wolfe
 from descend.stopping import Reason
 
@@ -17,7 +17,7 @@ __all__ = ["ConjugateGradient"]
 
 BETAS = ("hager-zhang", "polak-ribiere")
 LENGTHEN = 10.0
-"""How much longer than the last step the first trial of the next one is, at most."""
+"""By which factor the first trial of a step is longer than the last step, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,67 +53,71 @@ class ConjugateGradient(Method):
             object.__setattr__(self, "search", usual)
         self._kind("search", (Wolfe,))
 
-    def walk(self, ground: Ground) -> Walk:
+    def begin(self, objective: LineObjective) -> MethodRun:
         """As in `Method`."""
-        return _Conjugate(ground, self)
+        return _Conjugate(objective, self)
 
 
-class _Conjugate(Walk):
-    scratch = ("method", "search", "change")
+class _Conjugate(MethodRun):
+    """A run of nonlinear conjugate gradients."""
 
-    def __init__(self, ground: Ground, method: ConjugateGradient) -> None:
-        super().__init__(ground)
+    workspace = ("method", "search", "change")
+
+    def __init__(self, objective: LineObjective, method: ConjugateGradient) -> None:
+        super().__init__(objective)
         self.method = method
         assert method.search is not None
         self.search = method.search
         self.d = -self.g
         self.change = np.empty_like(self.g)
         self.slope = -float(np.dot(self.g, self.g))
-        self.first = cautious(math.sqrt(-self.slope))
-        self.fresh = True
+        self.first = first_step_length(math.sqrt(-self.slope))
+        """The step length that is tried first."""
+        self.steepest = True
         """Whether the direction is the gradient's own."""
 
     def advance(self) -> Reason | None:
         if not self.slope < 0.0:
-            self._begin_anew()
+            self._restart()
         alpha = self._along()
-        if alpha is None and not self.fresh:
-            self._begin_anew()
+        if alpha is None and not self.steepest:
+            self._restart()
             alpha = self._along()
         if alpha is None:
             return Reason.LINE_SEARCH
-        ground, went = self.ground, self.slope
-        np.subtract(ground.g, self.g, out=self.change)
+        last_slope = self.slope
+        np.subtract(self.objective.g, self.g, out=self.change)
         beta = self._beta()
-        self.arrive()
+        self.accept()
         self.d *= beta
         self.d -= self.g
-        self.fresh = beta == 0.0
+        self.steepest = beta == 0.0
         self.slope = float(np.dot(self.d, self.g))
-        # The loss may fall about as much as it has just fallen.
-        self.first = min(alpha * went / self.slope, LENGTHEN * alpha) if self.slope < 0.0 else alpha
+        # The first trial has the first-order decrease of the last step (Nocedal and Wright 2006, section 3.5).
+        self.first = min(alpha * last_slope / self.slope, LENGTHEN * alpha) if self.slope < 0.0 else alpha
         return None
 
     def _along(self) -> float | None:
         if not (self.slope < 0.0 and math.isfinite(self.slope)):
             return None
-        return self.search.along(self.ground, self.x, self.d, self.loss, self.slope, self.first)
+        return self.search.along(self.objective, self.x, self.d, self.loss, self.slope, self.first)
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
+        """Forget the last direction."""
         np.negative(self.g, out=self.d)
         self.slope = -float(np.dot(self.g, self.g))
-        self.fresh = True
+        self.steepest = True
 
     def _beta(self) -> float:
-        g, change = self.ground.g, self.change
+        """The share of the last direction that is kept, from it and the change of the gradient."""
+        g, change = self.objective.g, self.change
+        squared_norm = float(np.dot(self.g, self.g))
         if self.method.beta == "polak-ribiere":
-            below = float(np.dot(self.g, self.g))
-            return max(0.0, float(np.dot(g, change)) / below) if below > 0.0 else 0.0
-        curved = float(np.dot(self.d, change))
-        if not curved > 0.0:
+            return max(0.0, float(np.dot(g, change)) / squared_norm) if squared_norm > 0.0 else 0.0
+        dy = float(np.dot(self.d, change))
+        if not dy > 0.0:
             return 0.0
-        beta = (
-            float(np.dot(change, g)) - 2 * float(np.dot(change, change)) * float(np.dot(self.d, g)) / curved
-        ) / curved
-        lengths = math.sqrt(float(np.dot(self.d, self.d))) * min(0.01, math.sqrt(float(np.dot(self.g, self.g))))
+        beta = (float(np.dot(change, g)) - 2 * float(np.dot(change, change)) * float(np.dot(self.d, g)) / dy) / dy
+        # Not below η = −1 / (|d| min(0.01, |g|)), without which convergence is not proved (equation 1.5).
+        lengths = math.sqrt(float(np.dot(self.d, self.d))) * min(0.01, math.sqrt(squared_norm))
         return max(beta, -1.0 / lengths) if lengths > 0.0 and math.isfinite(beta) else 0.0

@@ -1,33 +1,38 @@
-"""How far to go along a direction: line searches that end at a lower point, or say that there is none.
+"""Line searches: how far to go along a direction. They end at a lower point, or say that there is none.
 
-A search is a frozen dataclass of its constants. It looks at losses and slopes along the direction through a `Ground`,
-never steps where the loss is not finite, and leaves the ground at the point that it returns.
+A search is a frozen dataclass of its constants. It evaluates losses and slopes along the direction through a
+`LineObjective`, never steps where the loss is not finite, and leaves the objective at the point that it returns.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from descend.checks import count, real
 from descend.errors import MethodError
 
 if TYPE_CHECKING:
-    from descend.methods.base import Ground
+    from descend.methods.base import LineObjective
     from descend.parameters.memory import Array
 
-__all__ = ["Armijo", "Search", "Wolfe"]
+__all__ = ["MIN_SHARE", "Armijo", "Search", "Wolfe", "rounding_error"]
 
 ROUNDING = 4096
 """Losses that differ by less than so many units in the last place are told apart by their slopes alone."""
-FURTHER = 9.0
+EXPANSION = 9.0
 """How many times as far as from the last trial to this one the next one is, at most, where the loss still falls."""
-SHORTEST = 1e-12
+MIN_SHARE = 1e-12
 """A step is given up when it has been shortened to this share of what was tried first."""
-NARROW = 1e-15
+MIN_BRACKET = 1e-15
 """A bracket is given up when it is narrower than this, relative to its upper end."""
+
+
+def rounding_error(objective: LineObjective, loss: float) -> float:
+    """By how much losses near this one may differ by rounding alone."""
+    return ROUNDING * objective.eps * abs(loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,30 +42,30 @@ class Search:
     most: int = 20
 
     def __post_init__(self) -> None:
-        if isinstance(self.most, bool) or not isinstance(self.most, numbers.Integral) or self.most < 1:
-            raise MethodError(
-                f"{type(self).__name__}(most={self.most!r}): a whole number of trials ≥ 1 is needed; try 20"
-            )
+        self._whole("most", "number of trials", 20)
+
+    def _whole(self, name: str, counted: str, usual: int) -> None:
+        count(
+            name, getattr(self, name), noun=f"whole {counted}", of=type(self).__name__, error=MethodError,
+            remedy=f"try {usual}",
+        )  # fmt: skip
 
     def _within(self, name: str, low: float, high: float, usual: float) -> None:
-        value = getattr(self, name)
-        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not (real and low < value < high):
-            raise MethodError(
-                f"{type(self).__name__}({name}={value!r}): a number between {low:g} and {high:g} is needed; "
-                f"try {usual:g}"
-            )
+        real(
+            name, getattr(self, name), above=low, below=high, of=type(self).__name__, error=MethodError,
+            remedy=f"try {usual:g}",
+        )  # fmt: skip
 
     def along(
-        self, ground: Ground, base: Array, direction: Array, loss: float, slope: float, first: float
+        self, objective: LineObjective, base: Array, direction: Array, loss: float, slope: float, first: float
     ) -> float | None:
-        """How far to go from `base`, where the loss has a value and a slope, trying `first` first; None: nowhere."""
+        """The step length from `base`, which has that loss and slope, trying `first` first; None if there is none."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
 class Armijo(Search):
-    """Shorter and shorter steps until the loss has fallen by a share of what the slope promised (Armijo 1966).
+    """Backtracking until the Armijo condition holds: the loss falls by a share of the first-order decrease (1966).
 
     Parameters
     ----------
@@ -79,12 +84,11 @@ class Armijo(Search):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._within("c1", 0.0, 0.5, 1e-4)
-        if isinstance(self.window, bool) or not isinstance(self.window, numbers.Integral) or self.window < 1:
-            raise MethodError(f"Armijo(window={self.window!r}): a whole number of losses ≥ 1 is needed; try 10")
+        self._whole("window", "number of losses", 10)
 
     def along(
         self,
-        ground: Ground,
+        objective: LineObjective,
         base: Array,
         direction: Array,
         loss: float,
@@ -94,19 +98,20 @@ class Armijo(Search):
     ) -> float | None:
         """As in `Search`; `before` are the losses of the points before."""
         reference = max([loss, *before[-(self.window - 1) :]]) if self.window > 1 else loss
-        noise = ROUNDING * ground.eps * abs(loss)
+        noise = rounding_error(objective, loss)
         alpha = first
         for _ in range(self.most):
-            if alpha < SHORTEST * first:
+            if alpha < MIN_SHARE * first:
                 break
-            found = ground.step(base, direction, alpha)
-            if not math.isfinite(found) or not math.isfinite(ground.slope(direction)):
+            found = objective.evaluate(base, direction, alpha)
+            if not math.isfinite(found) or not math.isfinite(objective.slope(direction)):
                 alpha *= 0.1
                 continue
             if found <= reference + self.c1 * alpha * slope:
                 return alpha
-            if found <= loss + noise and -alpha * slope <= noise and abs(ground.slope(direction)) < abs(slope):
-                return alpha  # flatter, and rounding hides whatever else there is to be seen
+            # Where rounding hides both the change of the loss and the decrease asked for, a flatter slope is progress.
+            if found <= loss + noise and -alpha * slope <= noise and abs(objective.slope(direction)) < abs(slope):
+                return alpha
             # The minimum of the parabola through both losses and the slope, within a tenth and a half.
             parabola = -slope * alpha**2 / (2 * (found - loss - slope * alpha)) if found > loss + slope * alpha else 0.0
             alpha = min(max(parabola, 0.1 * alpha), 0.5 * alpha)
@@ -115,7 +120,7 @@ class Armijo(Search):
 
 @dataclasses.dataclass(frozen=True)
 class Wolfe(Search):
-    """Steps that are neither too long nor too short (Wolfe 1969): the loss falls enough, and so does its slope.
+    """A step length by Wolfe's conditions (1969): the loss falls enough (Armijo), the slope rises enough (curvature).
 
     A bracket is found and narrowed by the cubic through losses and slopes at its ends. Near the end of what floats
     resolve, where losses no longer differ, slopes decide alone (the approximate conditions of Hager and Zhang 2005).
@@ -123,8 +128,8 @@ class Wolfe(Search):
     Parameters
     ----------
     c1, c2
-        The loss falls by at least `c1` of what the slope promised, and the slope rises to at least `c2` of what it was;
-        1e-4 and 0.9.
+        The loss falls by at least the share `c1` of the first-order decrease, and the slope rises to at least `c2` of
+        what it was; 1e-4 and 0.9.
     strong
         The slope may not be steep upwards either: the strong conditions. Default False, the weak ones.
     most
@@ -144,66 +149,81 @@ class Wolfe(Search):
 
     def along(
         self,
-        ground: Ground,
+        objective: LineObjective,
         base: Array,
         direction: Array,
         loss: float,
         slope: float,
         first: float,
-        fall: Callable[[], float] | None = None,
+        decrease: Callable[[], float] | None = None,
     ) -> float | None:
-        """As in `Search`.
-
-        `fall` is by how much a plane would fall from `base` to where the ground stands, where bounds bend the way
-        there; else that is alpha · slope.
-        """
-        low, f_low, s_low = 0.0, loss, slope
-        high, f_high, s_high = math.inf, math.inf, math.inf
+        """As in `Search`; `decrease` gives the first-order decrease gᵀ(x_new − x), with bounds. Else: alpha · slope."""
+        noise = rounding_error(objective, loss)
+        low: _Trial = (0.0, loss, slope)
+        high = _NONE
         alpha, widths = first, (math.inf, math.inf)
-        promised, steep, noise = self.c1 * slope, self.c2 * slope, loss + ROUNDING * ground.eps * abs(loss)
         for _ in range(self.most):
-            if alpha < SHORTEST * first:
+            if alpha < MIN_SHARE * first:
                 break
-            f = ground.step(base, direction, alpha)
-            s = ground.slope(direction) if math.isfinite(f) else math.nan
+            f = objective.evaluate(base, direction, alpha)
+            s = objective.slope(direction) if math.isfinite(f) else math.nan
             if not math.isfinite(s):
-                high, f_high, s_high = alpha, math.inf, math.inf
-                alpha = low + 0.1 * (alpha - low)
+                high = alpha, math.inf, math.inf
+                alpha = low[0] + 0.1 * (alpha - low[0])
+                continue
+            first_order = alpha * slope if decrease is None else decrease()
+            falls = f <= loss + self.c1 * first_order or (f <= loss + noise and self._flattens(s, slope))
+            # Where the loss is above that of the lower end, there is a hump between them, and a minimum before it.
+            if not falls or f > low[1] + noise or (self.strong and s > -self.c2 * slope):
+                high = alpha, f, s
+            elif s >= self.c2 * slope:  # the curvature condition
+                return alpha
             else:
-                enough = f <= loss + (alpha * promised if fall is None else self.c1 * fall())
-                level = not enough and f <= noise and s <= (2 * self.c1 - 1) * slope
-                over = f > f_low + (noise - loss)  # a hump lies between, and a minimum before it
-                if not (enough or level) or over or (self.strong and s > -steep):
-                    high, f_high, s_high = alpha, f, s
-                elif s >= steep:
-                    return alpha
-                else:
-                    before = low, f_low, s_low
-                    low, f_low, s_low = alpha, f, s
-                    if high == math.inf:
-                        alpha = _beyond(before, (low, f_low, s_low))
-                        continue
-                width = high - low
-                if width <= NARROW * high:
-                    break
-                slow = width > 0.66 * widths[0]
-                widths = widths[1], width
-                if f_high == math.inf:
-                    alpha = low + (0.1 if low == 0.0 else 0.5) * width
-                elif slow:
-                    alpha = low + 0.5 * width
-                else:
-                    alpha = min(
-                        max(_cubic(low, f_low, s_low, high, f_high, s_high), low + 0.05 * width), high - 0.05 * width
-                    )
-        if f_low < loss:  # it is lower there, if not as low as was asked for
-            ground.step(base, direction, low)
-            return low
+                before, low = low, (alpha, f, s)
+                if high is _NONE:
+                    alpha = _beyond(before, low)
+                    continue
+            width = high[0] - low[0]
+            if width <= MIN_BRACKET * high[0]:
+                break
+            alpha = _between(low, high, halve=width > 0.66 * widths[0])
+            widths = widths[1], width
+        if low[1] < loss:  # lower than the start, if not by as much as the conditions ask
+            objective.evaluate(base, direction, low[0])
+            return low[0]
         return None
 
+    def _flattens(self, s: float, slope: float) -> bool:
+        """The approximate Armijo condition (Hager and Zhang 2005), for losses that rounding levels.
 
-def _cubic(a: float, f_a: float, s_a: float, b: float, f_b: float, s_b: float) -> float:
-    """Where the cubic through two losses and slopes has its minimum; the middle where it has none."""
+        For a parabola it is the Armijo condition in terms of slopes, which have digits left where losses have none.
+        """
+        return s <= (2 * self.c1 - 1) * slope
+
+
+_Trial = tuple[float, float, float]
+"""A trial: its step length, loss and slope."""
+_NONE: _Trial = (math.inf, math.inf, math.inf)
+"""The upper end of a bracket that has none yet."""
+
+
+def _between(low: _Trial, high: _Trial, *, halve: bool) -> float:
+    """The next trial within a bracket: by the cubic, some way from both ends; the middle to `halve` the bracket."""
+    start, end = low[0], high[0]
+    width = end - start
+    if high[1] == math.inf:  # nothing is known of the upper end but that it is not finite
+        return start + (0.1 if start == 0.0 else 0.5) * width
+    if halve:
+        return start + 0.5 * width
+    return min(max(_cubic(low, high), start + 0.05 * width), end - 0.05 * width)
+
+
+def _cubic(first: _Trial, second: _Trial) -> float:
+    """Where the cubic through two losses and slopes has its minimum; the middle where it has none.
+
+    Nocedal and Wright 2006, equation 3.59.
+    """
+    (a, f_a, s_a), (b, f_b, s_b) = first, second
     d1 = s_a + s_b - 3 * (f_a - f_b) / (a - b)
     square = d1 * d1 - s_a * s_b
     if not 0.0 <= square < math.inf:
@@ -213,10 +233,10 @@ def _cubic(a: float, f_a: float, s_a: float, b: float, f_b: float, s_b: float) -
     return b - (b - a) * (s_b + d2 - d1) / below if below != 0.0 else 0.5 * (a + b)
 
 
-def _beyond(before: tuple[float, float, float], now: tuple[float, float, float]) -> float:
-    """Where to look next when the loss still falls: where the cubic has its minimum, but some way further on."""
-    (a, f_a, s_a), (b, f_b, s_b) = before, now
-    guess = _cubic(a, f_a, s_a, b, f_b, s_b)
+def _beyond(before: _Trial, now: _Trial) -> float:
+    """The next trial where the loss still falls: where the cubic has its minimum, but some way further on."""
+    a, b = before[0], now[0]
+    guess = _cubic(before, now)
     if not guess > b:
-        guess = b + FURTHER * (b - a)
-    return min(max(guess, b + 1.1 * (b - a)), b + FURTHER * (b - a))
+        guess = b + EXPANSION * (b - a)
+    return min(max(guess, b + 1.1 * (b - a)), b + EXPANSION * (b - a))

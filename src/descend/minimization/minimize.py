@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
 from descend.descent.result import Result
-from descend.errors import MethodError, OptionError, did_you_mean
-from descend.methods import Method
-from descend.minimization.multistart import from_starts
-from descend.minimization.run import Minimization, Point, usual_gtol
+from descend.minimization.multistart import minimize_from
+from descend.minimization.options import MethodLike, MinimizeOptions, Point
+from descend.minimization.run import Minimization
 from descend.objectives.objective import Jac
-from descend.rules import Rule
 
-__all__ = ["SCIPY_OPTIONS", "Point", "as_scipy_method", "minimize"]
+__all__ = ["minimize"]
 
 
 def minimize(
     fun: Callable[..., Any],
     x0: Any,
     args: Sequence[Any] = (),
-    method: Rule | Method | type[Rule] | type[Method] | str = "auto",
+    method: MethodLike = "auto",
     jac: Jac = None,
     *,
     bounds: Any = None,
@@ -122,80 +116,24 @@ def minimize(
     >>> round(result.x, 4), result.success, str(result.reason)
     (3.0, True, 'gradient')
     """
-    options = dict(locals())
-    del options["starts"], options["vectorized"]
-    if vectorized is not None and starts is None:
-        raise OptionError(f"vectorized={vectorized!r} is about several starts: give starts, or leave it out")
-    return Minimization(**options).run() if starts is None else from_starts(starts, vectorized, options)
-
-
-def as_scipy_method(
-    method: Rule | Method,
-    fun: Callable[..., Any],
-    x0: Any,
-    args: Sequence[Any] = (),
-    jac: Any = None,
-    hess: Any = None,  # noqa: ARG001 - SciPy gives it
-    hessp: Any = None,  # noqa: ARG001
-    bounds: Any = None,
-    constraints: Any = (),
-    callback: Callable[..., Any] | None = None,
-    **options: Any,
-) -> Any:
-    """What `scipy.optimize.minimize` calls when its `method` is a rule or a method of descend's.
-
-    SciPy's options have descend's names, but for ``maxiter`` (`max_steps`) and ``maxfun`` or ``maxfev`` (`max_evals`);
-    ``disp`` prints the message. A method keeps its tolerance on the gradient, whatever the budget. `hess` and `hessp`
-    are not used. Returns a `scipy.optimize.OptimizeResult` that has all fields of a `Result`.
-    """
-    from scipy.optimize import OptimizeResult
-
-    if len(constraints) if hasattr(constraints, "__len__") else constraints is not None:
-        raise MethodError(
-            f"{type(method).__name__} knows no constraints; use SciPy's 'SLSQP' or 'trust-constr', or bounds"
-        )
-    if isinstance(bounds, np.ndarray):  # SciPy's are pairs, whatever its shape
-        bounds = [tuple(pair) for pair in bounds]
-    show = options.pop("disp", False)
-    for old, new in SCIPY_OPTIONS.items():
-        if old in options:
-            if new in options:
-                raise OptionError(f"options {old!r} and {new!r} are the same; give one of them")
-            options[new] = options.pop(old)
-    known = list(inspect.signature(minimize).parameters)[5:]
-    for name in options:
-        if name not in known:
-            raise OptionError(f"option {name!r} is not known; {did_you_mean(name, [*known, *SCIPY_OPTIONS, 'disp'])}")
-    if "gtol" in options:
-        options.pop("tol", None)  # which stands for it where it is not given
-    if isinstance(method, Method) and not options.keys() & {"tol", "gtol", "ftol", "xtol", "target"}:
-        options["gtol"] = usual_gtol([np.asarray(x0).dtype])  # SciPy's budgets do not end its tolerances
-    tell = None if callback is None else _scipy_callback(callback)
-    result = minimize(fun, x0, args, method, jac, bounds=bounds, callback=tell, **options)
-    if show:
-        print(result.message)
-    return OptimizeResult({name: result[name] for name in result.keys()})  # noqa: SIM118 - they are not all its fields
-
-
-SCIPY_OPTIONS = {"maxiter": "max_steps", "maxfun": "max_evals", "maxfev": "max_evals"}
-"""SciPy's options that have another name here."""
-
-
-def _scipy_callback(callback: Callable[..., Any]) -> Callable[[Point], Any]:
-    """A callback as SciPy has them: given the parameters or, if it asks for `intermediate_result`, a result."""
-    from scipy.optimize import OptimizeResult
-
-    try:
-        whole = set(inspect.signature(callback).parameters) == {"intermediate_result"}
-    except (TypeError, ValueError):
-        whole = False
-
-    def tell(point: Point) -> None:  # StopIteration alone stops
-        if point.nit == 0:  # SciPy calls it after each step
-            return
-        if whole:
-            callback(intermediate_result=OptimizeResult(dataclasses.asdict(point)))
-        else:
-            callback(point.x)
-
-    return tell
+    options = MinimizeOptions(
+        args=args,
+        method=method,
+        jac=jac,
+        bounds=bounds,
+        tol=tol,
+        gtol=gtol,
+        ftol=ftol,
+        xtol=xtol,
+        max_steps=max_steps,
+        max_evals=max_evals,
+        max_seconds=max_seconds,
+        target=target,
+        callback=callback,
+        history=history,
+        check_gradient=check_gradient,
+        starts=starts,
+        vectorized=vectorized,
+        state=state,
+    )
+    return Minimization(fun, x0, options).run() if starts is None else minimize_from(fun, x0, options)

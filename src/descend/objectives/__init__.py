@@ -1,5 +1,6 @@
 """The objective and its gradient, from whatever source, and the check of one."""
 
-from descend.objectives.objective import GradientCheck, Objective, check
+from descend.objectives.gradient_check import GradientCheck, check
+from descend.objectives.objective import Objective
 
 __all__ = ["GradientCheck", "Objective", "check"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from descend.engines.torch.tensors import followed
+from descend.engines.torch.tensors import differentiable_row
 from descend.errors import RuleError
 from descend.rules import Rule
 
@@ -129,7 +129,7 @@ class GroupScalars:
         row, self.after = self.rule.advance(self.done + 1, self.carried)
         if torch.is_grad_enabled():
             values = dict(zip(self.rules.names, self.rules.asked(self.group), strict=False))
-            row = followed(self.rule, row, values, self.done + 1, self.carried)
+            row = differentiable_row(self.rule, row, values, self.done + 1, self.carried)
         return row
 
     def stepped(self) -> None:

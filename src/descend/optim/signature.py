@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 
 import torch
@@ -14,7 +13,6 @@ from descend.rules import Rule
 __all__ = ["signature"]
 
 
-@functools.cache
 def signature(rule: type[Rule]) -> inspect.Signature:
     """The constructor's signature: as the class of that name in `torch.optim`, if any, then what only we have."""
     P = inspect.Parameter

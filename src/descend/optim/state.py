@@ -42,7 +42,7 @@ def lay_out(
         del state[name]
     for name, value in {"step": float(begun), **rule.starting()}.items():  # torch's SGD does not count its steps
         if not _is_count(state.get(name)):
-            state[name] = torch.tensor(float(state.get(name, value)), dtype=torch.float32)
+            state[name] = torch.tensor(float(state.get(name, value)), dtype=torch.float32, device="cpu")
     for name in rule.kept_state():
         array = state.get(name)
         if array is None:

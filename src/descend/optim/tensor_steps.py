@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from descend.engines.torch.compiled import LARGE, compiled_step
 from descend.engines.torch.foreach import foreach_step
 from descend.engines.torch.memory import Intervals, alike, dense, extent
 from descend.engines.torch.sparse import sparse_step
-from descend.engines.torch.tensors import LARGE, compiled_step, tensor_step
+from descend.engines.torch.tensors import tensor_step
 from descend.optim.group_rules import GroupScalars
 from descend.optim.planning import Member, Planning
 

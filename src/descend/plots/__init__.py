@@ -10,7 +10,8 @@ Every function returns a `plotly.graph_objects.Figure` and shows nothing: ``figu
 (20, 'log')
 """
 
-from descend.plots.comparisons import Band, What, above_minimum, bands, curves, profiles, sensitivity
+from descend.plots.bands import Band, What, bands
+from descend.plots.comparisons import above_minimum, curves, profiles, sensitivity
 from descend.plots.descents import loss, path, range_test
 from descend.plots.styles import Style, style
 

@@ -1,114 +1,25 @@
-"""Pictures of comparisons: the curves of its final runs, and how much the learning rate matters."""
+"""Pictures of comparisons: curves of the final runs, the sensitivity to the learning rate, performance profiles."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from descend.errors import OptionError
-from descend.parameters.memory import Array
+from descend.plots.bands import Band, What, bands
 from descend.plots.styles import MUTED, Style, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
 
 if TYPE_CHECKING:
-    from descend.comparison import Comparison, Row, Run, Sensitivity, Suite
+    from descend.comparison import Comparison, Sensitivity, Suite
 
-__all__ = ["Band", "What", "above_minimum", "bands", "curves", "profiles", "sensitivity"]
+__all__ = ["above_minimum", "curves", "profiles", "sensitivity"]
 
-What = Literal["loss", "metric"]
 FAR = 1e3
-"""How many times the loss at the start a picture shows at most."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Band:
-    """One entry's final runs in the course of the budget: median and quartiles over the seeds.
-
-    All four arrays have one number for each look. A run that failed counts as the worst from where it ended; where that
-    makes the median the worst, it is infinite. The quartiles are order statistics: at least half the runs lie
-    between them.
-    """
-
-    entry: int
-    label: str
-    examples: Array
-    low: Array
-    median: Array
-    high: Array
-    misses: int
-    runs: int
-
-
-def bands(comparison: Comparison, what: What = "loss") -> list[Band]:
-    """What `curves` draws, as numbers: a band for each entry, in the table's order.
-
-    Parameters
-    ----------
-    comparison
-        What `descend.compare` returned.
-    what
-        ``"loss"``, the validation loss (on a problem without data, the loss), or ``"metric"``, the validation metric.
-
-    Returns
-    -------
-    list of Band
-        ``examples``, ``low``, ``median``, ``high`` have shape (looks,); no look for an entry that no learning rate
-        suits.
-
-    Raises
-    ------
-    OptionError
-        `what` is something else.
-
-    Examples
-    --------
-    >>> import descend
-    >>> found = descend.compare("booth", ["gd", "adam"], learning_rates=[0.1], budget=100, tuning_seeds=1,
-    ...                         final_seeds=6, jobs=1)
-    >>> [(band.label, band.median.shape, band.misses) for band in descend.plots.bands(found)]
-    [('GD', (51,), 0), ('Adam', (51,), 0)]
-    """
-    if what not in ("loss", "metric"):
-        raise OptionError(f"what={what!r}: 'loss' or 'metric'")
-    return [_band(comparison, row, what) for row in comparison.rows]
-
-
-def _band(comparison: Comparison, row: Row, what: What) -> Band:
-    column, worst = 1, math.inf
-    if what == "metric":
-        column, worst = 2, -math.inf if comparison.plan.higher_is_better else math.inf
-    runs = comparison.runs_of(row.entry)
-    whole = [run for run in runs if not run.miss] or runs
-    examples = sorted({int(look[0] or 0) for run in whole for look in run.curve})
-    values = np.array([_held(run, column, examples, worst) for run in runs] or [[]])
-    return Band(
-        entry=row.entry,
-        label=row.label,
-        examples=np.array(examples),
-        low=np.quantile(values, 0.25, axis=0, method="lower"),
-        median=np.median(values, axis=0),
-        high=np.quantile(values, 0.75, axis=0, method="higher"),
-        misses=row.misses,
-        runs=row.runs,
-    )
-
-
-def _held(run: Run, column: int, examples: Sequence[int], worst: float) -> list[float]:
-    """A run's figure at each of some costs: that of its last look, and the worst from where a miss has ended."""
-    seen = {int(look[0] or 0): look[column] for look in run.curve}
-    held, values = worst, []
-    for at in examples:
-        if at in seen:
-            found = seen[at]
-            held = worst if found is None else found
-        elif run.miss and at > max(seen, default=0):
-            held = worst
-        values.append(held)
-    return values
+"""The largest multiple of the loss at the start that a picture shows."""
 
 
 def curves(comparison: Comparison, what: What = "loss") -> Any:
@@ -156,17 +67,24 @@ def curves(comparison: Comparison, what: What = "loss") -> Any:
     for band in found:
         figure.add_trace(_filling(band, style(band.entry), log, ends))
     for band in found:
-        look, median = style(band.entry), drawn(band.median, log)
+        median = drawn(band.median, log)
         x, y = (band.examples.tolist(), median) if len(median) else ([None], [None])
         missed = f" ({band.misses} of {band.runs} missed)" if band.misses else ""
         figure.add_trace(
-            line_in(look, x=x, y=y, name=text(band.label + missed), legendgroup=str(band.entry), showlegend=True)
+            line_in(
+                style(band.entry),
+                x=x,
+                y=y,
+                name=text(band.label + missed),
+                legendgroup=str(band.entry),
+                showlegend=True,
+            )
         )
         figure.data[-1].hovertemplate = "%{y:.4~g} after %{x:,}"
-    if comparison.target is not None and what_is_aimed_at(comparison, what):
+    if comparison.target is not None and _has_target(comparison, what):
         at = comparison.target.value - shift
         if ends[0] <= at <= ends[1]:
-            figure.add_trace(_aim([0, comparison.plan.budget], at))
+            figure.add_trace(_target_line([0, comparison.plan.budget], at))
     if log:
         make_logarithmic(figure, ends)
     figure.update_yaxes(range=[math.log10(end) for end in ends] if log else ends)
@@ -221,7 +139,7 @@ def sensitivity(comparison: Comparison) -> Any:
     rates = sorted({rate for _, s in table for rate in s.learning_rates})
     height = None if comparison.target is None else comparison.target.value - shift
     if height is not None and (height > 0 or not log):
-        figure.add_trace(_aim([rates[0], rates[-1]], height))
+        figure.add_trace(_target_line([rates[0], rates[-1]], height))
     if log:
         make_logarithmic(figure, [v for line in figure.data for v in line.y])
     _strip(figure, [(style(row.entry), row.label, s) for row, s in table if any(s.misses)])
@@ -236,13 +154,13 @@ def sensitivity(comparison: Comparison) -> Any:
     return figure
 
 
-def what_is_aimed_at(comparison: Comparison, what: What) -> bool:
-    """Whether the target is one of this figure: of the metric, which may be the loss itself."""
+def _has_target(comparison: Comparison, what: What) -> bool:
+    """Whether the target is a value of this figure: of the metric, which may be the loss itself."""
     return what == "metric" or comparison.plan.metric == "loss"
 
 
-def _aim(x: Sequence[float], y: float) -> Any:
-    """The target, as a line across."""
+def _target_line(x: Sequence[float], y: float) -> Any:
+    """The target as a horizontal line."""
     line = {"color": MUTED, "dash": "dot", "width": 1.5}
     return go.Scatter(
         x=list(x), y=[y, y], mode="lines", line=line, name="target", legendgroup="chosen", showlegend=True,
@@ -299,7 +217,7 @@ def profiles(suite: Suite) -> Any:
 
 
 def above_minimum(comparison: Comparison, what: What) -> float:
-    """What is taken off a loss so that its axis can be logarithmic: the known minimum of a function."""
+    """The known minimum of a function, which is subtracted from a loss so that its axis can be logarithmic."""
     of_loss = what == "loss" or comparison.plan.metric == "loss"
     known = comparison.optimum is not None and not comparison.shape["train"]
     return float(comparison.optimum or 0.0) if of_loss and known else 0.0
@@ -316,7 +234,7 @@ def _range(found: Sequence[Band], log: bool, higher: bool) -> tuple[float, float
     """The ends of the axis: all medians, and the band on its good side; on the other it may leave the picture.
 
     A metric that rises climbs steeply at first. That climb would press all that matters into a thin stripe, so the
-    axis begins where the lowest median has got to after a quarter of the looks.
+    axis begins at the lowest median after a quarter of the evaluations.
     """
     medians = [b.median[len(b.median) // 4 :] if higher else b.median for b in found]
     good = [b.high if higher else b.low for b in found]
@@ -336,8 +254,8 @@ def _range(found: Sequence[Band], log: bool, higher: bool) -> tuple[float, float
     return low - pad, high + pad
 
 
-def _filling(band: Band, look: Style, log: bool, ends: tuple[float, float]) -> Any:
-    """The area between the quartiles; a quartile that is a miss lies beyond the axis, where the eye expects it."""
+def _filling(band: Band, line_style: Style, log: bool, ends: tuple[float, float]) -> Any:
+    """The area between the quartiles; a quartile that is a miss lies beyond the end of the axis."""
     beyond = (ends[0] / 10 if log else 2 * ends[0] - ends[1], ends[1] * 10 if log else 2 * ends[1] - ends[0])
     low, high = (np.clip(side, *beyond) for side in (band.low, band.high))
     # Where all runs are misses, there is no area; as misses only ever increase, that is the end of it.
@@ -348,7 +266,7 @@ def _filling(band: Band, look: Style, log: bool, ends: tuple[float, float]) -> A
         y=low + high[::-1],
         mode="none",
         fill="toself",
-        fillcolor=look.colour,
+        fillcolor=line_style.colour,
         opacity=0.14,
         hoverinfo="skip",
         legendgroup=str(band.entry),
@@ -367,26 +285,9 @@ def _strip(figure: Any, missed: Sequence[tuple[Style, str, Sensitivity]]) -> Non
     """Below the chart, a row for each entry with failed tuning runs: a number of misses at each learning rate."""
     if not missed:
         return
+    for place, (line_style, label, found) in enumerate(reversed(missed)):
+        figure.add_trace(_crosses(place, line_style, label, found))
     share = min(0.45, 0.06 + 0.045 * len(missed))
-    for place, (look, label, found) in enumerate(reversed(missed)):
-        at = [(rate, n) for rate, n in zip(found.learning_rates, found.misses, strict=True) if n]
-        figure.add_trace(
-            go.Scatter(
-                x=[rate for rate, _ in at],
-                y=[place] * len(at),
-                yaxis="y2",
-                mode="markers+text",
-                cliponaxis=False,
-                marker={"symbol": "x-thin", "size": 7, "line": {"width": 2.25, "color": look.colour}},
-                text=[str(n) for _, n in at],
-                textposition="middle right",
-                textfont={"size": 11, "color": MUTED},
-                hovertemplate="%{text} missed at %{x}",
-                name=text(label),
-                legendgroup=str(found.entry),
-                showlegend=False,
-            )
-        )
     labels = [text(label if len(label) <= 14 else f"{label[:13]}…") for _, label, _ in reversed(missed)]
     figure.update_layout(
         height=420 + 22 * len(missed),
@@ -405,3 +306,23 @@ def _strip(figure: Any, missed: Sequence[tuple[Style, str, Sensitivity]]) -> Non
         },
     )
     figure.update_xaxes(anchor="y2")
+
+
+def _crosses(place: int, line_style: Style, label: str, found: Sensitivity) -> Any:
+    """A row of the strip: a cross with its number at each learning rate that missed."""
+    at = [(rate, n) for rate, n in zip(found.learning_rates, found.misses, strict=True) if n]
+    return go.Scatter(
+        x=[rate for rate, _ in at],
+        y=[place] * len(at),
+        yaxis="y2",
+        mode="markers+text",
+        cliponaxis=False,
+        marker={"symbol": "x-thin", "size": 7, "line": {"width": 2.25, "color": line_style.colour}},
+        text=[str(n) for _, n in at],
+        textposition="middle right",
+        textfont={"size": 11, "color": MUTED},
+        hovertemplate="%{text} missed at %{x}",
+        name=text(label),
+        legendgroup=str(found.entry),
+        showlegend=False,
+    )

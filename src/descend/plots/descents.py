@@ -1,4 +1,4 @@
-"""Pictures of descents: a loss falling, a path over its contours, a learning rate that grows."""
+"""Pictures of descents: the loss by step, a trajectory over contours, a range test."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import numpy as np
 import optree
 import plotly.graph_objects as go
 
+from descend.checks import count
 from descend.descent.history import History
 from descend.descent.result import Result
 from descend.errors import OptionError
-from descend.objectives.objective import as_loss
+from descend.intervals import Interval
+from descend.objectives.calls import as_loss
 from descend.parameters.memory import Array, Memory
-from descend.plots.styles import MUTED, PAPER, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
+from descend.plots.styles import MUTED, PAPER, Style, blank, drawn, line_in, logarithmic, make_logarithmic, style, text
 from descend.problems import Problem
 from descend.training.lr_range_test import RangeTest
 
@@ -115,23 +117,22 @@ def path(
     >>> figure.data[0].z.shape, [line.name for line in figure.data[1:] if line.showlegend]
     ((30, 30), ['gd', 'momentum'])
     """
-    if isinstance(points, bool) or not isinstance(points, int) or points < 2:
-        raise OptionError(f"points={points!r}: a whole number ≥ 2 is needed; try 120")
-    walks = {label: _walk(label, item) for label, item in _labelled(results).items()}
-    (left, right), (low, high) = _box(walks.values()) if box is None else _checked_box(box)
+    points = count("points", points, at_least=2, remedy="try 120")
+    trajectories = {label: _trajectory(label, item) for label, item in _labelled(results).items()}
+    (left, right), (low, high) = _box(trajectories.values()) if box is None else _checked_box(box)
     x, y = np.linspace(left, right, points), np.linspace(low, high, points)
     figure = blank("First parameter", "Second parameter")
-    figure.add_trace(_contour(x, y, _heights(function, next(iter(walks.values())).start, x, y)))
-    for i, (label, walk) in enumerate(walks.items()):
-        look, (across, up) = style(i), walk.places.T.tolist()
+    figure.add_trace(_contour(x, y, _heights(function, next(iter(trajectories.values())).start, x, y)))
+    for i, (label, trajectory) in enumerate(trajectories.items()):
+        line_style, (across, up) = style(i), trajectory.places.T.tolist()
         line = line_in(
-            look, x=across, y=up, name=text(label), legendgroup=str(i), showlegend=isinstance(results, Mapping)
+            line_style, x=across, y=up, name=text(label), legendgroup=str(i), showlegend=isinstance(results, Mapping)
         )
         line.update(line={"width": 1.75}, marker={"size": 4, "maxdisplayed": 0})
-        line.update(customdata=walk.losses, hovertemplate="(%{x:.4g}, %{y:.4g}): %{customdata:.6g}")
+        line.update(customdata=trajectory.losses, hovertemplate="(%{x:.4g}, %{y:.4g}): %{customdata:.6g}")
         figure.add_trace(line)
-        ends = {"symbol": ["circle-open", "star"], "size": [12, 14], "color": look.colour, "opacity": 1}
-        ends["line"] = {"color": [look.colour, PAPER], "width": [2, 1]}
+        ends = {"symbol": ["circle-open", "star"], "size": [12, 14], "color": line_style.colour, "opacity": 1}
+        ends["line"] = {"color": [line_style.colour, PAPER], "width": [2, 1]}
         trace = go.Scatter(x=[across[0], across[-1]], y=[up[0], up[-1]], mode="markers", marker=ends)
         figure.add_trace(trace.update(legendgroup=str(i), showlegend=False, hoverinfo="skip"))
     figure.update_xaxes(range=[left, right])
@@ -168,50 +169,54 @@ def range_test(found: RangeTest) -> Any:
     losses = np.full((len(found.sweeps), len(rates)), math.nan)
     for row, sweep in zip(losses, found.sweeps, strict=True):
         row[: len(sweep.smoothed)] = sweep.smoothed
-    shown = losses[np.isfinite(losses)]
-    lowest, highest = (float(shown.min()), float(shown.max())) if shown.size else (0.0, 1.0)
     x = rates.tolist()
     for i, row in enumerate(losses):
-        figure.add_trace(
-            go.Scatter(
-                x=x,
-                y=drawn(row, log=False),
-                mode="lines",
-                line={"color": MUTED, "width": 1},
-                opacity=0.45,
-                name="one seed",
-                legendgroup="seeds",
-                showlegend=i == 0,
-                hovertemplate=f"%{{y:.6g}} at %{{x:.3g}}, seed {found.sweeps[i].seed}<extra></extra>",
-            )
-        )
+        figure.add_trace(_sweep_line(x, row, found.sweeps[i].seed, first=i == 0))
     middle = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else math.nan for c in losses.T])
     median = drawn(middle, log=False)
     figure.add_trace(line_in(style(0), x=x, y=median, name="median of seeds", hovertemplate="%{y:.6g} at %{x:.3g}"))
-    for i, (name, limit) in enumerate(
-        (("steepest", found.steepest), ("largest stable", found.largest_stable)), start=1
-    ):
-        if not math.isfinite(limit.median):
-            continue
-        look = style(i)
-        ends = {"x": [limit.median] * 2, "y": [lowest, highest]}
-        figure.add_trace(line_in(look, **ends, name=name, hovertemplate=f"{name}: %{{x:.3g}}<extra></extra>"))
-        if limit.low is not None and limit.high is not None and limit.low < limit.high:
-            figure.add_shape(
-                type="rect",
-                x0=limit.low,
-                x1=limit.high,
-                y0=0,
-                y1=1,
-                yref="paper",
-                fillcolor=look.colour,
-                opacity=0.15,
-                line_width=0,
-                layer="below",
-            )
+    shown = losses[np.isfinite(losses)]
+    heights = [float(shown.min()), float(shown.max())] if shown.size else [0.0, 1.0]
+    for i, (name, limit) in enumerate((("steepest", found.steepest), ("largest stable", found.largest_stable)), 1):
+        if math.isfinite(limit.median):
+            _add_limit(figure, style(i), name, limit, heights)
     figure.update_xaxes(type="log", exponentformat="power", dtick=1)
     figure.update_layout(legend={"orientation": "h", "y": -0.2})
     return figure
+
+
+def _sweep_line(x: list[float], losses: Array, seed: int, *, first: bool) -> Any:
+    """The smoothed losses of one seed's sweep, as a thin line; the first one stands for all in the legend."""
+    return go.Scatter(
+        x=x,
+        y=drawn(losses, log=False),
+        mode="lines",
+        line={"color": MUTED, "width": 1},
+        opacity=0.45,
+        name="one seed",
+        legendgroup="seeds",
+        showlegend=first,
+        hovertemplate=f"%{{y:.6g}} at %{{x:.3g}}, seed {seed}<extra></extra>",
+    )
+
+
+def _add_limit(figure: Any, line_style: Style, name: str, limit: Interval, heights: list[float]) -> None:
+    """A learning rate as a vertical line, with its interval shaded."""
+    ends = {"x": [limit.median] * 2, "y": heights}
+    figure.add_trace(line_in(line_style, **ends, name=name, hovertemplate=f"{name}: %{{x:.3g}}<extra></extra>"))
+    if limit.low is not None and limit.high is not None and limit.low < limit.high:
+        figure.add_shape(
+            type="rect",
+            x0=limit.low,
+            x1=limit.high,
+            y0=0,
+            y1=1,
+            yref="paper",
+            fillcolor=line_style.colour,
+            opacity=0.15,
+            line_width=0,
+            layer="below",
+        )
 
 
 def _labelled(results: Any) -> dict[str, Result | History]:
@@ -235,27 +240,27 @@ def _history(label: str, item: Result | History) -> History:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Walk:
-    """Where a descent went: places of shape (steps + 1, 2), the loss of all but the last, and the start as given."""
+class _Trajectory:
+    """The places of a descent, of shape (steps + 1, 2), the loss of all but the last, and the start as given."""
 
     places: Array
     losses: list[float]
     start: Any
 
 
-def _walk(label: str, item: Result | History) -> _Walk:
+def _trajectory(label: str, item: Result | History) -> _Trajectory:
     history = _history(label, item)
     if not history.path or not isinstance(item, Result):
         raise OptionError(f"{label!r} has no path: give the result of descend.minimize(…, history='path')")
     places = [np.concatenate([np.ravel(leaf) for leaf in optree.tree_leaves(p)]) for p in [*history.path, item.x_last]]
     if len(places[0]) != 2:
         raise OptionError(f"{label!r} has {len(places[0])} parameters: contours need a function of two")
-    return _Walk(np.array(places, dtype=float), history.loss.tolist(), history.path[0])
+    return _Trajectory(np.array(places, dtype=float), history.loss.tolist(), history.path[0])
 
 
-def _box(walks: Iterable[_Walk]) -> Box:
-    """A box around the paths; where one rises above its start, it may leave the box."""
-    kept = [w.places[:-1][np.array(w.losses) <= w.losses[0]] for w in walks]
+def _box(trajectories: Iterable[_Trajectory]) -> Box:
+    """A box around the trajectories; where one rises above its start, it may leave the box."""
+    kept = [t.places[:-1][np.array(t.losses) <= t.losses[0]] for t in trajectories]
     every = np.concatenate(kept)
     low, high = every.min(axis=0), every.max(axis=0)
     margin = 0.15 * np.maximum(high - low, 0.3 * float(np.max(high - low)) or 1.0)
@@ -277,7 +282,7 @@ def _heights(function: Problem | Callable[..., Any], start: Any, x: Array, y: Ar
     """The function on a grid, shape (len(y), len(x)); NaN where it is not a finite number."""
     memory = Memory(start)
     if isinstance(function, Problem):
-        value, data = function.begin(0).value, function.train or ()
+        value, data = function.instance(0).value, function.train or ()
     else:
         value, data = _plain_value(function), ()
     places = [(leaf, i) for leaf in (a.reshape(-1) for a in memory.leaves) for i in range(leaf.size)]

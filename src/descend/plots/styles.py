@@ -1,7 +1,7 @@
-"""The look of every picture: palette, dashes, markers, layout, axes. They stand here and nowhere else.
+"""The style of every picture: colours of curves, dashes, markers, layout, axes. They stand here and nowhere else.
 
-Colours are Okabe and Ito's, which people with any colour vision can tell apart, and each line has a dash and a marker
-of its own: nothing is said by colour alone.
+The colour of a curve is one of `COLOURS`, in the order of the entries. They are Okabe and Ito's, which people with any
+colour vision can tell apart, and each line has a dash and a marker of its own: nothing is said by colour alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Style", "blank", "drawn", "line_in", "logarithmic", "make_logarithmi
 
 INK, MUTED, GRID, PAPER = "#1b1f24", "#59636e", "#e4e7eb", "#ffffff"
 DARK = {INK: "#ecebe6", MUTED: "#9aa4af", GRID: "#2b3138", PAPER: "#14171b"}
-"""What the neutral colours become on a dark page; the others are readable on both."""
+"""The neutral colours on a dark page; the others are readable on both."""
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", INK, "#F0E442")
 """Okabe and Ito (2008), yellow last as it is faint on white; ink stands for their black."""
@@ -30,13 +30,13 @@ DASHES = ("solid", "9px,4px", "2px,3px", "9px,3px,2px,3px", "15px,4px", "5px,3px
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "x")
 
 CONVERGED = 1e-12
-"""On a logarithmic axis, what is smaller than this is drawn here: it has converged, the rest is rounding."""
+"""A smaller value is drawn here on a logarithmic axis: it has converged, and the rest is rounding."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How one entry is drawn, everywhere: the colour, the dash and the marker of its line, as Plotly spells them."""
+    """The style of an entry's line in every picture: colour, dash and marker, as Plotly spells them."""
 
     colour: str
     dash: str
@@ -53,7 +53,7 @@ def style(index: int) -> Style:
 
 
 def blank(x: str, y: str) -> Any:
-    """An empty figure with titled axes, in the project's layout."""
+    """An empty figure with titled axes, in the layout of all pictures."""
     axis = {
         "gridcolor": GRID,
         "linecolor": MUTED,
@@ -99,18 +99,18 @@ def make_logarithmic(figure: Any, shown: Sequence[float | None]) -> None:
     figure.update_yaxes(tickvals=[10.0**k for k in powers], ticktext=names)
 
 
-def line_in(look: Style, **more: Any) -> Any:
+def line_in(line_style: Style, **more: Any) -> Any:
     """A line in a style; the marker is repeated a few times along it."""
     return go.Scatter(
         mode="lines+markers",
-        line={"color": look.colour, "dash": look.dash, "width": 2.25},
-        marker={"color": look.colour, "symbol": look.marker, "size": 7, "maxdisplayed": 8},
+        line={"color": line_style.colour, "dash": line_style.dash, "width": 2.25},
+        marker={"color": line_style.colour, "symbol": line_style.marker, "size": 7, "maxdisplayed": 8},
         **more,
     )
 
 
 def text(label: str, width: int = 26) -> str:
-    """A label as Plotly prints it: broken into lines, and nothing in it taken for markup."""
+    """A label as Plotly prints it: broken into lines, with its markup escaped."""
     return "<br>".join(html.escape(line) for line in textwrap.wrap(label, width)) or " "
 
 
@@ -121,6 +121,6 @@ def logarithmic(values: Array) -> bool:
 
 
 def drawn(values: Array, log: bool) -> list[float | None]:
-    """Values as Plotly takes them: a miss is a gap; on a logarithmic axis, nothing is below its end."""
+    """Values as Plotly takes them: None for a miss, which is a gap; on a logarithmic axis none below `CONVERGED`."""
     lowest = CONVERGED if log else -math.inf
     return [max(v, lowest) if math.isfinite(v) else None for v in values.tolist()]

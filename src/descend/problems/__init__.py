@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from descend.problems.datasets import load_arrays
 from descend.problems.functions import beale, booth, deep_quadratic, himmelblau, quadratic, rosenbrock, saddle
-from descend.problems.problem import Problem, Split, Start
+from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.real import breast_cancer, characters, cnn, diabetes, digits, digits_softmax, mnist
 from descend.problems.registry import BUILT_IN, FILE_MODULE, describe, load
+from descend.problems.splits import Split
 
 if TYPE_CHECKING:
     from descend.problems.torch_problem import TorchProblem
@@ -23,8 +25,8 @@ __all__ = [
     "BUILT_IN",
     "FILE_MODULE",
     "Problem",
+    "ProblemInstance",
     "Split",
-    "Start",
     "TorchProblem",
     "beale",
     "booth",
@@ -38,6 +40,7 @@ __all__ = [
     "digits_softmax",
     "himmelblau",
     "load",
+    "load_arrays",
     "mnist",
     "quadratic",
     "rosenbrock",

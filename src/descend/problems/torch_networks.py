@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from descend.problems.problem import Split
+from descend.problems.splits import Split
 from descend.problems.torch_problem import TorchProblem
 
 __all__ = ["characters", "cnn"]

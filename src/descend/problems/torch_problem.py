@@ -13,15 +13,18 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from descend.descent.result import FitResult
-from descend.errors import DescendError, ProblemError
-from descend.objectives.objective import Objective, as_loss
-from descend.parameters.memory import Memory, Rows
-from descend.problems.problem import Problem, Split, Start, described
+from descend.errors import DescendError, ProblemError, described
+from descend.objectives.calls import as_loss
+from descend.objectives.objective import Objective
+from descend.parameters.memory import Memory
+from descend.parameters.rows import Rows
+from descend.problems.problem import Problem, ProblemInstance
+from descend.problems.splits import Split
 
 __all__ = ["TorchProblem"]
 
 _RANDOM = threading.RLock()
-"""Held while torch's global random state is on loan, so that threads do not draw from each other's stream."""
+"""Held while torch's global random state is replaced by a run's own, so that threads do not draw from each other's."""
 
 
 class TorchProblem(Problem):
@@ -40,12 +43,12 @@ class TorchProblem(Problem):
     data, train, validation, test, split, metric_name, higher_is_better, optimum, name, summary
         As in `Problem`; tensors, or NumPy arrays, data frames and lists, whose floats become torch's default dtype.
 
-    Training runs in ``train()`` mode, looks at validation and test data in ``eval()`` mode. Each descent owns a module
-    of its own: buffers (batch normalisation's running statistics) belong to it, are kept with the best parameters, and
-    random numbers (dropout) come from a stream of its own, so that descents repeat to the bit and do not disturb
-    each other or the global random state. Random numbers that a look draws are the same in each look. A lazily
-    initialised module is called with one training example to begin with. Parameters that do not require gradients stay
-    fixed. Runs on the CPU.
+    Training runs in ``train()`` mode, evaluation on validation and test data in ``eval()`` mode. Each descent owns a
+    module of its own: its buffers (batch normalisation's running statistics) are kept with the best parameters, and its
+    random numbers (dropout) come from a stream of its own, so that descents repeat to the bit and do not disturb each
+    other or the global random state. Every evaluation draws the same random numbers. A lazily initialised module is
+    called with one training example to begin with. Parameters that do not require gradients stay fixed. Runs on the
+    CPU.
 
     Examples
     --------
@@ -78,7 +81,7 @@ class TorchProblem(Problem):
                 "weights; wrap it: model=lambda: Net()"
             )
         super().__init__(
-            start=lambda _: None,  # `begin` makes the module instead
+            start=lambda _: None,  # `instance` makes the module instead
             loss=loss,
             metric=metric,
             data=_tensors(data, f"{name}: data"),
@@ -91,28 +94,28 @@ class TorchProblem(Problem):
             raise ProblemError(f"{name}: a TorchProblem needs data; for a function of tensors use descend.minimize")
         self.model = model
 
-    def begin(self, seed: int) -> TorchStart:
+    def instance(self, seed: int) -> TorchInstance:
         """A new module from `seed`, and the functions of a descent over it."""
         torch_seed = int(seed) if seed < 2**63 else _derived(seed, 0)  # torch knows 64 bits
         with _seeded(torch_seed):
-            return TorchStart(self, self._made(f" (seed {seed})"), torch.random.get_rng_state(), _derived(seed, 1))
+            return TorchInstance(self, self._made(f" (seed {seed})"), torch.random.get_rng_state(), _derived(seed, 1))
 
     def unstackable(self, batch: Split) -> str | None:
         """Why descents of this problem cannot be one program, as far as one step tells; None if they can."""
-        start = self.begin(0)
-        memory = Memory(start.params, "params")
-        before, random = start.snapshot(), start._rng_state.clone()
-        start.objective(memory)(memory.like(), batch)
-        if any(not torch.equal(t, before[name]) for name, t in start.snapshot().items()):
+        instance = self.instance(0)
+        memory = Memory(instance.params, "params")
+        before, random = instance.snapshot(), instance._rng_state.clone()
+        instance.objective(memory)(memory.like(), batch)
+        if any(not torch.equal(t, before[name]) for name, t in instance.snapshot().items()):
             return "the module's buffers change in training, as batch normalisation's running statistics do"
-        if not torch.equal(random, start._rng_state):
+        if not torch.equal(random, instance._rng_state):
             return "the module draws random numbers in training, as dropout does"
         return None
 
-    def stacked(self, starts: Sequence[Start], memory: Rows, shared: bool) -> Objective:
-        """Losses and gradients of many starts, whose parameters are the rows of `memory`, by `torch.func.vmap`."""
-        owners = [start for start in starts if isinstance(start, TorchStart)]
-        module, lossfn = owners[0].module_, self._loss
+    def stacked(self, instances: Sequence[ProblemInstance], memory: Rows, shared: bool) -> Objective:
+        """Losses and gradients of many instances, whose parameters are the rows of `memory`, by `torch.func.vmap`."""
+        owners = [one for one in instances if isinstance(one, TorchInstance)]
+        module, lossfn = owners[0].module_, self.loss
         assert lossfn is not None
         assert self.train is not None
         own = [_untrained(owner.module_) for owner in owners]
@@ -150,7 +153,7 @@ class TorchProblem(Problem):
         return module.eval()
 
     def _made(self, where: str = "") -> torch.nn.Module:
-        """A new module, initialised; raises `ProblemError`. Called with torch's random state on loan."""
+        """A new module, initialised; raises `ProblemError`. To be called within `_seeded`."""
         named = getattr(self.model, "__name__", "<lambda>")
         what = f"{self.name}: model" if named == "<lambda>" else f"{self.name}: model={named}"
         try:
@@ -180,15 +183,17 @@ class TorchProblem(Problem):
         return module
 
 
-class TorchStart(Start):
-    """One start of a `TorchProblem`; owns a module, its buffers, and a stream of random numbers."""
+class TorchInstance(ProblemInstance):
+    """A `TorchProblem` from one seed: owns a module, its buffers, and a stream of random numbers."""
 
     problem: TorchProblem
 
-    def __init__(self, problem: TorchProblem, module: torch.nn.Module, rng_state: torch.Tensor, look_seed: int) -> None:
+    def __init__(
+        self, problem: TorchProblem, module: torch.nn.Module, rng_state: torch.Tensor, evaluation_seed: int
+    ) -> None:
         self.module_ = module
         self._rng_state = rng_state
-        self._look_seed = look_seed
+        self._evaluation_seed = evaluation_seed
         params = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
         if not params:
             raise ProblemError(f"{problem.name}: the module has no parameter that requires a gradient")
@@ -196,7 +201,7 @@ class TorchStart(Start):
 
     def objective(self, memory: Memory) -> Objective:
         """Loss and gradient over a batch, in ``train()`` mode."""
-        lossfn = self.problem._loss
+        lossfn = self.problem.loss
         assert lossfn is not None
 
         def loss(params: Any, *batch: torch.Tensor) -> torch.Tensor:
@@ -212,11 +217,11 @@ class TorchStart(Start):
     def measure(self, params: Any, *data: Any) -> tuple[float, float]:
         """The loss and the metric over all of `data`, from one pass in ``eval()`` mode."""
         problem, targets = self.problem, data[1:]
-        assert problem._loss is not None
-        with _seeded(self._look_seed), torch.no_grad():
+        assert problem.loss is not None
+        with _seeded(self._evaluation_seed), torch.no_grad():
             output = self._output(params, data[0], training=False)
-            loss = as_loss(problem._loss(output, *targets), "loss")
-            return loss, loss if problem._metric is None else as_loss(problem._metric(output, *targets), "metric")
+            loss = as_loss(problem.loss(output, *targets), "loss")
+            return loss, loss if problem.metric is None else as_loss(problem.metric(output, *targets), "metric")
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """A copy of the module's buffers, and of its parameters that are not trained."""
@@ -270,7 +275,7 @@ def _load_buffers(module: torch.nn.Module, saved: dict[str, torch.Tensor]) -> No
 
 
 def _untrained(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A module's buffers, persistent or not, and its parameters that do not require a gradient."""
+    """The buffers of a module, persistent or not, and its parameters that do not require a gradient."""
     frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
     return {**dict(module.named_buffers()), **frozen}
 

@@ -22,7 +22,6 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-import importlib
 import inspect
 import math
 import numbers
@@ -34,6 +33,7 @@ import numpy as np
 
 from descend.errors import RuleError
 from descend.rules.maths import clip, where
+from descend.rules.scipy_method import SciPyMethod
 
 __all__ = [
     "Range",
@@ -110,7 +110,7 @@ class _Declared:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule(_Declared):
+class Rule(SciPyMethod, _Declared):
     """One update of the parameters, written once; every engine runs it.
 
     A subclass declares hyperparameters as fields and one static `update(p, g, <state …>, s)` that returns the new
@@ -228,10 +228,6 @@ class Rule(_Declared):
         """Whether any hyperparameter follows a schedule."""
         return bool(self._scheduled)  # type: ignore[attr-defined]
 
-    def __call__(self, fun: Any, x0: Any, args: Any = (), **options: Any) -> Any:
-        """``scipy.optimize.minimize(fun, x0, method=rule)``, which calls it so; a rule itself knows of no descent."""
-        return importlib.import_module("descend.minimization.minimize").as_scipy_method(self, fun, x0, args, **options)
-
     def kept_state(self) -> tuple[str, ...]:
         """Names of the state that these settings keep, in order."""
         return tuple(n for n in self.state if n not in self.state_if or bool(getattr(self, self.state_if[n])))
@@ -243,12 +239,21 @@ class Rule(_Declared):
             return self
         # Each number is checked against its range; what a rule asks of several together was checked when it was made,
         # and a schedule may pass through what that refuses (momentum 0 with nesterov).
+        # A schedule takes the number of steps done before, as torch's schedulers count.
+        values = {
+            f.name: _checked(self, f, _evaluate(getattr(self, f.name), t - 1))[0]
+            for f, *_ in self._declared
+            if f.name in names
+        }
+        return self.with_unchecked(values)
+
+    def with_unchecked(self, values: Mapping[str, Any]) -> Self:
+        """This rule with other hyperparameters, taken as they are: numbers in range, or tensors for autograd."""
         rule = object.__new__(type(self))
         for field, *_ in self._declared:
-            value = getattr(self, field.name)
-            if field.name in names:  # a schedule takes the number of steps done before, as torch's schedulers count
-                value, _ = _checked(self, field, _evaluate(value, t - 1))
-            object.__setattr__(rule, field.name, value)
+            object.__setattr__(
+                rule, field.name, values[field.name] if field.name in values else getattr(self, field.name)
+            )
         object.__setattr__(rule, "_scheduled", ())
         return rule
 

@@ -1,1 +1,1 @@
-"""`fit`: a descent over mini-batches, alone or many as one program, and the learning rate range test."""
+"""`fit`, `fit_many` and `find_lr`: descents over mini-batches, alone or as one program, and the range test."""

@@ -1,26 +1,31 @@
-"""Which examples each step sees: one seeded shuffling order an epoch, no example lost or doubled."""
+"""The mini-batches of a training: one seeded order of the examples for each epoch, none lost or doubled."""
 
 from __future__ import annotations
 
-import numbers
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
+from descend.checks import count
 from descend.errors import OptionError
 from descend.parameters.memory import Array
+from descend.problems.problem import Problem
+from descend.problems.splits import Split
 
-__all__ = ["BatchSize", "Batches"]
+__all__ = ["BatchSize", "Batches", "batch", "batches_of", "same_batches", "stacked_batch"]
 
 BatchSize = int | Literal["full"]
 
+DEFAULT_BATCH_SIZE = 32
+
 
 class Batches:
-    """The batch of every step, as a function of size, batch size and seed alone.
+    """The row numbers of each step's mini-batch, as a function of size, batch size and seed alone.
 
-    The order of epoch e is a permutation drawn from ``default_rng([seed, e, 1])``, a stream of its own beside that of
-    the start, ``default_rng(seed)``; its batches are consecutive runs of
-    `batch_size` examples, the last one shorter where it does not divide. The same seed gives every rule the same
+    The order of epoch e is a permutation drawn from ``default_rng([seed, e, 1])``, a stream of its own beside
+    ``default_rng(seed)``, which draws the initial parameters. The batches are consecutive runs of `batch_size` examples
+    in that order; the last one is shorter where the batch size does not divide. The same seed gives every rule the same
     order, and every batch size the same order of examples. ``"full"`` is all examples at once, unshuffled.
 
     >>> batches = Batches(size=5, batch_size=2, seed=0)
@@ -30,17 +35,13 @@ class Batches:
 
     def __init__(self, size: int, batch_size: BatchSize, seed: int) -> None:
         self.full = batch_size in ("full", size)
-        if not self.full and (
-            not isinstance(batch_size, numbers.Integral) or isinstance(batch_size, bool) or batch_size < 1
-        ):
-            raise OptionError(f"batch_size={batch_size!r}: a whole number ≥ 1, or 'full', is needed; try 32")
-        if not self.full and int(batch_size) > size:
+        self.size = size
+        self.batch_size = size if self.full else count("batch_size", batch_size, otherwise="'full'", remedy="try 32")
+        if self.batch_size > size:
             raise OptionError(
                 f"batch_size={batch_size} is larger than the training data, which have {size} examples; "
                 f"use at most {size}, or 'full'"
             )
-        self.size = size
-        self.batch_size = size if self.full else int(batch_size)
         self.seed = seed
         self.per_epoch = -(-size // self.batch_size)
         self._epoch = -1
@@ -57,7 +58,7 @@ class Batches:
         return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def examples(self, steps: int) -> int:
-        """How many examples `steps` steps see in all."""
+        """The number of examples that `steps` steps see in all."""
         epochs, place = divmod(steps, self.per_epoch)
         return epochs * self.size + min(place * self.batch_size, self.size)
 
@@ -65,3 +66,40 @@ class Batches:
         """The largest number of steps that see at most `examples` examples."""
         epochs, rest = divmod(examples, self.size)
         return epochs * self.per_epoch + rest // self.batch_size
+
+
+def batches_of(problem: Problem, batch_size: BatchSize | None, seed: int) -> Batches | None:
+    """The batches of a problem's training data, by default of 32 examples; None for a problem without data."""
+    if problem.size is None:
+        if batch_size not in (None, "full"):
+            raise OptionError(f"batch_size={batch_size!r}: {problem.name} has no data to take batches of; leave it out")
+        return None
+    if batch_size is None:
+        batch_size = min(DEFAULT_BATCH_SIZE, problem.size)
+    return Batches(problem.size, batch_size, seed)
+
+
+def batch(problem: Problem, batches: Batches | None, step: int) -> Split:
+    """The examples of a step; none for a problem without data."""
+    if batches is None or problem.train is None:
+        return ()
+    rows = batches.rows(step)
+    return tuple([part[rows] for part in problem.train])
+
+
+def same_batches(batches: Sequence[Batches | None]) -> bool:
+    """Whether all runs of a stack see the same examples in each step."""
+    first = batches[0]
+    return first is None or first.full or all(one is first for one in batches)
+
+
+def stacked_batch(problem: Problem, batches: Sequence[Batches | None], step: int, *, shared: bool) -> Split:
+    """The examples of a step of a stack: one batch for all runs, or the runs' own batches along a leading axis."""
+    if problem.train is None:
+        return ()
+    rows: Any = [one.rows(step) for one in (batches[:1] if shared else batches) if one is not None]
+    rows = rows[0] if shared else np.stack(rows)
+    if isinstance(rows, slice):
+        return tuple([part[rows] for part in problem.train])
+    # `take` copies rows in less than half of an index's time; only NumPy's own arrays surely have it.
+    return tuple([part.take(rows, axis=0) if type(part) is np.ndarray else part[rows] for part in problem.train])

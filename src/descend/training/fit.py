@@ -1,4 +1,4 @@
-"""`fit`: train a problem's parameters by mini-batches, looking at validation data as it goes."""
+"""`fit`: train a problem's parameters by mini-batches, and evaluate them on validation data meanwhile."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 from descend.descent.history import Evaluation
 from descend.descent.loop import Descent
 from descend.descent.result import FitResult
-from descend.errors import ObjectiveError, OptionError
+from descend.errors import ObjectiveError
 from descend.parameters.memory import Array
 from descend.problems.problem import Problem
 from descend.progress import Bar
 from descend.rules import Rule, resolve
 from descend.stopping import Criteria, Reason
-from descend.training.batches import BatchSize
-from descend.training.run import Training, batch, batches_of, check, looks_after, steps_of
+from descend.training.batches import BatchSize, batch, batches_of
+from descend.training.budget import Budget
+from descend.training.options import FitOptions
+from descend.training.run import Training
 
 __all__ = ["fit"]
 
@@ -28,17 +30,17 @@ def fit(
     steps: int | None = None,
     examples: int | None = None,
     batch_size: BatchSize | None = None,
-    seed: int = 0,
+    seed: int = FitOptions.seed,
     evaluate_every: int | None = None,
     evaluate_every_examples: int | None = None,
     patience: int | None = None,
-    keep_best: bool = False,
+    keep_best: bool = FitOptions.keep_best,
     max_seconds: float | None = None,
     callback: Callable[[Evaluation], Any] | None = None,
-    history: bool = True,
+    history: bool = FitOptions.history,
     progress: bool | None = None,
 ) -> FitResult:
-    """Train a problem's parameters: batch gradient descent, SGD or mini-batches, by any rule.
+    """Train a problem's parameters by any rule: batch gradient descent, SGD or mini-batches.
 
     Parameters
     ----------
@@ -53,16 +55,16 @@ def fit(
         ``"full"`` for batch gradient descent, 1 for SGD on one example, n for mini-batches. Default 32, or all
         examples where there are fewer.
     seed
-        Decides the start and the order of the examples: the same seed gives the same bits.
+        Decides the initial parameters and the order of the examples: the same seed gives the same bits.
     evaluate_every, evaluate_every_examples
-        Steps between looks at the validation data; or gradient evaluations, which has a look after the first step at or
-        beyond each multiple of them, so that descents with other batches are looked at as often. Default: once an epoch
-        (100 times in all without data). The start and the end are always looked at.
+        Steps between evaluations on the validation data; or gradient evaluations between them: then one comes after
+        the first step at or beyond each multiple, so that descents with other batches are evaluated as often. Default:
+        once an epoch (100 times in all without data). The start and the end are always evaluated.
     patience
-        Stop early when the validation metric has not improved in this many looks.
+        Stop early when the validation metric has not improved in this many evaluations.
     keep_best
         Return the parameters with the best validation metric instead of the last ones. Ties go to the lower
-        validation loss, then to the earlier look.
+        validation loss, then to the earlier evaluation.
     max_seconds
         Stop after this many seconds.
     callback
@@ -93,90 +95,95 @@ def fit(
     >>> result.nit, result.examples, str(result.reason)
     (50, 13250, 'max_steps')
     """
-    rule = resolve(rule)
-    counts = {"evaluate_every": evaluate_every, "evaluate_every_examples": evaluate_every_examples}
-    check(problem, seed, keep_best, patience=patience, **counts)
-    if callback is not None and not callable(callback):
-        raise OptionError(f"callback={callback!r} is not a function")
-    batches = batches_of(problem, batch_size, int(seed))
-    total = steps_of(batches, epochs, steps, examples)
-    training = Training(problem, int(seed), batches, total, looks_after(batches, total, **counts), keep_best)
-    return _Fit(training, rule, patience, max_seconds, callback, history).run(progress)
+    options = FitOptions(
+        epochs=epochs,
+        steps=steps,
+        examples=examples,
+        batch_size=batch_size,
+        seed=seed,
+        evaluate_every=evaluate_every,
+        evaluate_every_examples=evaluate_every_examples,
+        patience=patience,
+        keep_best=keep_best,
+        max_seconds=max_seconds,
+        callback=callback,
+        history=history,
+        progress=progress,
+    )
+    return _FitRun(problem, resolve(rule), options).run()
 
 
-class _Fit:
-    """One call of `fit`: a training and the descent that steps it."""
+class _FitRun:
+    """One call of `fit`: a training, and the descent that makes its steps."""
 
-    def __init__(
-        self,
-        training: Training,
-        rule: Rule,
-        patience: int | None,
-        max_seconds: float | None,
-        callback: Callable[[Evaluation], Any] | None,
-        history: bool,
-    ) -> None:
-        self.training = training
-        self.patience = patience
-        self.callback = callback
-        objective = training.objective
+    def __init__(self, problem: Problem, rule: Rule, options: FitOptions) -> None:
+        options.check_problem(problem)
+        self.options = options
+        batches = batches_of(problem, options.batch_size, options.seed)
+        self.training = Training(problem, options.seed, batches, Budget.of(options, batches), options.keep_best)
+        objective = self.training.objective
         self.descent = Descent(
-            training.memory,
+            self.training.memory,
             rule,
-            self._evaluate,
-            Criteria(max_steps=training.total, max_seconds=max_seconds),
-            training.history if history else None,
+            self._loss_and_gradient,
+            Criteria(max_steps=self.training.budget.steps, max_seconds=options.max_seconds),
+            self.training.history if options.history else None,
             whole=False,
             evaluations=lambda: (objective.nfev, objective.cost),
-            each=self._each,
+            each=self._after_step,
         )
         self._bar: Bar | None = None
 
-    def run(self, progress: bool | None) -> FitResult:
-        with Bar(self.training.problem.name, self.training.total, progress) as self._bar:
+    def run(self) -> FitResult:
+        """Train to the end; the result so far is on the error where the problem's functions raise."""
+        with Bar(self.training.problem.name, self.training.budget.steps, self.options.progress) as self._bar:
             try:
-                reason = self._look() or self._last_look(self.descent.run())
+                reason = self._evaluate() or self._evaluate_end(self.descent.run())
                 return self._result(reason)
             except ObjectiveError as error:
                 self.descent.detail = f"{error}."
                 error.result = self._result(Reason.FUNCTION_RAISED)
                 raise
 
-    def _last_look(self, reason: Reason) -> Reason:
+    def _loss_and_gradient(self, grad: list[Array]) -> float:
+        """Loss and gradient over the batch of the next step."""
+        training = self.training
+        loss = training.objective(grad, batch(training.problem, training.batches, self.descent.steps))
+        training.add_losses(loss)
+        return loss
+
+    def _after_step(self, descent: Descent) -> Reason | None:
+        if self._bar is not None:
+            self._bar.to(descent.steps)
+        return self._evaluate() if self.training.evaluation_due(descent.steps) else None
+
+    def _evaluate(self) -> Reason | None:
+        """Evaluate on the validation data; a reason to stop, if callback or patience has one."""
+        evaluation = self.training.evaluate(self.descent.steps, self.descent.seconds)
+        if self._stopped_by_callback(evaluation):
+            return Reason.CALLBACK
+        patience = self.options.patience
+        if patience is not None and self.training.evaluations_since_best >= patience:
+            return Reason.NO_PROGRESS
+        return None
+
+    def _stopped_by_callback(self, evaluation: Evaluation) -> bool:
+        if self.options.callback is None:
+            return False
+        try:
+            return bool(self.options.callback(evaluation))
+        except StopIteration:
+            return True
+        except Exception as error:
+            raise ObjectiveError(
+                f"callback raised {type(error).__name__}: {error} (at step {evaluation.step})"
+            ) from error
+
+    def _evaluate_end(self, reason: Reason) -> Reason:
         descent = self.descent
-        reason, descent.detail = self.training.last_look(reason, descent.detail, descent.steps, descent.seconds)
+        reason, descent.detail = self.training.evaluate_end(reason, descent.detail, descent.steps, descent.seconds)
         return reason
 
     def _result(self, reason: Reason) -> FitResult:
         descent = self.descent
         return self.training.result(reason, descent.detail, descent.steps, descent.seconds)
-
-    def _evaluate(self, grad: list[Array]) -> float:
-        """Loss and gradient over the batch of the step at hand."""
-        training = self.training
-        loss = training.objective(grad, batch(training.problem, training.batches, self.descent.steps))
-        training.losses += loss
-        training.losses_count += 1
-        return loss
-
-    def _each(self, descent: Descent) -> Reason | None:
-        if self._bar is not None:
-            self._bar.to(descent.steps)
-        return self._look() if self.training.due(descent.steps) else None
-
-    def _look(self) -> Reason | None:
-        """Take note of where the descent stands, and decide whether it goes on."""
-        look = self.training.look(self.descent.steps, self.descent.seconds)
-        if self.callback is not None:
-            try:
-                if self.callback(look):
-                    return Reason.CALLBACK
-            except StopIteration:
-                return Reason.CALLBACK
-            except Exception as error:
-                raise ObjectiveError(
-                    f"callback raised {type(error).__name__}: {error} (at step {look.step})"
-                ) from error
-        if self.patience is not None and self.training.looks_since_best >= self.patience:
-            return Reason.NO_PROGRESS
-        return None

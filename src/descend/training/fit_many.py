@@ -10,18 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from descend.descent.loop import Judge, at_step, cannot_step, interrupts
+from descend.checks import seed
+from descend.descent.health import HealthMonitor, at_step, cannot_step
+from descend.descent.interrupts import interrupts
 from descend.descent.result import FitResult
 from descend.engines import stack
 from descend.engines.stacked import difference
 from descend.errors import ObjectiveError, OptionError
-from descend.objectives.objective import disagreement
-from descend.parameters.memory import Array, Memory, Rows
-from descend.problems.problem import Problem, Split
+from descend.objectives.agreement import disagreement
+from descend.parameters.memory import Array, Memory
+from descend.parameters.rows import Rows
+from descend.problems.problem import Problem
+from descend.problems.splits import Split
 from descend.rules import Rule, resolve
 from descend.stopping import Reason
-from descend.training.batches import Batches, BatchSize
-from descend.training.run import Training, batches_of, check, looks_after, steps_of
+from descend.training.batches import Batches, BatchSize, batches_of, same_batches, stacked_batch
+from descend.training.budget import Budget
+from descend.training.options import FitManyOptions
+from descend.training.run import Training
 
 __all__ = ["fit_many", "stackable"]
 
@@ -42,7 +48,7 @@ def fit_many(
     batch_size: BatchSize | None = None,
     evaluate_every: int | None = None,
     evaluate_every_examples: int | None = None,
-    keep_best: bool = True,
+    keep_best: bool = FitManyOptions.keep_best,
 ) -> list[FitResult]:
     """Make many runs at once, as `fit` makes each: other hyperparameters, other seeds, the same problem and budget.
 
@@ -81,30 +87,40 @@ def fit_many(
     >>> [round(result.validation_metric, 1) for result in results]
     [0.8, 1.0, 0.9]
     """
-    resolved, seeds = [resolve(rule) for rule in rules], list(seeds)
+    options = FitManyOptions(
+        epochs=epochs,
+        steps=steps,
+        examples=examples,
+        batch_size=batch_size,
+        evaluate_every=evaluate_every,
+        evaluate_every_examples=evaluate_every_examples,
+        keep_best=keep_best,
+    )
+    resolved, seeds = [resolve(rule) for rule in rules], [seed("seed", number) for number in seeds]
     if not resolved or len(resolved) != len(seeds):
         raise OptionError(f"{len(resolved)} rules and {len(seeds)} seeds: give one of each for every run, at least one")
-    counts = {"evaluate_every": evaluate_every, "evaluate_every_examples": evaluate_every_examples}
-    for seed in seeds:
-        check(problem, seed, keep_best, **counts)
+    options.check_problem(problem)
     why = stackable(problem, resolved, batch_size)
     if why is not None:
         raise OptionError(f"the runs cannot be stacked: {why}; make them one at a time, by descend.fit")
-    batches = {int(seed): batches_of(problem, batch_size, int(seed)) for seed in seeds}
-    one = next(iter(batches.values()))
-    total = steps_of(one, epochs, steps, examples)
-    after = looks_after(one, total, **counts)
+    return _in_stacks(problem, resolved, seeds, options)
+
+
+def _in_stacks(
+    problem: Problem, rules: Sequence[Rule], seeds: Sequence[int], options: FitManyOptions
+) -> list[FitResult]:
+    """Make the runs, as many at a time as the cache holds."""
+    batches = {number: batches_of(problem, options.batch_size, number) for number in seeds}
+    budget = Budget.of(options, batches[seeds[0]])
     # Runs from one seed see the same batches, which are taken once if the runs are neighbours.
     order = sorted(range(len(seeds)), key=lambda i: seeds[i])
-    width = _width(Memory(problem.begin(seeds[0]).params, "params"))
+    width = _width(Memory(problem.instance(seeds[0]).params, "params"))
     results: dict[int, FitResult] = {}
     with interrupts() as interrupted:
         for first in range(0, len(order), width):
             chunk = order[first : first + width]
-            trainings = [
-                Training(problem, int(seeds[i]), batches[int(seeds[i])], total, after, keep_best) for i in chunk
-            ]
-            found = _Stacked(problem, [resolved[i] for i in chunk], trainings).run(interrupted)
+            trainings = [Training(problem, seeds[i], batches[seeds[i]], budget, options.keep_best) for i in chunk]
+            found = _StackedRun(problem, [rules[i] for i in chunk], trainings).run(interrupted)
             results.update(zip(chunk, found, strict=True))
     return [results[i] for i in range(len(seeds))]
 
@@ -125,8 +141,8 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
     why = difference(rules)
     if why is not None:
         return why
-    batches = [batches_of(problem, batch_size, seed) for seed in (0, 1)]
-    alone = [_batches(problem, [one], 0, shared=True) for one in batches]
+    batches = [batches_of(problem, batch_size, number) for number in (0, 1)]
+    alone = [stacked_batch(problem, [one], 0, shared=True) for one in batches]
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*performance drop")  # vmap goes on one run after the other
@@ -137,51 +153,51 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
 
 
 def _disagreement(problem: Problem, batches: Sequence[Batches | None], alone: Sequence[Split]) -> str | None:
-    """How the losses and gradients of two starts, stacked, differ from those of each; None if they do not."""
-    starts = [problem.begin(seed) for seed in (0, 1)]
-    memories = [Memory(start.params, "params") for start in starts]
+    """How the losses and gradients of two instances, stacked, differ from those of each; None if they do not."""
+    instances = [problem.instance(number) for number in (0, 1)]
+    memories = [Memory(instance.params, "params") for instance in instances]
     slopes = [memory.like() for memory in memories]
     losses = [
-        start.objective(memory)(grad, batch)
-        for start, memory, grad, batch in zip(starts, memories, slopes, alone, strict=True)
+        instance.objective(memory)(grad, batch)
+        for instance, memory, grad, batch in zip(instances, memories, slopes, alone, strict=True)
     ]
     rows = Rows(memories)
-    grad, shared = rows.like(), _shared(batches)
-    found = problem.stacked(starts, rows, shared).many(grad, _batches(problem, batches, 0, shared=shared))
+    grad, shared = rows.like(), same_batches(batches)
+    found = problem.stacked(instances, rows, shared).many(grad, stacked_batch(problem, batches, 0, shared=shared))
     return disagreement(found, grad, losses, slopes)
 
 
-class _Stacked:
-    """Some runs that are made together: a training and a judge for each, and the loop of all."""
+class _StackedRun:
+    """Some runs that are made together: a training and a health monitor for each, and one loop that steps them all."""
 
     def __init__(self, problem: Problem, rules: Sequence[Rule], trainings: Sequence[Training]) -> None:
         self.problem = problem
         self.trainings = list(trainings)
-        self.total = trainings[0].total
-        self.judges = [Judge(t.memory, rule) for t, rule in zip(trainings, rules, strict=True)]
+        self.total = trainings[0].budget.steps
+        self.monitors = [HealthMonitor(t.memory, rule) for t, rule in zip(trainings, rules, strict=True)]
         self.live = list(range(len(rules)))
-        """Which runs the rows are."""
+        """The run that each row of the stack belongs to."""
         self.results: dict[int, FitResult] = {}
-        self.steps = self.looked = 0
+        self.steps = self.evaluated = 0
         self.rows = Rows([t.memory for t in trainings])
         self.grad = self.rows.like()
         self.cautious = rules[0].cautious
-        self.sign = self.judges[0].sign
+        self.sign = self.monitors[0].sign
         self.rule = rules[0]
         self.engine = stack(rules, *self._arrays(), self.total)
         self.losses = np.zeros(len(rules))
-        """The sum of each run's losses since the last look."""
+        """The sum of each run's losses since the last evaluation."""
         self._seconds, self._since = 0.0, time.perf_counter()
         self._prepare()
 
     def run(self, interrupted: Callable[[], bool]) -> list[FitResult]:
         """Make the runs, to the end of each."""
-        self._look()
+        self._evaluate()
         while self.live:
             if self.steps >= self.total:
                 self._end(dict.fromkeys(self.live, Reason.MAX_STEPS))
                 break
-            self._evaluate()
+            self._losses_and_gradients()
             if self.live:
                 self._step()
             if interrupted():
@@ -195,9 +211,9 @@ class _Stacked:
         self._since = now
         return self._seconds
 
-    def _evaluate(self) -> None:
-        """Losses and gradients of all runs; those that fail here end."""
-        batch = _batches(self.problem, self.batches, self.steps, shared=self.shared)
+    def _losses_and_gradients(self) -> None:
+        """Compute losses and gradients of all runs, and end those that fail."""
+        batch = stacked_batch(self.problem, self.batches, self.steps, shared=self.shared)
         try:
             losses = self.objective.many(self.grad, batch)
         except ObjectiveError as error:
@@ -210,18 +226,18 @@ class _Stacked:
         failed = {}
         for row in self._suspects(losses):
             run = self.live[row]
-            judge, loss, grad = self.judges[run], float(losses[row]), [g[row] for g in self.grad]
-            reason = judge.finite(loss, grad, self.steps) or judge.grown(loss, self.steps)
+            monitor, loss, grad = self.monitors[run], float(losses[row]), [g[row] for g in self.grad]
+            reason = monitor.finite(loss, grad, self.steps) or monitor.diverged(loss, self.steps)
             if reason is not None:
                 failed[run] = reason
         if self.steps == 0:
-            self.first = np.array([self.judges[run].first for run in self.live])
-            self.bounds = np.array([self.judges[run].bound for run in self.live])
+            self.first = np.array([self.monitors[run].first for run in self.live])
+            self.bounds = np.array([self.monitors[run].bound for run in self.live])
         if failed:
             self._end(failed)
 
     def _suspects(self, losses: Array) -> Any:
-        """The rows that a judge has to look at: all at first, and whatever is not plainly well."""
+        """The rows to check one by one: all at first, then those whose numbers are not plainly in order."""
         if self.steps == 0:
             return range(len(losses))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -237,26 +253,27 @@ class _Stacked:
             except Exception as error:  # a schedule, or the user's own rule
                 raise cannot_step(self.rule, self.steps + 1, error) from error
         self.steps += 1
-        if self.trainings[0].due(self.steps):
-            self._look()
+        if self.trainings[0].evaluation_due(self.steps):
+            self._evaluate()
 
-    def _look(self) -> None:
-        since, self.looked = self.steps - self.looked, self.steps
+    def _evaluate(self) -> None:
+        """Evaluate each live run on the validation data."""
+        since, self.evaluated = self.steps - self.evaluated, self.steps
         seconds = self._share()
         for row, run in enumerate(self.live):
             training = self.trainings[run]
-            training.losses, training.losses_count = float(self.losses[row]), since
-            training.look(self.steps, seconds)
+            training.add_losses(float(self.losses[row]), since)
+            training.evaluate(self.steps, seconds)
         self.losses[:] = 0.0
 
     def _end(self, reasons: dict[int, Reason]) -> None:
         """End some runs, and go on with the others."""
-        since, seconds = self.steps - self.looked, self._share()
+        since, seconds = self.steps - self.evaluated, self._share()
         for row, run in enumerate(self.live):
             if run in reasons:
                 training = self.trainings[run]
-                training.losses, training.losses_count = float(self.losses[row]), since
-                reason, detail = training.last_look(reasons[run], self.judges[run].detail, self.steps, seconds)
+                training.add_losses(float(self.losses[row]), since)
+                reason, detail = training.evaluate_end(reasons[run], self.monitors[run].detail, self.steps, seconds)
                 self.results[run] = training.result(reason, detail, self.steps, seconds)
         rows = [row for row, run in enumerate(self.live) if run not in reasons]
         self.live = [self.live[row] for row in rows]
@@ -276,25 +293,8 @@ class _Stacked:
     def _prepare(self) -> None:
         live = [self.trainings[run] for run in self.live]
         self.batches = [training.batches for training in live]
-        self.shared = _shared(self.batches)
-        self.objective = self.problem.stacked([training.start for training in live], self.rows, self.shared)
-
-
-def _shared(batches: Sequence[Batches | None]) -> bool:
-    """Whether all runs see the same batches."""
-    first = batches[0]
-    return first is None or first.full or all(one is first for one in batches)
-
-
-def _batches(problem: Problem, batches: Sequence[Batches | None], step: int, *, shared: bool) -> Split:
-    """The examples of a step: one batch, or the batches of all runs one upon the other."""
-    if problem.train is None:
-        return ()
-    rows: Any = [one.rows(step) for one in (batches[:1] if shared else batches) if one is not None]
-    rows = rows[0] if shared else np.stack(rows)
-    if isinstance(rows, slice):
-        return tuple([part[rows] for part in problem.train])
-    return tuple([part.take(rows, axis=0) if type(part) is np.ndarray else part[rows] for part in problem.train])
+        self.shared = same_batches(self.batches)
+        self.objective = self.problem.stacked([training.instance for training in live], self.rows, self.shared)
 
 
 def _width(memory: Memory) -> int:

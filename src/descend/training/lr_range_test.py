@@ -1,10 +1,9 @@
-"""`find_lr`: the range test, that is one descent whose learning rate grows, and then short ones that do not diverge."""
+"""`find_lr`: the learning rate range test, and the largest learning rate with which short descents stay stable."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,40 +14,35 @@ import numpy as np
 from descend.descent.loop import Descent
 from descend.errors import ObjectiveError, OptionError
 from descend.intervals import Interval, interval
-from descend.jsonable import plain
+from descend.jsonable import jsonable
 from descend.parameters.memory import Array, Memory
-from descend.problems import Problem
+from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.registry import named
+from descend.problems.splits import Split
 from descend.progress import Bar
 from descend.rules import Rule, resolve
-from descend.stopping import Criteria, Reason, count
-from descend.training.batches import BatchSize
-from descend.training.run import batch, batches_of, measured
+from descend.stopping import Criteria, Reason
+from descend.training.batches import Batches, BatchSize, batch, batches_of
+from descend.training.options import RangeTestOptions
+from descend.training.run import measured
 
-__all__ = ["RangeTest", "find_lr"]
+__all__ = ["RangeTest", "Sweep", "find_lr"]
 
-LOW, HIGH = 1e-6, 100.0
-"""Where the sweep begins and where it ends at the latest."""
-STEPS = 160
-"""Steps of a sweep: twenty for each decade of learning rates."""
-TRIAL_STEPS = 50
-"""Steps for which a learning rate has to stay stable."""
-SEEDS = 7
 EXPLODED = 4.0
-"""A sweep ends where the loss is so many times what it was at the start."""
+"""Times the loss at the start: a sweep ends where the loss exceeds that."""
 MEDIAN_OF = 5
-"""Batches in a row whose middle loss has to have exploded: one hard batch is no divergence."""
+"""Batches in a row whose median loss has to have exploded: one hard batch is no divergence."""
 SPAN = 1.2
 """Decades of learning rates over which the losses are smoothed."""
 EXAMPLES = 1_000
-"""Training examples, at most, by which a trial is judged."""
+"""Training examples, at most, whose mean loss says whether a trial was stable."""
 BRACKET, PRECISION = 10**0.25, 1.05
-"""Factor between learning rates that are tried, from the steepest upwards; and to which the limit is then narrowed."""
+"""Factor between the learning rates that are tried upwards, and the factor to which the limit is then narrowed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """One seed's sweep: loss of each batch and the smoothed loss at each learning rate, and what was found.
+    """One seed's sweep: the loss of each batch and the smoothed loss at each learning rate, and what they say.
 
     The arrays have one number for each step that the sweep made. `slope` is the derivative of the smoothed loss along
     the natural logarithm of the learning rate. `steepest` is NaN where there is too little to smooth.
@@ -98,7 +92,7 @@ class RangeTest:
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON holds it; what is not a finite number is null."""
         whole = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        found: dict[str, Any] = plain({"schema": 1, "answer": self.answer, **whole})
+        found: dict[str, Any] = jsonable({"schema": 1, "answer": self.answer, **whole})
         return found
 
     def __str__(self) -> str:
@@ -110,23 +104,23 @@ def find_lr(
     rule: Rule | type[Rule] | str = "adam",
     *,
     batch_size: BatchSize | None = None,
-    low: float = LOW,
-    high: float = HIGH,
-    steps: int = STEPS,
-    trial_steps: int = TRIAL_STEPS,
-    seeds: int = SEEDS,
+    low: float = RangeTestOptions.low,
+    high: float = RangeTestOptions.high,
+    steps: int = RangeTestOptions.steps,
+    trial_steps: int = RangeTestOptions.trial_steps,
+    seeds: int = RangeTestOptions.seeds,
     progress: bool | None = None,
 ) -> RangeTest:
-    """Find where to look for a learning rate: the steepest of a range test, and the largest that is stable.
+    """Find a range for the learning rate: the steepest one of a range test, and the largest stable one.
 
     The sweep is the range test of Smith (2017, https://arxiv.org/abs/1506.01186, section 3.3): one descent, in which
     the learning rate grows by the same factor at each step, until the loss explodes. Its losses are smoothed, and the
     steepest learning rate is where the smoothed loss falls fastest along the logarithm of the learning rate.
 
-    A sweep runs through a learning rate before it can do harm, so it says little of what is stable. That is asked of
-    short descents: from the same start, with one learning rate, for `trial_steps` steps. A learning rate is stable if
-    the loss over the training examples is then finite and no higher than at the start. Rates are tried upwards from the
-    steepest, until one is not stable, and the limit is narrowed to 5 %.
+    A sweep passes through a learning rate before it can do harm, so it overstates what is stable. Short descents say
+    that: each from the same start, with one learning rate, for `trial_steps` steps. A learning rate is stable if the
+    loss over the training examples is then finite and no higher than at the start. Rates are tried upwards from the
+    steepest one, until one is not stable, and the limit is narrowed to 5 %.
 
     Every seed has its own start and order of examples. Nothing of the problem's is changed.
 
@@ -173,18 +167,18 @@ def find_lr(
     rule = resolve(rule)
     if rule.maximize:
         raise OptionError(f"{type(rule).__name__}(maximize=True): find_lr looks for where a loss falls; leave it out")
-    for name, value, least in (("steps", steps, 20), ("trial_steps", trial_steps, 1), ("seeds", seeds, 1)):
-        if value is None:
-            raise OptionError(f"{name}=None: a whole number ≥ {least} is needed")
-        count(name, value, at_least=least)
-    low, high = _bounds(low, high)
-    test = _Test(problem, rule, batch_size, low, high, int(steps), int(trial_steps))
+    options = RangeTestOptions(
+        batch_size=batch_size,
+        low=low,
+        high=high,
+        steps=steps,
+        trial_steps=trial_steps,
+        seeds=seeds,
+        progress=progress,
+    )
     began = time.perf_counter()
-    with Bar(f"{problem.name}, {rule.name}", int(seeds), progress) as bar:
-        sweeps = []
-        for seed in range(int(seeds)):
-            sweeps.append(test.sweep(seed))
-            bar.to(seed + 1)
+    test = _RangeTestRun(problem, rule, options)
+    sweeps = test.sweeps()
     return RangeTest(
         problem=problem.name,
         rule=type(rule).__name__,
@@ -192,131 +186,138 @@ def find_lr(
         steepest=interval([s.steepest for s in sweeps]),
         largest_stable=interval([s.largest_stable for s in sweeps]),
         sweeps=tuple(sweeps),
-        notes=tuple(_notes(sweeps, low, high)),
+        notes=tuple(_notes(sweeps, options)),
         seconds=time.perf_counter() - began,
     )
 
 
-class _Test:
-    """What all seeds have in common."""
+class _RangeTestRun:
+    """One call of `find_lr`: what all seeds have in common, and the sweeps and trials of each."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        rule: Rule,
-        batch_size: BatchSize | None,
-        low: float,
-        high: float,
-        steps: int,
-        trial_steps: int,
-    ) -> None:
-        self.problem, self.rule, self.batch_size = problem, rule, batch_size
-        self.rates = np.geomspace(low, high, steps)
-        self.trial_steps = trial_steps
-        self.batches = batches_of(problem, batch_size, 0)
-        self.sample = () if problem.train is None else tuple(part[:EXAMPLES] for part in problem.train)
-        for rate in (low, high):  # a rule may not take every learning rate
+    def __init__(self, problem: Problem, rule: Rule, options: RangeTestOptions) -> None:
+        self.problem, self.rule, self.options = problem, rule, options
+        self.rates = np.geomspace(options.low, options.high, options.steps)
+        self.batches = batches_of(problem, options.batch_size, 0)
+        self.sample: Split = () if problem.train is None else tuple(part[:EXAMPLES] for part in problem.train)
+        for rate in (options.low, options.high):  # a rule may not take every learning rate
             dataclasses.replace(rule, lr=rate)
+
+    def sweeps(self) -> list[Sweep]:
+        """The sweep of every seed."""
+        found = []
+        with Bar(f"{self.problem.name}, {self.rule.name}", self.options.seeds, self.options.progress) as bar:
+            for seed in range(self.options.seeds):
+                found.append(self.sweep(seed))
+                bar.to(seed + 1)
+        return found
 
     def sweep(self, seed: int) -> Sweep:
         """The range test of one seed, and the limit of what is stable."""
-        losses: list[float] = []
-        first = self._descend(
-            seed, lambda done: float(self.rates[min(done, len(self.rates) - 1)]), len(self.rates), losses
-        )
+        rates, highest = self.rates, len(self.rates) - 1
+        trial = self._trial(seed, lambda done: float(rates[min(done, highest)]), len(rates))
+        losses, first = trial.losses, trial.first
         if not math.isfinite(first):
             raise ObjectiveError(f"{self.problem.name}: the loss is {first} at the start (seed {seed})")
         bound = first + (EXPLODED - 1.0) * max(abs(first), first - min(filter(math.isfinite, losses), default=first))
         kept = _until_exploded(losses, bound)
-        made, rates = np.minimum(losses[:kept], bound), self.rates[:kept]
-        smoothed, slope = _smoothed(made, math.log(self.rates[1] / self.rates[0]))
+        rates = rates[:kept]
+        # The last losses kept may lie beyond the bound; cut off there, they do not bend the parabolas before them.
+        smoothed, slope = _smoothed(np.minimum(losses[:kept], bound), math.log(self.rates[1] / self.rates[0]))
         lowest = int(np.argmin(smoothed)) if kept else 0
         steepest = float(rates[int(np.argmin(slope[: lowest + 1]))]) if len(slope) and lowest else math.nan
-        return Sweep(seed, rates, np.array(losses[:kept]), smoothed, slope, steepest, self._limit(seed, steepest))
+        limit = self._largest_stable(seed, steepest)
+        return Sweep(seed, rates, np.array(losses[:kept]), smoothed, slope, steepest, limit)
 
-    def _limit(self, seed: int, steepest: float) -> float:
+    def _largest_stable(self, seed: int, steepest: float) -> float:
         """The largest stable learning rate; `high` if all are, NaN if none is."""
         low, high = float(self.rates[0]), float(self.rates[-1])
         stable = steepest if math.isfinite(steepest) else low
-        while not self._stable(seed, stable):
+        while not self._is_stable(seed, stable):
             if stable <= low:
                 return math.nan
             stable = max(low, stable / 10)
         unstable = stable
         while unstable < high:
             unstable = min(high, unstable * BRACKET)
-            if not self._stable(seed, unstable):
+            if not self._is_stable(seed, unstable):
                 break
             stable = unstable
         else:
             return high
         while unstable / stable > PRECISION:
             middle = math.sqrt(stable * unstable)
-            if self._stable(seed, middle):
+            if self._is_stable(seed, middle):
                 stable = middle
             else:
                 unstable = middle
         return stable
 
-    def _stable(self, seed: int, rate: float) -> bool:
+    def _is_stable(self, seed: int, rate: float) -> bool:
         """Whether a short descent with that learning rate ends no higher than it began."""
-        ends: list[float] = []
-        first = self._descend(seed, rate, self.trial_steps, [], ends)
-        return bool(ends) and ends[0] <= first
+        trial = self._trial(seed, rate, self.options.trial_steps, measure_end=True)
+        return math.isfinite(trial.last) and trial.last <= trial.first
 
-    def _descend(
-        self,
-        seed: int,
-        lr: float | Callable[[int], float],
-        steps: int,
-        losses: list[float],
-        ends: list[float] | None = None,
-    ) -> float:
-        """A descent from the start of `seed`; the loss there.
-
-        `losses` gets the loss of each batch, until they explode. `ends` gets the loss at the end, if the descent comes
-        there.
-        """
-        start = self.problem.begin(seed)
-        before = start.snapshot()
-        memory = Memory(start.params, "params")
-        objective = start.objective(memory)
-        batches = batches_of(self.problem, self.batch_size, seed)
-
-        def mean(step: int) -> float:
-            return measured(self.problem, start, objective, self.sample, step)[0]
-
-        def evaluate(grad: list[Array]) -> float:
-            losses.append(objective(grad, batch(self.problem, batches, descent.steps)))
-            return losses[-1]
-
-        def look(_: Descent) -> Reason | None:
-            recent = losses[-MEDIAN_OF:]
-            exploded = len(recent) == MEDIAN_OF and _middle(recent) > first + EXPLODED**2 * max(1.0, abs(first))
-            return Reason.DIVERGED if exploded else None
-
+    def _trial(self, seed: int, lr: float | Callable[[int], float], steps: int, *, measure_end: bool = False) -> _Trial:
+        """A descent from the start of `seed` by the rule with that learning rate, or schedule of it."""
+        rule = dataclasses.replace(self.rule, lr=lr)  # type: ignore[arg-type]
+        instance = self.problem.instance(seed)
+        before = instance.snapshot()
+        trial = _Trial(instance, rule, batches_of(self.problem, self.options.batch_size, seed), self.sample)
         try:
             with np.errstate(all="ignore"):
-                first = mean(0)
-                descent = Descent(
-                    memory,
-                    dataclasses.replace(self.rule, lr=lr),  # type: ignore[arg-type]
-                    evaluate,
-                    Criteria(max_steps=steps),
-                    None,
-                    whole=False,
-                    evaluations=lambda: (objective.nfev, objective.cost),
-                    each=look,
-                )
-                reason = descent.run()
-                if reason is Reason.INTERRUPTED:
-                    raise KeyboardInterrupt
-                if ends is not None and reason.kind != "failed":
-                    last = mean(descent.steps)
-                    ends += [last] if math.isfinite(last) else []
+                trial.run(steps, measure_end)
         finally:
-            start.restore(before)
-        return first
+            instance.restore(before)  # a user's model() may hand out the same module each time
+        return trial
+
+
+class _Trial:
+    """One descent of a range test: the losses of its batches, and the mean loss over a sample before and after.
+
+    `last` is NaN if the descent failed before its end, or if that was not to be measured.
+    """
+
+    def __init__(self, instance: ProblemInstance, rule: Rule, batches: Batches | None, sample: Split) -> None:
+        self.instance, self.batches, self.sample = instance, batches, sample
+        self.memory = Memory(instance.params, "params")
+        self.objective = instance.objective(self.memory)
+        self.rule = rule
+        self.losses: list[float] = []
+        self.first = self.last = math.nan
+
+    def run(self, steps: int, measure_end: bool) -> None:
+        """Descend for so many steps, unless the losses explode before."""
+        objective = self.objective
+        self.first = self._mean_loss(0)
+        descent = Descent(
+            self.memory,
+            self.rule,
+            self._loss_and_gradient,
+            Criteria(max_steps=steps),
+            None,
+            whole=False,
+            evaluations=lambda: (objective.nfev, objective.cost),
+            each=self._exploded,
+        )
+        reason = descent.run()
+        if reason is Reason.INTERRUPTED:
+            raise KeyboardInterrupt
+        if measure_end and reason.kind != "failed":
+            self.last = self._mean_loss(descent.steps)
+
+    def _mean_loss(self, step: int) -> float:
+        return measured(self.instance.problem, self.instance, self.objective, self.sample, step)[0]
+
+    def _loss_and_gradient(self, grad: list[Array]) -> float:
+        step = len(self.losses)  # each step before this one has left its loss
+        loss = self.objective(grad, batch(self.instance.problem, self.batches, step))
+        self.losses.append(loss)
+        return loss
+
+    def _exploded(self, _: Descent) -> Reason | None:
+        """A reason to stop where the losses of the last batches are far beyond the loss at the start."""
+        recent, bound = self.losses[-MEDIAN_OF:], self.first + EXPLODED**2 * max(1.0, abs(self.first))
+        return Reason.DIVERGED if len(recent) == MEDIAN_OF and _middle(recent) > bound else None
 
 
 def _middle(losses: Sequence[float]) -> float:
@@ -346,22 +347,10 @@ def _smoothed(losses: Array, step: float) -> tuple[Array, Array]:
     return savgol_filter(losses, **smooth), savgol_filter(losses, deriv=1, delta=step, **smooth)
 
 
-def _bounds(low: Any, high: Any) -> tuple[float, float]:
-    for name, value in (("low", low), ("high", high)):
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value <= 0:
-            raise OptionError(
-                f"{name}={value!r}: a learning rate > 0 is needed; try {LOW if name == 'low' else HIGH:g}"
-            )
-    if not low * 10 <= high:
-        raise OptionError(f"low={low!r}, high={high!r}: high must be ten times low at least; try low={high / 1e4:g}")
-    return float(low), float(high)
-
-
-def _notes(sweeps: Sequence[Sweep], low: float, high: float) -> list[str]:
+def _notes(sweeps: Sequence[Sweep], options: RangeTestOptions) -> list[str]:
     """What to know before believing the figures."""
     notes = []
-    total = len(sweeps)
+    low, high, total = options.low, options.high, len(sweeps)
     if any(s.largest_stable == high for s in sweeps):
         notes.append(f"Even the largest learning rate, {high:g}, is stable for some of the seeds: raise high.")
     if any(math.isnan(s.largest_stable) for s in sweeps):

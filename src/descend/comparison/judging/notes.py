@@ -1,23 +1,20 @@
-"""What a reader should know before believing a table."""
+"""Notes: warnings that a reader should know before believing a table."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 
-from descend.comparison.judging.statistics import WORSE, Row, joint_confidence, seeds_needed
-from descend.comparison.planning.plan import FROM_REFERENCE, Plan, counted
-from descend.comparison.planning.target import Target
+from descend.comparison.judging.results import EntryResult
+from descend.comparison.judging.standings import WORSE, joint_confidence, seeds_needed
+from descend.comparison.judging.target import Target
+from descend.comparison.phrases import counted, listed
+from descend.comparison.planning.plan import FROM_REFERENCE, Plan
 
-__all__ = ["listed", "notes", "too_few"]
+__all__ = ["notes", "too_few"]
 
 ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adan", "ADOPT", "AdaBelief", "Yogi", "AdEMAMix")
 FEW_STEPS = 100
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in a sentence."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def too_few(plan: Plan) -> list[str]:
@@ -31,7 +28,7 @@ def too_few(plan: Plan) -> list[str]:
     ]
 
 
-def notes(plan: Plan, table: Sequence[Row], target: Target | None) -> list[str]:
+def notes(plan: Plan, table: Sequence[EntryResult], target: Target | None) -> list[str]:
     """Every warning that applies."""
     return [
         *_at_the_edge(plan, table),
@@ -45,7 +42,7 @@ def notes(plan: Plan, table: Sequence[Row], target: Target | None) -> list[str]:
     ]
 
 
-def _at_the_edge(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
+def _at_the_edge(plan: Plan, table: Sequence[EntryResult]) -> Iterator[str]:
     at_edge = [row for row in table if row.at_edge]
     if at_edge:
         studies, entries = range(plan.studies), [plan.entries[row.entry] for row in at_edge]
@@ -57,13 +54,13 @@ def _at_the_edge(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _missed(table: Sequence[Row]) -> Iterator[str]:
+def _missed(table: Sequence[EntryResult]) -> Iterator[str]:
     missed = [f"{row.label} ({row.misses} of {row.runs})" for row in table if row.misses]
     if missed:
         yield f"Runs that failed and count as the worst: {listed(missed)}."
 
 
-def _target(plan: Plan, table: Sequence[Row], target: Target | None) -> Iterator[str]:
+def _target(plan: Plan, table: Sequence[EntryResult], target: Target | None) -> Iterator[str]:
     if target is None and plan.target == FROM_REFERENCE:
         yield "The reference runs got nowhere, so there is no target: entries are ranked by the last figure alone."
     elif target is not None and all(row.to_target is None or math.isinf(row.to_target.median) for row in table):
@@ -73,7 +70,7 @@ def _target(plan: Plan, table: Sequence[Row], target: Target | None) -> Iterator
         )
 
 
-def _under_tuned(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
+def _under_tuned(plan: Plan, table: Sequence[EntryResult]) -> Iterator[str]:
     """An adaptive rule that loses much to a tuned momentum has usually been searched in the wrong place."""
     momentum = [row for row in table if getattr(plan.entries[row.entry].rule, "momentum", 0.0)]
     for row in table:
@@ -89,7 +86,7 @@ def _under_tuned(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
                 break
 
 
-def _much_worse(row: Row, other: Row, higher: bool) -> bool:
+def _much_worse(row: EntryResult, other: EntryResult, higher: bool) -> bool:
     """Clearly worse than the best, and its whole interval on the bad side of the other's, with a gap as wide."""
     a, b = row.test, other.test
     if row.test.verdict != WORSE or a.low is None or a.high is None or b.low is None or b.high is None:
@@ -98,7 +95,7 @@ def _much_worse(row: Row, other: Row, higher: bool) -> bool:
     return b.low - a.high > widest if higher else a.low - b.high > widest
 
 
-def _disagreeing(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
+def _disagreeing(plan: Plan, table: Sequence[EntryResult]) -> Iterator[str]:
     """Validation data that name another winner than test data, where the difference is clear."""
     if plan.examples is None:
         return
@@ -114,7 +111,7 @@ def _disagreeing(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _studies(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
+def _studies(plan: Plan, table: Sequence[EntryResult]) -> Iterator[str]:
     far = [row.label for row in table if row.learning_rates and row.learning_rates[-1] > 10 * row.learning_rates[0]]
     if plan.studies > 1 and far:
         yield (
@@ -123,7 +120,7 @@ def _studies(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _starved(plan: Plan, table: Sequence[Row]) -> Iterator[str]:
+def _starved(plan: Plan, table: Sequence[EntryResult]) -> Iterator[str]:
     steps = 0 if plan.examples is None else plan.budget // plan.examples
     starved = [row.label for row in table if row.batch_size == "full" and 0 < steps <= FEW_STEPS]
     if starved and any(row.batch_size != "full" for row in table):

@@ -1,31 +1,29 @@
-"""The contenders of a comparison: rules with a batch size and a search space, each under a label."""
+"""Entries of a comparison: rules with a batch size and a search space, each under a label."""
 
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from descend.checks import is_whole
 from descend.code_hash import of_rule, spelled_rule
-from descend.comparison.planning.spaces import Choice, LogUniform, Space, Uniform
+from descend.comparison.planning.spaces import LEARNING_RATES, Space, checked_space, describe_space
 from descend.errors import OptionError, RuleError, did_you_mean
-from descend.problems import Problem
 from descend.rules import GD, Adagrad, Adam, Momentum, RMSprop, Rule, resolve
 from descend.training.batches import BatchSize
 
-__all__ = ["BATCH", "BATCH_SIZE", "DEFAULT_ENTRIES", "LEARNING_RATES", "Entry", "entries_for", "label_of"]
+__all__ = ["BATCH", "BATCH_SIZE", "DEFAULT_ENTRIES", "Entry", "can_take", "entries_for", "label_of"]
 
 BATCH_SIZE = 32
-LEARNING_RATES = LogUniform(1e-4, 10.0)
-"""Where learning rates are searched: wide enough for every rule."""
+"""Examples a step, unless an entry or the comparison sets another number."""
 BATCH = "batch_size"
 """What a search space calls the batch size, which is no hyperparameter of a rule."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One contender: a rule with a batch size, under a label, and where its hyperparameters are searched for.
+    """One entry of a comparison: a rule with a batch size, under a label, and its search space.
 
     Parameters
     ----------
@@ -56,7 +54,7 @@ class Entry:
         if not isinstance(self.label, str) or not self.label.strip():
             raise OptionError(f"Entry(label={self.label!r}): a name is needed, such as 'Adam, small batches'")
         object.__setattr__(self, "rule", resolve(self.rule))
-        if isinstance(self.batch_size, numbers.Integral):
+        if is_whole(self.batch_size):
             object.__setattr__(self, "batch_size", int(self.batch_size))
         if self.space is not None:
             object.__setattr__(self, "space", {"lr": LEARNING_RATES, **checked_space(self.space)})
@@ -80,7 +78,7 @@ class Entry:
             "rule": spelled_rule(self.rule, without="lr"),
             "learning_rate": self.rule.lr,
             BATCH: self.batch_size,
-            "space": {name: described(space) for name, space in (self.space or {}).items()},
+            "space": {name: describe_space(space) for name, space in (self.space or {}).items()},
             "code": of_rule(self.rule),
         }
 
@@ -98,50 +96,28 @@ DEFAULT_ENTRIES = (
 
 
 def searchable(rule: Rule) -> list[str]:
-    """What may be searched for: a rule's hyperparameters, and the batch size."""
+    """The names that may be searched for: a rule's hyperparameters, and the batch size."""
     return [f.name for f in dataclasses.fields(rule)] + [BATCH]
 
 
-def checked_space(space: Any) -> dict[str, Space]:
-    """A search space; raises `OptionError`."""
-    if not isinstance(space, Mapping):
-        raise OptionError(f"space={space!r}: a dict is needed, such as {{'momentum': Uniform(0.5, 0.99)}}")
-    for name, where in space.items():
-        if not isinstance(where, (LogUniform, Uniform, Choice)):
-            raise OptionError(f"space: {name!r} has {where!r}; LogUniform, Uniform or Choice is needed")
-    return dict(space)
-
-
 def entries_for(
-    problem: Problem,
+    examples: int | None,
     rules: Iterable[Any] | None,
     batch_size: BatchSize | None,
     space: Mapping[str, Space] | None = None,
 ) -> tuple[Entry, ...]:
-    """The entries for what the user named: rules, classes, names or entries; the seven techniques by default.
+    """The entries for rules, classes, names or entries that the user gave; the seven techniques by default.
 
-    `space` is for every entry that brings none, as far as its rule has such hyperparameters.
+    `examples` counts the training data, None on a problem without data. `space` is for every entry that has no space of
+    its own, as far as its rule has such hyperparameters.
     """
-    found = _named_entries(problem, rules, batch_size)
+    found = _named_entries(examples, rules, batch_size)
     wanted = {} if space is None else checked_space(space)
     for name in wanted:
         if not any(name in searchable(e.rule) for e in found):
             known = sorted({n for e in found for n in searchable(e.rule)})
             raise OptionError(f"space: no rule here has {name!r}; {did_you_mean(name, known)}")
-    ready = []
-    for entry in found:
-        keeps = _promised(entry)
-        own: dict[str, Space] = {"lr": LEARNING_RATES}
-        own |= {n: s for n, s in wanted.items() if n in searchable(entry.rule) and n not in keeps}
-        searched = dict(own if entry.space is None else entry.space)
-        if problem.size is None:
-            searched.pop(BATCH, None)
-            entry = dataclasses.replace(entry, batch_size="full")  # noqa: PLW2901
-        if callable(entry.rule.lr):
-            raise OptionError(
-                f"{entry.label}: lr={entry.rule.lr!r} is a schedule, but lr is what is tuned; give a number"
-            )
-        ready.append(dataclasses.replace(entry, space=searched))
+    ready = [_with_space(entry, wanted, examples) for entry in found]
     labels = [e.label for e in ready]
     for label in labels:
         if labels.count(label) > 1:
@@ -149,18 +125,32 @@ def entries_for(
     return tuple(ready)
 
 
-def _promised(entry: Entry) -> set[str]:
-    """What a space for all leaves as it is, because the entry would not be what it is called."""
+def _with_space(entry: Entry, wanted: Mapping[str, Space], examples: int | None) -> Entry:
+    """The entry with the space that it is searched in: its own, or the learning rate and what is `wanted` for all."""
+    if callable(entry.rule.lr):
+        raise OptionError(f"{entry.label}: lr={entry.rule.lr!r} is a schedule, but lr is what is tuned; give a number")
+    keeps = _kept_hyperparameters(entry)
+    own: dict[str, Space] = {"lr": LEARNING_RATES}
+    own |= {n: s for n, s in wanted.items() if n in searchable(entry.rule) and n not in keeps}
+    searched = dict(own if entry.space is None else entry.space)
+    if examples is not None:
+        return dataclasses.replace(entry, space=searched)
+    searched.pop(BATCH, None)
+    return dataclasses.replace(entry, space=searched, batch_size="full")
+
+
+def _kept_hyperparameters(entry: Entry) -> set[str]:
+    """The hyperparameters that a space for all entries leaves alone: with others, the label would be wrong."""
     kept = {"momentum"} if type(entry.rule) is GD else set()
     usual = {e.label: e for e in DEFAULT_ENTRIES}.get(entry.label)
     return kept | ({BATCH} if usual is not None and usual.batch_size == entry.batch_size != BATCH_SIZE else set())
 
 
-def _named_entries(problem: Problem, rules: Iterable[Any] | None, batch_size: BatchSize | None) -> list[Entry]:
+def _named_entries(examples: int | None, rules: Iterable[Any] | None, batch_size: BatchSize | None) -> list[Entry]:
     if rules is None:
-        usual = [e if e.batch_size != BATCH_SIZE else _rebatched(e, problem, batch_size) for e in DEFAULT_ENTRIES]
+        usual = [e if e.batch_size != BATCH_SIZE else _rebatched(e, examples, batch_size) for e in DEFAULT_ENTRIES]
         # Without examples to sample, the first three are one and the same.
-        return usual if problem.size is not None else [Entry("GD", GD(), "full"), *usual[3:]]
+        return usual if examples is not None else [Entry("GD", GD(), "full"), *usual[3:]]
     if isinstance(rules, (str, Rule, type, Entry)):
         rules = [rules]
     if not isinstance(rules, Iterable):
@@ -171,20 +161,20 @@ def _named_entries(problem: Problem, rules: Iterable[Any] | None, batch_size: Ba
             found.append(item)
         else:
             rule = resolve(item)
-            found.append(_rebatched(Entry(label_of(rule), rule), problem, batch_size))
+            found.append(_rebatched(Entry(label_of(rule), rule), examples, batch_size))
     if not found:
         raise OptionError("rules=[] names nothing to compare; leave it out for the seven usual techniques")
     return found
 
 
-def _rebatched(entry: Entry, problem: Problem, batch_size: BatchSize | None) -> Entry:
-    if problem.size is None:
+def _rebatched(entry: Entry, examples: int | None, batch_size: BatchSize | None) -> Entry:
+    if examples is None:
         return dataclasses.replace(entry, batch_size="full")
-    return dataclasses.replace(entry, batch_size=min(BATCH_SIZE, problem.size) if batch_size is None else batch_size)
+    return dataclasses.replace(entry, batch_size=min(BATCH_SIZE, examples) if batch_size is None else batch_size)
 
 
 def can_take(entry: Entry, hyperparameters: Mapping[str, Any]) -> None:
-    """A rule may allow less than all points of its space: say so before the first run, by `OptionError`."""
+    """Refuse, by `OptionError`, a point of the search space that the rule does not allow."""
     try:
         entry.at(hyperparameters)
     except RuleError as error:
@@ -199,10 +189,3 @@ def label_of(rule: Rule) -> str:
         if f.name != "lr" and getattr(rule, f.name) != f.default
     ]
     return type(rule).__name__ + (f"({', '.join(changed)})" if changed else "")
-
-
-def described(space: Space) -> str:
-    """A space as people write it."""
-    if isinstance(space, Choice):
-        return f"one of {', '.join(map(str, space.values))}"
-    return f"{space.low:g} … {space.high:g}{', log scale' * isinstance(space, LogUniform)}"

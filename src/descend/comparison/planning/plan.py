@@ -6,77 +6,24 @@ import dataclasses
 import hashlib
 import json
 import math
-import numbers
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from descend.code_hash import of_problem, of_rule, spelled_rule
-from descend.comparison.planning.entries import BATCH, LEARNING_RATES, Entry, can_take, entries_for
-from descend.comparison.planning.spaces import Choice, Space, points
-from descend.errors import OptionError, ProblemError
-from descend.problems import Problem
-from descend.rules import Adam, Momentum
-from descend.stopping import count
-from descend.training.batches import Batches, BatchSize
+from descend.code_hash import of_rule, spelled_rule
+from descend.comparison.phrases import counted
+from descend.comparison.planning.entries import Entry
+from descend.comparison.planning.spaces import LEARNING_RATES, points
+from descend.comparison.planning.task import Chosen, Task
+from descend.training.batches import Batches
 
-__all__ = ["EFFORTS", "FROM_REFERENCE", "NO_TARGET", "Chosen", "Plan", "Task", "counted", "make_plan"]
+__all__ = ["FROM_REFERENCE", "NO_TARGET", "Plan"]
 
-
-@dataclasses.dataclass(frozen=True)
-class Effort:
-    """How much a comparison does where it is not told otherwise."""
-
-    trials: int
-    tuning_seeds: int
-    final_seeds: int
-    studies: int
-
-
-EFFORTS = {
-    "quick": Effort(8, 1, 10, 1),
-    "default": Effort(16, 3, 10, 1),
-    "thorough": Effort(16, 3, 10, 3),
-}
-"""Quick makes a part of the default's runs, and the default a part of the thorough one's."""
-EPOCHS = 20
-STEPS = 500
-"""Gradient evaluations on a problem without data."""
-LOOKS = 40
-"""How often a run is looked at, about; on data, about twice in a pass over them at most."""
-
-TUNING_SEEDS, REFERENCE_SEEDS, FINAL_SEEDS = 0, 500, 1000
-"""Where each kind of run begins to count: final runs start from seeds that no other run has seen."""
+REFERENCE_SEEDS = 500
+"""Where the seeds of reference runs begin, between those of tuning runs and those of final runs."""
 REFERENCE_TRIALS, REFERENCE_RUNS, REFERENCE_BUDGET = 8, 5, 2
 """The reference pool: trials of each of its rules, runs of the best one, and how many budgets each of them has."""
-POOL = (Momentum, Adam)
-"""The rules of the reference pool, whatever is compared: with momentum, and adaptive."""
 TIMED_SEEDS = 3
 FROM_REFERENCE, NO_TARGET = "reference", "none"
-
-Chosen = Mapping[str, Any] | None
-"""The hyperparameters that a study found for an entry; None if none served."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """One run to make: a descent of one entry, with some hyperparameters, from one seed.
-
-    `entry` counts the reference pool's rules on from the last of the comparison's entries. `phase` is ``reference``,
-    ``tuning``, ``final``, ``untuned`` (the entry's own hyperparameters, on the seeds of the final runs) or ``timing``
-    (a final run again, with no other beside it).
-    """
-
-    entry: int
-    hyperparameters: tuple[tuple[str, Any], ...]
-    seed: int
-    phase: str
-    study: int = 0
-
-    @property
-    def reads_test(self) -> bool:
-        """Whether the run may see the test data."""
-        return self.phase not in ("reference", "tuning")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,133 +216,9 @@ class Plan:
         )
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and its noun, in the singular for one."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _pairs(point: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(point.items())
 
 
 def _hashed(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()[:16]
-
-
-def make_plan(
-    problem: Problem,
-    rules: Iterable[Any] | None,
-    *,
-    learning_rates: Sequence[float] | None,
-    space: Mapping[str, Space] | None,
-    trials: int | None,
-    batch_size: BatchSize | None,
-    budget: int | None,
-    target: float | str,
-    tuning_seeds: int | None,
-    final_seeds: int | None,
-    studies: int | None,
-    effort: str,
-    untuned: bool,
-    timed: bool,
-    source: Path | str | None,
-) -> Plan:
-    """Check what was asked for and settle the plan; raises `OptionError` or `ProblemError`."""
-    if problem.train is not None and (problem.validation is None or problem.test is None):
-        missing = "validation" if problem.validation is None else "test"
-        raise ProblemError(
-            f"{problem.name} has no {missing} data: hyperparameters are chosen on validation data and judged on test "
-            f"data; give data= to be split, or {missing}="
-        )
-    entries = entries_for(problem, rules, batch_size, space)
-    if effort not in EFFORTS:
-        raise OptionError(f"effort={effort!r}: one of {', '.join(map(repr, EFFORTS))} is needed")
-    numbers_ = {"trials": trials, "tuning_seeds": tuning_seeds, "final_seeds": final_seeds, "studies": studies}
-    for name, value in numbers_.items():
-        count(name, value)
-    usual = dataclasses.asdict(EFFORTS[effort])
-    much = {name: usual[name] if value is None else int(value) for name, value in numbers_.items()}
-    rates = None if learning_rates is None else _rates(learning_rates)
-    if rates is not None:
-        if trials is not None and trials != len(rates):
-            raise OptionError(f"trials={trials} with {len(rates)} learning_rates: each rate is a trial; leave one out")
-        if space is not None and "lr" in space:
-            raise OptionError("learning_rates and space={'lr': …} both say what is tried; leave one of them out")
-        much["trials"] = len(rates)
-    for name, value in (("untuned", untuned), ("timed", timed)):
-        if not isinstance(value, bool):
-            raise OptionError(f"{name}={value!r}: True or False is needed")
-    tuning, final = (much["studies"] * much[name] for name in ("tuning_seeds", "final_seeds"))
-    if tuning > REFERENCE_SEEDS:
-        raise OptionError(f"tuning_seeds={tuning} in all: at most {REFERENCE_SEEDS}, so that final seeds stay fresh")
-    budget = _budget(problem, entries, budget)
-    plan = Plan(
-        problem=problem.name,
-        metric=problem.metric_name,
-        higher_is_better=problem.higher_is_better,
-        examples=problem.size,
-        entries=entries,
-        reference=entries_for(problem, POOL, None) if target == FROM_REFERENCE else (),
-        target=_target(target),
-        learning_rates=rates,
-        trials=much["trials"],
-        studies=much["studies"],
-        budget=budget,
-        evaluate_every=max(1, budget // LOOKS, (problem.size or 0) // 2),
-        tuning_seeds=tuple(range(TUNING_SEEDS, TUNING_SEEDS + tuning)),
-        final_seeds=tuple(range(FINAL_SEEDS, FINAL_SEEDS + final)),
-        untuned=untuned,
-        timed=timed,
-        fingerprint=of_problem(source),
-    )
-    for entry in entries:
-        for study in range(plan.studies):
-            for point in plan.points(entry, study):
-                can_take(entry, point)
-    return plan
-
-
-def _budget(problem: Problem, entries: Sequence[Entry], budget: int | None) -> int:
-    """Gradient evaluations a run; raises `OptionError` where they do not pay for one step of everyone."""
-    if budget is None:
-        budget = STEPS if problem.size is None else EPOCHS * problem.size
-    count("budget", budget)
-    for entry in entries if problem.size is not None else ():
-        assert problem.size is not None
-        where = (entry.space or {}).get(BATCH)
-        for size in where.values if isinstance(where, Choice) else [entry.batch_size]:
-            batches = Batches(problem.size, size, 0)
-            if batches.steps(int(budget)) == 0:
-                raise OptionError(
-                    f"budget={budget} does not pay for one step of {entry.label}, which sees "
-                    f"{batches.batch_size} examples; raise it"
-                )
-        if where is not None and not isinstance(where, Choice):
-            raise OptionError(f"{entry.label}: batch sizes are a Choice, such as Choice([16, 32, 64]); not {where}")
-    return int(budget)
-
-
-def _target(target: float | str) -> float | str:
-    """The target as a plan has it; raises `OptionError`."""
-    if target in (FROM_REFERENCE, NO_TARGET):
-        return target
-    if isinstance(target, numbers.Real) and not isinstance(target, bool) and math.isfinite(target):
-        return float(target)
-    raise OptionError(
-        f"target={target!r}: a value of the validation metric is needed, such as 0.95; or {FROM_REFERENCE!r} to have "
-        f"it found by reference runs, or {NO_TARGET!r}"
-    )
-
-
-def _rates(rates: Sequence[float]) -> tuple[float, ...]:
-    if isinstance(rates, numbers.Real):
-        rates = [float(rates)]
-    if isinstance(rates, str) or not isinstance(rates, Iterable):
-        raise OptionError(f"learning_rates={rates!r}: numbers are needed, such as [0.001, 0.01, 0.1]")
-    rates = list(rates)
-    if len(rates) == 0:
-        raise OptionError("learning_rates is empty; give at least one, or leave it out")
-    for rate in rates:
-        if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not (math.isfinite(rate) and rate > 0):
-            raise OptionError(f"learning_rates: {rate!r} is not a number > 0; try 0.001,0.01,0.1")
-    return tuple(sorted({float(r) for r in rates}))

@@ -1,22 +1,37 @@
-"""Where a hyperparameter is searched for, and the points that are tried: the same number for everybody."""
+"""Search spaces: where a hyperparameter is searched for, and which points of it are tried.
+
+Every entry of a comparison gets the same number of points. The learning rates that are tried by default are
+`LEARNING_RATES`, filled evenly by `points`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from descend.checks import is_finite
 from descend.errors import OptionError
 
-__all__ = ["Choice", "LogUniform", "Space", "Uniform", "parsed", "points", "tuning"]
+__all__ = [
+    "LEARNING_RATES",
+    "Choice",
+    "LogUniform",
+    "Space",
+    "Uniform",
+    "checked_space",
+    "describe_space",
+    "parse_space",
+    "points",
+    "space_option",
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform:
-    """Every ratio alike: what learning rates and weight decays are searched in.
+    """An interval in which every ratio is equally likely, for learning rates and weight decays.
 
     Points are rounded to two significant digits.
 
@@ -39,7 +54,9 @@ class LogUniform:
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Every distance alike. Points are rounded to a thousandth of the range or finer.
+    """An interval in which every distance is equally likely.
+
+    Points are rounded to a thousandth of the range or finer.
 
     >>> from descend.comparison import Uniform
     >>> Uniform(0.8, 1.0).at(0.5)
@@ -60,7 +77,7 @@ class Uniform:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of some values, each as often as the others; ``Choice([0.1])`` fixes a hyperparameter.
+    """A list of values, each equally likely; ``Choice([0.1])`` fixes a hyperparameter.
 
     >>> from descend.comparison import Choice
     >>> Choice([16, 32, 64]).at(0.5)
@@ -87,8 +104,7 @@ def _checked_ends(space: LogUniform | Uniform, least: float) -> None:
     """Two finite numbers in their order; raises `OptionError`."""
     kind = type(space).__name__
     for end in (space.low, space.high):
-        real = isinstance(end, numbers.Real) and not isinstance(end, bool)
-        if not real or not (math.isfinite(end) and end > least):
+        if not (is_finite(end) and end > least):
             allowed = "a number > 0" if least == 0 else "a finite number"
             raise OptionError(f"{kind}({space.low!r}, {space.high!r}): {end!r} is not {allowed}")
     if not space.low < space.high:
@@ -97,8 +113,22 @@ def _checked_ends(space: LogUniform | Uniform, least: float) -> None:
         )
 
 
-def parsed(text: str) -> Space:
-    """A space as the command line has it: ``0.5..0.99``, ``1e-6..0.1:log``, or values, ``16,32,64``."""
+LEARNING_RATES = LogUniform(1e-4, 10.0)
+"""Where learning rates are searched unless a comparison is told otherwise: wide enough for every rule."""
+
+
+def checked_space(spaces: Any) -> dict[str, Space]:
+    """Search spaces by the names of hyperparameters, as a dict; raises `OptionError`."""
+    if not isinstance(spaces, Mapping):
+        raise OptionError(f"space={spaces!r}: a dict is needed, such as {{'momentum': Uniform(0.5, 0.99)}}")
+    for name, space in spaces.items():
+        if not isinstance(space, (LogUniform, Uniform, Choice)):
+            raise OptionError(f"space: {name!r} has {space!r}; LogUniform, Uniform or Choice is needed")
+    return dict(spaces)
+
+
+def parse_space(text: str) -> Space:
+    """Read a space from the command line: ``0.5..0.99``, ``1e-6..0.1:log``, or values, ``16,32,64``."""
     low, between, rest = text.partition("..")
     high, _, scale = rest.partition(":")
     if not between:
@@ -113,15 +143,22 @@ def parsed(text: str) -> Space:
     return LogUniform(*ends) if scale else Uniform(*ends)
 
 
-def tuning(space: Space) -> str:
-    """A space as the command line has it; what `parsed` reads."""
+def space_option(space: Space) -> str:
+    """Write a space as the command line has it, for `parse_space` to read."""
     if isinstance(space, Choice):
         return ",".join(map(str, space.values))
     return f"{space.low!r}..{space.high!r}{':log' * isinstance(space, LogUniform)}"
 
 
+def describe_space(space: Space) -> str:
+    """Write a space for people."""
+    if isinstance(space, Choice):
+        return f"one of {', '.join(map(str, space.values))}"
+    return f"{space.low:g} … {space.high:g}{', log scale' * isinstance(space, LogUniform)}"
+
+
 def _value(text: str) -> Any:
-    """A number where it is one, True or False, or a text."""
+    """A number if the text is one, else True or False, else the text itself."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -131,10 +168,11 @@ def _value(text: str) -> Any:
 
 
 def points(spaces: Mapping[str, Space], trials: int, study: int) -> list[dict[str, Any]]:
-    """So many points that fill the spaces evenly: a scrambled Halton sequence, another one for each study.
+    """The `trials` points that are tried in a study: a scrambled Halton sequence, which fills the spaces evenly.
 
-    A longer sequence begins with the shorter one (Halton 1960; scrambled as in Owen 2017), so that more trials add to
-    those that were made. Points that rounding makes equal stay as they are: nobody gets more of them.
+    Each study has another sequence. A longer sequence begins with the shorter one (Halton 1960; scrambled as in Owen
+    2017), so that more trials add to those that were made. Points that rounding makes equal are not replaced: no entry
+    gets more points than another one.
     """
     if not spaces:
         return [{}] * trials
@@ -146,7 +184,7 @@ def points(spaces: Mapping[str, Space], trials: int, study: int) -> list[dict[st
 
 @functools.cache
 def _shares(dimensions: int, trials: int, study: int) -> list[list[float]]:
-    """The points of the sequence, each a share of the way in every dimension; asked for again and again."""
+    """The points of the sequence, each a share of the way in every dimension; cached, as each entry asks for them."""
     import numpy as np
     from scipy.stats import qmc
 

@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from descend.comparison.planning.plan import Plan, Task
+from descend.comparison.planning.plan import Plan
+from descend.comparison.planning.task import Task
 from descend.descent.result import FitResult
 from descend.problems import Problem
 from descend.stopping import Reason
 from descend.training.fit import fit
 from descend.training.fit_many import fit_many
 
-__all__ = ["Run", "nothing", "run_task", "run_tasks"]
+__all__ = ["Run", "failed_run", "run_task", "run_tasks"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The outcome of one task. `curve` has ``[examples, validation loss, validation metric]`` at each look.
+    """The outcome of one task. `curve` has ``[examples, validation loss, validation metric]`` for each evaluation.
 
     `hyperparameters` are those that the task set; the rest is the entry's. A run that failed (diverged, not finite, an
     error) is a miss: it has no `validation` and no `test`, whatever it reached before. Test data are read in runs on
@@ -49,7 +50,7 @@ class Run:
         return float(self.hyperparameters["lr"])
 
     def outcome(self) -> dict[str, Any]:
-        """What the run was found to be, without which task it belongs to: any plan's with the same run."""
+        """The run without the task that it belongs to: the same for any plan that has such a run."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _TASK}
 
     @classmethod
@@ -58,9 +59,9 @@ class Run:
         return cls(**(_task(task) | dict(outcome)))
 
     def reached(self, target: float, higher_is_better: bool) -> tuple[float | None, float]:
-        """Gradient evaluations to the first look with a validation metric as good as the target; ∞ if none has.
+        """The gradient evaluations of the last evaluation without the target, and of the first one with it.
 
-        Before them come those to the last look without one, None if the start has it.
+        The first number is None if the start has reached the target, the second ∞ if the run never has.
         """
         before = None
         for examples, _, metric in self.curve:
@@ -78,12 +79,12 @@ def _task(task: Task) -> dict[str, Any]:
 
 
 def run_tasks(problem: Problem, plan: Plan, tasks: Sequence[Task]) -> list[Run]:
-    """Make runs that can be stacked as one program; one at a time if anything in it raises."""
+    """Make stacked runs as one program, or one at a time if anything in it raises."""
     first = tasks[0]
     try:
         with np.errstate(all="ignore"):
             results = fit_many(
-                _seen(problem, first),
+                _problem_for(problem, first),
                 [plan.entry(task).rule for task in tasks],
                 [task.seed for task in tasks],
                 examples=plan.budget_of(first),
@@ -91,17 +92,17 @@ def run_tasks(problem: Problem, plan: Plan, tasks: Sequence[Task]) -> list[Run]:
             )
     except Exception:  # which run it was is found by making each of them alone
         return [run_task(problem, plan, task) for task in tasks]
-    return [_kept(problem, task, result) for task, result in zip(tasks, results, strict=True)]
+    return [_run_of(problem, task, result) for task, result in zip(tasks, results, strict=True)]
 
 
 def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
-    """Make one run. Whatever the problem's functions do, there is a record of it."""
+    """Make one run, and return a record of it whatever the problem's functions do."""
     entry = plan.entry(task)
     try:
         # A learning rate that is too large overflows; that is a miss to be counted, not a warning to be printed.
         with np.errstate(all="ignore"):
             result = fit(
-                _seen(problem, task),
+                _problem_for(problem, task),
                 entry.rule,
                 examples=plan.budget_of(task),
                 seed=task.seed,
@@ -111,21 +112,21 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
             )
     except Exception as error:  # the problem's functions and the rule are the user's: anything may happen in them
         if any(isinstance(e, MemoryError) for e in (error, error.__cause__)):
-            return nothing(task, Reason.KILLED, f"{type(error).__name__}: {error}")
+            return failed_run(task, Reason.KILLED, f"{type(error).__name__}: {error}")
         so_far = getattr(error, "result", None)
         if not isinstance(so_far, FitResult):
-            return nothing(task, Reason.FUNCTION_RAISED, f"{type(error).__name__}: {error}")
+            return failed_run(task, Reason.FUNCTION_RAISED, f"{type(error).__name__}: {error}")
         result = so_far
-    return _kept(problem, task, result)
+    return _run_of(problem, task, result)
 
 
-def _seen(problem: Problem, task: Task) -> Problem:
-    """The problem as a run may see it."""
+def _problem_for(problem: Problem, task: Task) -> Problem:
+    """The problem without its test data, unless the run may read them."""
     return problem if task.reads_test else problem.without_test()
 
 
-def _kept(problem: Problem, task: Task, result: FitResult) -> Run:
-    """What is kept of a descent."""
+def _run_of(problem: Problem, task: Task, result: FitResult) -> Run:
+    """The run that a descent makes."""
     if result.reason is Reason.INTERRUPTED:  # half a run is no run: it is the comparison that was interrupted
         raise KeyboardInterrupt
     final = task.reads_test
@@ -157,8 +158,8 @@ def _kept(problem: Problem, task: Task, result: FitResult) -> Run:
     )
 
 
-def nothing(task: Task, reason: Reason, message: str) -> Run:
-    """The record of a run of which nothing is left to be measured."""
+def failed_run(task: Task, reason: Reason, message: str) -> Run:
+    """The record of a run that left no figures."""
     return Run(
         **_task(task),
         reason=str(reason),

@@ -1,22 +1,22 @@
-"""Finished runs on disk, one row each, so that a comparison that was stopped goes on where it stopped."""
+"""The store: finished runs on disk, so that a comparison that was stopped goes on where it stopped."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import json
-import os
 import platform
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from descend.code_hash import versions
-from descend.comparison.planning.plan import Plan, Task
+from descend.comparison.planning.plan import Plan
+from descend.comparison.planning.task import Task
+from descend.comparison.running.lock import locked
 from descend.comparison.running.runs import Run
 from descend.errors import ComparisonError
 from descend.stopping import Reason
@@ -39,16 +39,16 @@ MIGRATIONS = (
 
 
 class Store:
-    """An SQLite file of runs, or nothing but memory when `path` is None.
+    """An SQLite file of runs, or a store in memory when `path` is None.
 
     A row is a run: its outcome with its curve, the plan it was first made for, and where and when; it is written
     when the run ends, in a transaction of its own. A run is known by `Plan.key`, so that another plan with the same run
     finds it. The plan itself is written before its first run. One process at a time has a store: another one waits for
-    it to end, however it ends, and tells `announce` that it does, so that no run is made twice. Raises
-    `ComparisonError` when the file cannot be written or is not such a store.
+    it to end, and tells `announce` that it does, so that no run is made twice. Raises `ComparisonError` when the file
+    cannot be written or is not such a store.
     """
 
-    def __init__(self, path: Path | None, plan: Plan, announce: Callable[[str], Any] | None = None) -> None:
+    def __init__(self, path: Path | None, plan: Plan, announce: Callable[[str], Any]) -> None:
         self.path = path
         self.plan = plan
         self._hash = plan.hash
@@ -56,24 +56,14 @@ class Store:
         self._kept: set[str] = set()
         self._keys: dict[Task, str] = {}
         self._db: sqlite3.Connection | None = None
-        self._lock: IO[str] | None = None
+        self._lock = contextlib.ExitStack()
         self._where = json.dumps(versions()), f"{platform.system()} {platform.machine()} {platform.node()}"
         if path is None:
             return
         try:
-            self._lock = _locked(path.with_name(f"{path.name}.lock"), announce)
+            self._lock.enter_context(locked(path.with_name(f"{path.name}.lock"), announce))
             self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # What is written outlives the process; after a loss of power the last runs may be missing, and are made.
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            _migrate(self._db, path)
-            whole = json.dumps(plan.settings(), default=repr)
-            self._db.execute("INSERT OR IGNORE INTO plans VALUES (?, ?)", (self._hash, whole))
-            for key, run in self._db.execute("SELECT key, run FROM runs"):
-                outcome = json.loads(run)
-                if outcome["reason"] != str(Reason.KILLED):  # of a lack of memory, or of anything: it is made again
-                    self._outcomes[key] = outcome
-            self._kept.update(self._outcomes)
+            self._read(self._db, path)
         except ComparisonError:
             self.close()
             raise
@@ -82,6 +72,20 @@ class Store:
             raise ComparisonError(
                 f"{path} cannot be used as a store: {error}; make room if the disk is full, else choose another --out"
             ) from error
+
+    def _read(self, db: sqlite3.Connection, path: Path) -> None:
+        """Bring the file up to date, write the plan, and read every finished run."""
+        db.execute("PRAGMA journal_mode=WAL")
+        # What is written outlives the process; after a loss of power the last runs may be missing, and are made.
+        db.execute("PRAGMA synchronous=NORMAL")
+        _migrate(db, path)
+        whole = json.dumps(self.plan.settings(), default=repr)
+        db.execute("INSERT OR IGNORE INTO plans VALUES (?, ?)", (self._hash, whole))
+        for key, run in db.execute("SELECT key, run FROM runs"):
+            outcome = json.loads(run)
+            if outcome["reason"] != str(Reason.KILLED):  # of a lack of memory, or of anything: it is made again
+                self._outcomes[key] = outcome
+        self._kept.update(self._outcomes)
 
     def key(self, task: Task) -> str:
         """`Plan.key`, remembered."""
@@ -140,9 +144,8 @@ class Store:
         """Let another process have the file."""
         if self._db is not None:
             self._db.close()
-        if self._lock is not None:
-            Path(self._lock.name).unlink(missing_ok=True)  # while it is locked: who waits for it sees that it is gone
-            self._lock.close()
+            self._db = None
+        self._lock.close()
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
@@ -155,22 +158,3 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         )
     for version, change in enumerate(MIGRATIONS[found:], found + 1):
         db.executescript(f"BEGIN; {change}; PRAGMA user_version={version}; COMMIT;")
-
-
-def _locked(path: Path, announce: Callable[[str], Any] | None) -> IO[str]:
-    """A file that this process alone has locked, until it is closed or the process ends."""
-    while True:
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if announce is not None:
-                announce(f"Another process works in {path.parent}; waiting for it to end.")
-                announce = None
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system that knows no locks
-            return file
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()  # it was another's, who is done and has taken it away

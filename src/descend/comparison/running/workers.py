@@ -1,49 +1,30 @@
-"""Where runs are made: in this process, in a pool of its own, or through any `concurrent.futures.Executor`."""
+"""Workers make the runs: in this process, in a pool of processes, or through any `concurrent.futures.Executor`."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
 import functools
-import hashlib
-import os
 import signal
-import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from descend.comparison.planning.plan import Plan, Task
-from descend.comparison.running.runs import Run, nothing, run_task, run_tasks
-from descend.comparison.running.stacks import Bundle
-from descend.engines.native.workers import threads
-from descend.errors import ComparisonError, MissingExtra, OptionError, ProblemError
-from descend.problems import FILE_MODULE, Problem
-from descend.rules.rule import unpickling
+from descend.comparison.planning.plan import Plan
+from descend.comparison.planning.task import Task
+from descend.comparison.running.bundles import Bundle
+from descend.comparison.running.dask import workers_died
+from descend.comparison.running.runs import Run, failed_run
+from descend.comparison.running.worker import begun_mark, make_runs, one_thread, pack, start, work
+from descend.errors import ComparisonError
+from descend.problems import Problem
 from descend.stopping import Reason
 
-__all__ = ["Workers", "checked_jobs", "cores", "on_dask"]
+__all__ = ["Workers"]
 
 Done = Callable[[Task, Run], Any]
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def checked_jobs(jobs: int | None) -> int:
-    """The number of processes to use; raises `OptionError`."""
-    if jobs is None:
-        return cores()
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise OptionError(f"jobs={jobs!r}: a whole number ≥ 1 is needed; leave it out to use all {cores()} cores")
-    return jobs
 
 
 class Workers:
@@ -89,20 +70,20 @@ class Workers:
             pending.sort(key=lambda b: -_steps(self.plan, b))  # the longest first: no core idles at the end
         if self.executor is not None and not in_turns:
             try:
-                with _one_thread():  # it may make them in this process, in threads that cannot limit BLAS themselves
+                with one_thread():  # it may make them in this process, in threads that cannot limit BLAS themselves
                     _through(self.executor, pending, done, self._parcel)
             except (BrokenExecutor, CancelledError) as error:
                 raise _broken(error) from error
         elif self.jobs == 1:
-            with _one_thread():
+            with one_thread():
                 for bundle in pending:
-                    _hand_over(bundle, _made(self.problem, self.plan, bundle), done)
+                    _hand_over(bundle, make_runs(self.problem, self.plan, bundle), done)
         elif pending:
             self._in_pools(pending, done, 1 if in_turns else min(self.jobs, len(pending)))
 
     @functools.cached_property
     def _parcel(self) -> bytes:
-        return _pack(self.problem, self.plan)
+        return pack(self.problem, self.plan)
 
     @functools.cached_property
     def _begun(self) -> str:
@@ -127,7 +108,7 @@ class Workers:
             except BrokenExecutor as error:
                 self._end_pool(at_once=True)
                 left = [bundle for bundle in pending if bundle.tasks[0] not in finished]
-                suspects = [bundle for bundle in left if _mark(self._begun, bundle).exists()]
+                suspects = [bundle for bundle in left if begun_mark(self._begun, bundle).exists()]
                 if not suspects:
                     raise _broken(error) from error
             for bundle in suspects:
@@ -142,7 +123,7 @@ class Workers:
         except BrokenExecutor:
             self._end_pool(at_once=True)
             if len(bundle.tasks) == 1:
-                done(bundle.tasks[0], nothing(bundle.tasks[0], Reason.KILLED, Reason.KILLED.message()))
+                done(bundle.tasks[0], failed_run(bundle.tasks[0], Reason.KILLED, Reason.KILLED.message()))
             else:
                 for one in bundle.each():
                     self._with_no_other(one, done)
@@ -153,8 +134,8 @@ class Workers:
             self._end_pool(at_once=False)
             import loky
 
-            start = {"initializer": _start, "initargs": (self._parcel, self._begun)}
-            self._pool, self._width = loky.ProcessPoolExecutor(max_workers=width, **start), width
+            first = {"initializer": start, "initargs": (self._parcel, self._begun)}
+            self._pool, self._width = loky.ProcessPoolExecutor(max_workers=width, **first), width
         pool: Executor = self._pool
         return pool
 
@@ -162,11 +143,6 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown(wait=True, kill_workers=at_once)
         self._pool, self._width = None, 0
-
-
-def _made(problem: Problem, plan: Plan, bundle: Bundle) -> list[Run]:
-    """The runs of a bundle."""
-    return run_tasks(problem, plan, bundle.tasks) if bundle.stacked else [run_task(problem, plan, bundle.tasks[0])]
 
 
 def _hand_over(bundle: Bundle, runs: Iterable[Run], done: Done) -> None:
@@ -181,60 +157,24 @@ def _broken(error: Exception) -> ComparisonError:
     )
 
 
-def _mark(begun: str, bundle: Bundle) -> Path:
-    """The file that is there if a worker has begun a bundle."""
-    return Path(begun, hashlib.sha256(repr(bundle).encode()).hexdigest())
-
-
-@contextlib.contextmanager
-def on_dask(address: str) -> Iterator[Executor]:
-    """The executor of the Dask cluster whose scheduler is at `address`; raises `OptionError` if none answers."""
-    try:
-        from distributed import Client
-    except ImportError as error:
-        if error.name is not None and error.name.partition(".")[0] not in ("dask", "distributed"):
-            raise
-        raise MissingExtra("distributed", "dask", "--dask") from None
-    try:
-        client = Client(address, timeout=10, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise OptionError(
-            f"--dask {address}: no scheduler answers there ({type(error).__name__}); give the address that `dask "
-            "scheduler` prints, such as tcp://127.0.0.1:8786"
-        ) from None
-    with client:
-        yield client.get_executor(pure=False)
-
-
 def _through(executor: Executor, bundles: list[Bundle], done: Done, parcel: bytes | None) -> None:
     """Make the bundles through an executor; each carries the parcel if the workers have not received it already.
 
-    A bundle that a cluster gave up, as workers died of it, is taken apart; a run that it gives up is a miss.
+    A bundle that a cluster gave up, as workers died of it, is sent again run by run; a run that it gives up is a miss.
     """
     futures: dict[concurrent.futures.Future[list[Run]], Bundle] = {}
     try:
         with _ctrl_c_held() if parcel is None else contextlib.nullcontext():
             for bundle in bundles:
-                futures[executor.submit(_work, bundle, parcel)] = bundle
+                futures[executor.submit(work, bundle, parcel)] = bundle
         apart: list[Bundle] = []
         for future in concurrent.futures.as_completed(futures):
             bundle = futures[future]
-            try:
-                runs = future.result()
-            except (BrokenExecutor, CancelledError):
-                raise
-            except Exception as error:
-                if not _workers_died(error):
-                    raise ComparisonError(
-                        f"runs could not be made where they were sent ({type(error).__name__}: {error}); finished runs "
-                        "are kept: see that descend, the problem and its modules are the same there, and run the same "
-                        "command to go on"
-                    ) from error
-                if len(bundle.tasks) > 1:
-                    apart += bundle.each()
-                    continue
-                runs = [nothing(bundle.tasks[0], Reason.KILLED, f"{Reason.KILLED.message()} {error}")]
-            _hand_over(bundle, runs, done)
+            runs = _result(future, bundle)
+            if runs is None:
+                apart += bundle.each()
+            else:
+                _hand_over(bundle, runs, done)
     finally:
         if parcel is not None:  # somebody else's executor goes on; our own pool ends with its block
             for future in futures:
@@ -243,32 +183,28 @@ def _through(executor: Executor, bundles: list[Bundle], done: Done, parcel: byte
         _through(executor, apart, done, parcel)
 
 
-def _workers_died(error: Exception) -> bool:
-    """Whether this is how a cluster says that it tried a run again and again, and each time the worker died."""
-    distributed = sys.modules.get("distributed")
-    return distributed is not None and isinstance(error, distributed.KilledWorker)
+def _result(future: concurrent.futures.Future[list[Run]], bundle: Bundle) -> list[Run] | None:
+    """The runs of a bundle, or a miss where a cluster gave up a single run; None where it gave up several."""
+    try:
+        return future.result()
+    except (BrokenExecutor, CancelledError):
+        raise
+    except Exception as error:
+        if not workers_died(error):
+            raise ComparisonError(
+                f"runs could not be made where they were sent ({type(error).__name__}: {error}); finished runs "
+                "are kept: see that descend, the problem and its modules are the same there, and run the same "
+                "command to go on"
+            ) from error
+        if len(bundle.tasks) > 1:
+            return None
+        return [failed_run(bundle.tasks[0], Reason.KILLED, f"{Reason.KILLED.message()} {error}")]
 
 
 def _steps(plan: Plan, bundle: Bundle) -> int:
-    """The steps of all runs in a bundle: about how long it takes, beside others."""
+    """The steps of all runs in a bundle, a measure of how long it takes."""
     task = bundle.tasks[0]
     return plan.steps(plan.entry(task), plan.budget_of(task)) * len(bundle.tasks)
-
-
-def _pack(problem: Problem, plan: Plan) -> bytes:
-    """Everything a worker needs, for a process where the user's files may not be importable."""
-    import cloudpickle
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith(FILE_MODULE):
-            cloudpickle.register_pickle_by_value(module)
-    try:
-        parcel: bytes = cloudpickle.dumps((sys.path, cloudpickle.dumps((problem, plan))))
-    except Exception as error:
-        raise ProblemError(
-            f"{problem.name} cannot be sent to worker processes ({type(error).__name__}: {error}); use jobs=1"
-        ) from error
-    return parcel
 
 
 @contextlib.contextmanager
@@ -282,82 +218,3 @@ def _ctrl_c_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-# ---- in a worker ------------------------------------------------------------------------------------------------
-
-_RECEIVED: dict[bytes, tuple[Problem, Plan]] = {}
-"""What this worker works on: the last parcel and what was in it."""
-_RECEIVING = threading.Lock()
-
-
-_BEGUN: list[str] = []
-"""Where a worker of our own pool says what it has begun."""
-
-
-def _start(parcel: bytes, begun: str) -> None:
-    """Prepare a process of our own pool."""
-    _BEGUN[:] = [begun]
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    _receive(parcel)
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, however that ended: no worker is left behind."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
-
-
-def _receive(parcel: bytes) -> tuple[Problem, Plan]:
-    with _RECEIVING:
-        if parcel not in _RECEIVED:
-            import cloudpickle
-
-            path, contents = cloudpickle.loads(parcel)
-            sys.path.extend(p for p in path if p not in sys.path)
-            with unpickling():
-                received = cloudpickle.loads(contents)
-            _RECEIVED.clear()
-            _RECEIVED[parcel] = received
-        return _RECEIVED[parcel]
-
-
-def _work(bundle: Bundle, parcel: bytes | None) -> list[Run]:
-    if parcel is None:  # a worker of our own pool
-        _mark(_BEGUN[0], bundle).touch()
-        problem, plan = next(iter(_RECEIVED.values()))
-    else:
-        problem, plan = _receive(parcel)
-    with _one_thread():
-        return _made(problem, plan, bundle)
-
-
-_LIMITING = threading.Lock()
-_LIMITED: list[contextlib.ExitStack] = []
-"""One for each run that is being made in this process; the first one takes its limits back when the last run ends."""
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for BLAS, OpenMP, torch and steps in machine code, however many runs this process makes at a time."""
-    from threadpoolctl import threadpool_limits
-
-    torch = sys.modules.get("torch")
-    with _LIMITING:
-        back = contextlib.ExitStack()
-        back.callback(threadpool_limits(limits=1).restore_original_limits)  # OpenMP has one for each thread
-        if torch is not None:
-            back.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(1)
-        if not _LIMITED:
-            back.enter_context(threads.limited(1))
-        _LIMITED.append(back)
-    try:
-        yield
-    finally:
-        with _LIMITING:
-            if len(_LIMITED) > 1:
-                del _LIMITED[-1]
-            else:
-                _LIMITED.pop().close()

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from descend.engines.torch.tensors import opened, width
-from descend.rules import Rule, cautious_mask, cautious_scale, maths, step
+from descend.engines.torch.tensors import arithmetic, as_real
+from descend.rules import Rule, maths
+from descend.rules.formula import Formula, scale_of
 
 __all__ = ["Tensors", "foreach_step"]
 
@@ -31,21 +32,20 @@ def foreach_step(
 
     Nothing is changed if it raises.
     """
-    kept = rule.kept_state()
-    found = [opened(p, g, [state[name] for name in kept]) for p, g, state in zip(params, grads, states, strict=True)]
+    formula = Formula.of(rule)
+    states_in_order = [[state[name] for name in formula.kept] for state in states]
+    found = list(map(as_real, params, grads, states_in_order))
     old = list(zip(*(arrays for arrays, _ in found), strict=True))
-    wide = [width(p) for p in params]
-    values = {n: Tensors(map(torch.Tensor.to, ts, wide)) for n, ts in zip(("", *kept), old, strict=True)}
-    g = Tensors(g.to(dtype) for (_, g), dtype in zip(found, wide, strict=True))
-    given = tuple(values.get(name) for name in rule.state)
-    if row.cautious:
-        moved = cautious_mask(type(rule), values[""], g, given, row)
-        counts = torch.stack([t.count_nonzero() for t in moved]).tolist()
-        shares = [c / t.numel() if t.numel() else 1.0 for c, t in zip(counts, moved, strict=True)]
-        row = row._replace(cautious_scale=Tensors(map(cautious_scale, shares)))
-    new_p, *new_state = step(type(rule), values[""], g, given, row)
-    new = dict(zip(rule.state, new_state, strict=False))
-    for targets, value in zip(old, (new_p, *(new[name] for name in kept)), strict=True):
+    wide = list(map(arithmetic, params))
+    values, *kept = (Tensors(map(torch.Tensor.to, column, wide)) for column in old)
+    g = Tensors(map(torch.Tensor.to, [g for _, g in found], wide))
+
+    def scale(masks: Any) -> Tensors:
+        counts = [torch.stack([t.count_nonzero() for t in mask]).tolist() for mask in masks]
+        return Tensors(map(scale_of, map(sum, zip(*counts, strict=True)), [t.numel() for t in values]))
+
+    row = formula.reduced(row, [(values, g, kept)], scale)
+    for targets, value in zip(old, formula.step(values, g, kept, row, copy=_clone), strict=True):
         torch._foreach_copy_(targets, value)
 
 
@@ -58,6 +58,10 @@ class Tensors(tuple[Any, ...]):
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         known = _FUNCTIONS.get(function)
         return NotImplemented if known is None or options else known(*args)
+
+
+def _clone(tensors: Tensors) -> Tensors:
+    return Tensors(map(torch.clone, tensors))
 
 
 def _each(function: Callable[..., Any]) -> Callable[..., Tensors]:

@@ -9,9 +9,7 @@ cannot be: with an older PyTorch, without machine code, in Python without its lo
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
-import sysconfig
 from collections.abc import Sequence
 from itertools import chain, compress, repeat
 from operator import attrgetter, is_
@@ -24,7 +22,8 @@ import torch
 from descend.engines.native import runtime as native
 from descend.engines.native.availability import Unavailable, warn_once
 from descend.engines.native.launch import Launch
-from descend.engines.native.layout import DL_EXCHANGE, DL_TENSOR, GUARD, GUARD_SET
+from descend.engines.native.layout import DL_TENSOR, GUARD, GUARD_SET
+from descend.engines.torch.internals import keys_place, view_tensor
 from descend.engines.torch.memory import Intervals, span
 
 __all__ = ["SWITCH", "GuardSet", "NativeGuards", "NotGuardable", "PythonGuards", "guard_set"]
@@ -41,8 +40,6 @@ _STRIDE = torch.Tensor.stride
 _IS_NEGATED = torch.Tensor.is_neg
 _ITEM, _ATTRIBUTE, _LIST, _DICT = range(4)
 """Kinds of guards, as ``guards.ll`` has them."""
-_DLPACK = 1
-"""The major version of DLPack that ``guards.ll`` is written for."""
 
 Container = list[Any] | dict[Any, Any]
 
@@ -103,7 +100,7 @@ class GuardSet:
         """Let go the gradients that the last check held."""
         raise NotImplementedError
 
-    def expect(self, there: Sequence[bool]) -> None:
+    def expect(self, there: Sequence[bool] | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         """Expect from now on gradients of those parameters for which `there` is true, and none of the others."""
         raise NotImplementedError
 
@@ -137,7 +134,7 @@ class NativeGuards(GuardSet):
 
     def __init__(self, *known: Any) -> None:
         super().__init__(*known)
-        machine, view, place = _machine_code(), _view_tensor(), _keys_place()
+        machine, view, place = _machine_code(), view_tensor(), keys_place()
         if view is None or place is None:
             raise NotGuardable("PyTorch does not show its tensors to C")
         if not all(type(container) is list or isinstance(container, dict) for container in self.containers):
@@ -153,7 +150,8 @@ class NativeGuards(GuardSet):
         self._set = GUARD_SET.one()
         self._set["view_tensor"] = view
         self._set["type_offset"] = object.__basicsize__ - ctypes.sizeof(ctypes.c_void_p)
-        self._set["tensor_offset"], self._set["keys_offset"], self._set["keys_mask"] = place
+        self._set["tensor_offset"], self._set["keys_offset"] = place.tensor_offset, place.keys_offset
+        self._set["keys_mask"] = place.mask
         self._set["starts"], self._set["ends"] = (side.ctypes.data for side in self._bounds)
         self._set["interval_count"] = len(self.written.starts)
         self._set["guards"] = self._guards.ctypes.data
@@ -174,7 +172,7 @@ class NativeGuards(GuardSet):
     def release(self) -> None:
         self.held[:] = self._none
 
-    def expect(self, there: Sequence[bool]) -> None:
+    def expect(self, there: Sequence[bool] | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         here = np.asarray(there, np.int64)
         np.multiply(1 - here, id(None), out=self._guards["object"][: len(here)])
         np.multiply(here, id(torch.Tensor), out=self._guards["type"][: len(here)])
@@ -229,11 +227,11 @@ class NativeGuards(GuardSet):
 
     def _keys(self, tensor: Any) -> int:
         """Those dispatch keys of a tensor that matter, where machine code finds them."""
-        keys_at = tensor._cdata + self._place[1]
+        keys_at = tensor._cdata + self._place.keys_offset
         found = ctypes.c_uint64.from_address(keys_at).value
         if found != torch._C._dispatch_keys(tensor).raw_repr():
             raise NotGuardable(f"the dispatch keys of a {type(tensor).__name__} are not where they were found before")
-        return found & self._place[2]
+        return found & self._place.mask
 
 
 class PythonGuards(GuardSet):
@@ -261,7 +259,7 @@ class PythonGuards(GuardSet):
     def release(self) -> None:
         self.held = []
 
-    def expect(self, there: Sequence[bool]) -> None:
+    def expect(self, there: Sequence[bool] | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
         self._there = [*map(bool, there)]
         self._kinds = [[*compress(column, self._there)] for column in self._every]
 
@@ -344,64 +342,3 @@ def _machine_code() -> _MachineCode:
         warn_once(f"descend.optim checks its tensors in Python, which takes longer: {error}")
         raise NotGuardable(str(error)) from error
     return _MachineCode(check, runtime.alone_at)
-
-
-@functools.cache
-def _view_tensor() -> int | None:
-    """The address of the function of PyTorch's that shows a tensor to C; None where there is none.
-
-    Nor is there one in Python without its lock, where what machine code looks at may be gone meanwhile.
-    """
-    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
-    if capsule is None or sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return None
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    try:
-        table = pointer(capsule, b"dlpack_exchange_api")
-    except ValueError:
-        return None
-    if table is None or ctypes.c_uint32.from_address(table + DL_EXCHANGE.offset("major")).value != _DLPACK:
-        return None
-    return ctypes.c_void_p.from_address(table + DL_EXCHANGE.offset("view_tensor")).value
-
-
-_HIDING = ("Negative", "Conjugate", "ZeroTensor")
-"""The dispatch keys of tensors whose numbers are not those in their memory: PyTorch computes them when it must."""
-
-_TENSOR_BYTES = 176
-"""Bytes of PyTorch's own tensor in which its dispatch keys are searched for: none of its versions has a smaller one."""
-
-
-@functools.cache
-def _keys_place() -> tuple[int, int, int] | None:
-    """Where machine code finds a tensor's dispatch keys; None if that is not known of this PyTorch.
-
-    That is: how many bytes into a tensor of Python's the address of PyTorch's own is; how many bytes into that the keys
-    are; and which of them matter, as a mask. PyTorch tells Python both the address and the keys of a tensor, so they
-    are searched for in tensors whose keys differ.
-    """
-    plain = torch.ones(2)
-    samples = [plain, torch._neg_view(plain), torch.ones(2, dtype=torch.complex64).conj()]
-    try:
-        keys = [torch._C._dispatch_keys(t).raw_repr() for t in samples]
-        mask = 0
-        for name in _HIDING:
-            mask |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)).raw_repr()
-        own = [t._cdata for t in samples]
-    except AttributeError:
-        return None
-    tensor_offset = _offset_of(own, [id(t) for t in samples], torch.Tensor.__basicsize__)
-    keys_offset = _offset_of(keys, own, _TENSOR_BYTES)
-    if tensor_offset is None or keys_offset is None:
-        return None
-    return tensor_offset, keys_offset, mask
-
-
-def _offset_of(values: Sequence[int], addresses: Sequence[int], stop: int) -> int | None:
-    """How many bytes after each of these addresses there is the 64-bit number that belongs to it; None if nowhere."""
-    for offset in range(0, stop, 8):
-        found = [ctypes.c_uint64.from_address(address + offset).value for address in addresses]
-        if found == [*values]:
-            return offset
-    return None

@@ -1,6 +1,6 @@
 """What a long training does to a step: a million steps, and gradients that are dead.
 
-    python benchmarks/steady.py [--steps 1000000]
+    python benchmarks/long_run.py [--steps 1000000]
 
 Prints the resident memory and the median step time in each tenth of the steps, and how much longer a step takes once
 gradients have been zero for thousands of steps: an average that decays leaves the range of normal numbers, where a

@@ -1,4 +1,4 @@
-"""The target: how good is good enough, settled before the race by runs that take no part in it."""
+"""The target: the metric that is good enough, set by reference runs that are no part of the comparison."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from descend.comparison.planning.plan import FROM_REFERENCE, NO_TARGET, Plan, Task
+from descend.comparison.planning.plan import FROM_REFERENCE, NO_TARGET, Plan
+from descend.comparison.planning.task import Task
 from descend.comparison.running.runs import Run
 
 __all__ = ["Target", "best_of_pool", "find_target"]
@@ -22,8 +23,8 @@ class Target:
     """A value of the validation metric that is good enough, and where it comes from.
 
     `value` is ``reference + share · (start − reference)``, rounded to four digits to the easier side (Moré and Wild
-    2009, eq. 2.1): `reference` is the median, over its seeds, of the best that the pool's best trial came upon with a
-    larger budget, `start` the median where these runs began. The three are None for a target that was given.
+    2009, eq. 2.1): `reference` is the median, over its seeds, of the best metric that the pool's best trial reached
+    with a larger budget, `start` the median where these runs began. The three are None for a target that was given.
     """
 
     value: float
@@ -41,7 +42,7 @@ def best_of_pool(plan: Plan, tasks: Sequence[Task], runs: Sequence[Run]) -> Task
 def find_target(plan: Plan, runs: Sequence[Run]) -> Target | None:
     """The target that was given, or that the reference pool's last runs set; None if there is none.
 
-    Half of these runs have to get somewhere: reach a better metric than they began with.
+    They set none unless half of them reach a better metric than they began with.
     """
     if plan.target == NO_TARGET:
         return None

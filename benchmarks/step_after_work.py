@@ -1,6 +1,6 @@
 """A step as it comes in a training: right after work of PyTorch's own, or after a pause.
 
-    python benchmarks/between.py [--rounds 101]
+    python benchmarks/step_after_work.py [--rounds 101]
 
 After a matrix product, as after a backward pass, OpenMP's threads wait for more work awake, and after a pause they
 sleep. So a step among other steps, which `step.py` times, says little of one that stands alone. Here each contender

@@ -1,4 +1,4 @@
-"""Which runs of a comparison are made together, as one program."""
+"""Bundles: runs of a comparison that are made together, as one stacked program."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from descend.comparison.planning.plan import Plan, Task
+from descend.comparison.planning.plan import Plan
+from descend.comparison.planning.task import Task
 from descend.problems import Problem
 from descend.training.fit_many import stackable
 
-__all__ = ["Bundle", "Stacks"]
+__all__ = ["Bundle", "Bundler"]
 
 MOST = 16
 """Runs in a bundle: enough for a step to cost little more than one run's, few enough for a stop to lose little."""
@@ -28,7 +29,7 @@ class Bundle:
         return [Bundle((task,), self.stacked) for task in self.tasks]
 
 
-class Stacks:
+class Bundler:
     """Puts tasks into bundles: runs of one kind of rule, with one batch size and budget, if they can be stacked.
 
     Which runs are in a bundle follows from the list of tasks alone, and not from which of them are finished already or
@@ -65,7 +66,7 @@ class Stacks:
 
 
 def _parts(group: Sequence[Task]) -> list[tuple[Task, ...]]:
-    """Parts of about the same size, of runs from the same seeds where that is possible: they share their batches."""
+    """Parts of about the same size; runs from one seed are in one part where possible, as they share their batches."""
     ordered = sorted(group, key=lambda task: task.seed)
     n = -(-len(ordered) // MOST)
     return [tuple(ordered[len(ordered) * i // n : len(ordered) * (i + 1) // n]) for i in range(n)]

@@ -1,4 +1,4 @@
-"""The pilot: how long a comparison is going to take, from a few steps of each entry before it begins."""
+"""The pilot: estimates how long a comparison will take, from a few steps of each entry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from descend.comparison.planning.plan import Plan
-from descend.comparison.running.stacks import Bundle
+from descend.comparison.running.bundles import Bundle
 from descend.problems import Problem
 from descend.training.fit import fit
 from descend.training.fit_many import fit_many
@@ -45,7 +45,7 @@ def estimate(problem: Problem, plan: Plan, bundles: Iterable[Bundle], jobs: int)
 
 
 def _measured(problem: Problem, plan: Plan, bundle: Bundle) -> tuple[float, float]:
-    """Seconds that a run of a bundle takes however few steps it makes, and those of a step."""
+    """The fixed seconds of a run of a bundle, and the seconds of one of its steps."""
     runs, most, began = len(bundle.tasks), plan.steps(plan.entry(bundle.tasks[0]), plan.budget), time.perf_counter()
     steps, before = min(FIRST, most), (0, 0.0)
     _descend(problem, plan, bundle, steps)  # what is loaded or compiled on the way is no part of it

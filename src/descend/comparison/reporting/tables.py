@@ -1,0 +1,166 @@
+"""Tables of a comparison for a terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descend.comparison.judging.results import EntryResult
+from descend.comparison.judging.standings import Standing
+from descend.comparison.planning.plan import Plan
+from descend.comparison.reporting.wording import (
+    aim,
+    batch,
+    besides,
+    duration,
+    number,
+    rate,
+    short_evaluations,
+    spread,
+    standing_in_test,
+    standing_to_target,
+)
+from descend.comparison.running.runs import Run
+
+if TYPE_CHECKING:
+    from descend.comparison.reporting.comparison import Comparison
+
+__all__ = ["leaderboard", "print_comparison"]
+
+NAME_WIDTH = 14
+"""How far the table may narrow a technique's name before it folds."""
+
+
+def print_comparison(comparison: Comparison, console: Any) -> None:
+    """Print answer, tables and notes on a rich console."""
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    say(comparison.answer)
+    for measure in (_to_target(comparison), _quality(comparison)):
+        if measure is not None:
+            say("")
+            _print_table(comparison, measure, console)
+    if any(row.at_edge for row in comparison.rows):
+        say("* at the edge of the range")
+    for line in _asides(comparison):
+        say(f"\n{line}")
+    for note in comparison.notes:
+        say(f"\nNote: {note}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Measure:
+    """A measure that entries are judged by, as a table shows it."""
+
+    name: str
+    count: str
+    standing: Callable[[EntryResult], Standing]
+    spell: Callable[[float | None], str]
+    hits: bool
+    rows: list[EntryResult]
+
+
+def _to_target(comparison: Comparison) -> _Measure | None:
+    """The first figure, where there is a target."""
+    if comparison.target is None or any(row.to_target is None for row in comparison.rows):
+        return None
+    name = f"Gradient evaluations to {aim(comparison, comparison.target)}"
+    return _Measure(name, "hit", standing_to_target, short_evaluations, True, list(comparison.rows))
+
+
+def _quality(comparison: Comparison) -> _Measure:
+    """The second figure, or the only one."""
+    name = f"{'test ' if comparison.shape['test'] else ''}{comparison.plan.metric}"
+    return _Measure(name[:1].upper() + name[1:], "miss", standing_in_test, number, False, comparison.by_test)
+
+
+def leaderboard(plan: Plan, runs: Sequence[Run]) -> Any:
+    """The best median of each entry so far, as a rich renderable, for the time while runs are being made."""
+    from rich.table import Table
+
+    groups: dict[tuple[int, tuple[tuple[str, Any], ...]], list[float]] = {}
+    for run in runs:
+        if run.phase != "untuned":
+            cost = plan.cost(run.test if run.test is not None else run.validation)
+            groups.setdefault((run.entry, tuple(run.hyperparameters.items())), []).append(cost)
+    best: dict[int, tuple[float, int, float]] = {}
+    for (entry, point), costs in groups.items():
+        found = float(np.median(costs)), len(costs), float(dict(point)["lr"])
+        best[entry] = min(best.get(entry, found), found, key=lambda f: f[0])
+    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name, justify in (("so far", "left"), ("lr", "right"), (plan.metric, "right"), ("runs", "right")):
+        view.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for entry, (cost, n, lr) in sorted(best.items(), key=lambda item: item[1][0]):
+        view.add_row(plan.everyone[entry].label, f"{lr:g}", number(plan.metric_of(cost)), str(n))
+    return view
+
+
+def _print_table(comparison: Comparison, measure: _Measure, console: Any) -> None:
+    """A table, or a line for each entry where the terminal is too narrow for it."""
+    from rich.measure import Measurement
+
+    console.print(measure.name, highlight=False, markup=False, style="bold")
+    folded = max(0, max(len(row.label) for row in comparison.rows) - NAME_WIDTH)
+    for gap in (2, 1):
+        table = _table(comparison, measure, gap)
+        if Measurement.get(console, console.options.update(width=1000), table).maximum - folded <= console.width:
+            console.print(table)
+            return
+    for line in _lines(comparison, measure):
+        console.print(line, highlight=False, markup=False)
+
+
+def _asides(comparison: Comparison) -> Iterator[str]:
+    """The lines below the tables."""
+    others = [f"{row.label} {', '.join(found)}" for row in comparison.rows if (found := besides(row))]
+    if others:
+        yield f"Chosen besides: {'; '.join(others)}."
+    untuned = [(row, row.untuned) for row in comparison.rows if row.untuned is not None]
+    if untuned:
+        found = [f"{row.label} {number(own.median)} at {row.own_learning_rate:g}" for row, own in untuned]
+        yield f"Untuned, with its own learning rate: {', '.join(found)}."
+    timed = [(row, row.seconds) for row in comparison.rows if row.seconds is not None]
+    if timed:
+        alone = [f"{row.label} {duration(took.median)}" for row, took in timed]
+        yield f"A run with no other beside it takes: {', '.join(alone)}."
+
+
+def _table(comparison: Comparison, measure: _Measure, gap: int) -> Any:
+    """A table for a terminal, as a rich renderable; fits 80 columns unless names are long."""
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
+    longest = max(9, *(len(row.label) for row in comparison.rows))
+    view.add_column("technique", overflow="fold", min_width=min(longest, NAME_WIDTH))
+    if comparison.shape["train"]:
+        view.add_column("batch", justify="right", no_wrap=True)
+    view.add_column("lr", justify="right", no_wrap=True)
+    view.add_column("median", justify="right", no_wrap=True)
+    view.add_column("95 % interval", justify="left", no_wrap=True)
+    view.add_column(measure.count, justify="right", no_wrap=True)
+    view.add_column("beside the best", no_wrap=True)
+    for row in measure.rows:
+        found = measure.standing(row)
+        cells = [row.label]
+        if comparison.shape["train"]:
+            cells.append(batch(row))
+        counted_ = found.hits if measure.hits else found.runs - found.hits
+        cells += [rate(row), measure.spell(found.median), spread(found.interval, measure.spell) if found.hits else "–"]
+        view.add_row(*map(Text, [*cells, f"{counted_}/{found.runs}", found.verdict]))
+    return view
+
+
+def _lines(comparison: Comparison, measure: _Measure) -> Iterator[str]:
+    """The table as a line for each entry, for a terminal that is too narrow for a table."""
+    for row in measure.rows:
+        found = measure.standing(row)
+        size = f"batch {batch(row)}, " if comparison.shape["train"] else ""
+        much = f"{found.hits} of {found.runs} hit" if measure.hits else f"{row.misses} of {row.runs} missed"
+        interval = f"interval {spread(found.interval, measure.spell)}, " if found.hits else ""
+        yield f"{row.label} ({size}lr {rate(row)}): {measure.spell(found.median)}, {interval}{much}, {found.verdict}"

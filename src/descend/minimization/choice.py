@@ -1,0 +1,60 @@
+"""Which method minimises: the one that was named or, for "auto", one whose memory there should be room for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from descend import rules
+from descend.errors import MethodError, did_you_mean
+from descend.methods import LBFGS, BarzilaiBorwein, ConjugateGradient, Method, known, registry
+from descend.minimization.options import MethodLike
+from descend.parameters.bounds import Bounds
+from descend.parameters.memory import Memory
+from descend.rules import Rule, resolve
+from descend.rules.rule import spelling
+
+__all__ = ["PAIRS_BYTES", "chosen"]
+
+PAIRS_BYTES, LEAST_PAIRS = 4 * 2**30, 5
+"""What the pairs of "auto" may take, as may descents side by side; below how many pairs it takes another method."""
+
+
+def chosen(method: MethodLike, memory: Memory, bounds: Bounds | None) -> tuple[Rule | Method, str]:
+    """The rule or method that was named, or picked, and why; raises `MethodError` or `RuleError`."""
+    if isinstance(method, str) and method.strip().lower() == "auto":
+        return _automatic(memory, bounds)
+    found: Any = known(method) if isinstance(method, str) else method
+    if isinstance(found, type) and issubclass(found, Method) and found.name in registry():
+        found = found()
+    if not isinstance(found, Method):
+        if isinstance(method, str):
+            if spelling(method) not in rules.all():
+                names = ["auto", *registry(), *rules.all()]
+                raise MethodError(f"unknown method or rule {method!r}: {did_you_mean(spelling(method), names)}")
+        elif not (isinstance(method, Rule) or (isinstance(method, type) and issubclass(method, Rule))):
+            raise MethodError(
+                f"method={method!r} is neither a method nor a rule: pass one such as descend.LBFGS() or "
+                "descend.Adam(lr=1e-3), or a name such as 'auto'"
+            )
+        return resolve(method), ""
+    if bounds is not None and not found.takes_bounds:
+        able = [name for name, made in registry().items() if made.takes_bounds]
+        raise MethodError(
+            f"{type(found).__name__} cannot keep to bounds; use a rule, or {', '.join(map(repr, sorted(able)))}"
+        )
+    return found, ""
+
+
+def _automatic(memory: Memory, bounds: Bounds | None) -> tuple[Method, str]:
+    """L-BFGS, with as many pairs as there should be room for, and why; with room for few, what needs none."""
+    many = "1 parameter has" if memory.size == 1 else f"{memory.size:,} parameters have"
+    usual = LBFGS()
+    of_a_pair = LBFGS.bytes_of_a_pair(memory.size, bounded=bounds is not None)
+    pairs = PAIRS_BYTES // of_a_pair
+    if pairs >= usual.memory:
+        return usual, f"LBFGS, as {many} a whole gradient"
+    room = f"{usual.memory} pairs of {memory.size:,} parameters would take {usual.memory * of_a_pair / 2**30:.1f} GiB"
+    if pairs >= LEAST_PAIRS:
+        return LBFGS(memory=pairs), f"LBFGS(memory={pairs}), as {room}"
+    least: Method = ConjugateGradient() if bounds is None else BarzilaiBorwein()
+    return least, f"{type(least).__name__}, which keeps no pairs, as {room}"

@@ -1,0 +1,102 @@
+"""The options of `descend.minimize`: their defaults and their checks, once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from descend.checks import flag, function, optional
+from descend.errors import OptionError
+from descend.methods import Method
+from descend.objectives.objective import Jac
+from descend.rules import Rule
+from descend.stopping import Criteria
+
+__all__ = ["DEFAULT_MAX_STEPS", "MethodLike", "MinimizeOptions", "Point", "default_gtol"]
+
+DEFAULT_MAX_STEPS = 10_000
+"""The budget where none is given."""
+
+MethodLike = Rule | Method | type[Rule] | type[Method] | str
+"""What may be given as `method`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """What a callback of `minimize` is given: the point just evaluated.
+
+    `x` and `jac` are copies, built as `x0` was.
+    """
+
+    x: Any
+    fun: float
+    jac: Any
+    gradient_norm: float
+    nit: int
+    nfev: int
+    njev: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class MinimizeOptions:
+    """Everything that `descend.minimize` takes beside the function and its start; it says what each option means.
+
+    Raises `OptionError` where an option has a value that it cannot have, or contradicts another.
+    """
+
+    args: Sequence[Any] = ()
+    method: MethodLike = "auto"
+    jac: Jac = None
+    bounds: Any = None
+    tol: float | None = None
+    gtol: float | None = None
+    ftol: float | None = None
+    xtol: float | None = None
+    max_steps: int | None = None
+    max_evals: int | None = None
+    max_seconds: float | None = None
+    target: float | None = None
+    callback: Callable[[Point], Any] | None = None
+    history: bool | Literal["path"] = True
+    check_gradient: bool = False
+    starts: Sequence[Any] | None = None
+    vectorized: bool | None = None
+    state: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.tol is not None and self.gtol is not None:
+            raise OptionError(
+                f"tol={self.tol!r} and gtol={self.gtol!r}: tol is another name for gtol; give one of them"
+            )
+        if not (isinstance(self.history, bool) or self.history == "path"):
+            raise OptionError(f"history={self.history!r}: True, False or 'path'")
+        optional(function, "callback", self.callback)
+        optional(flag, "vectorized", self.vectorized, otherwise="None to find out")
+        if self.vectorized is not None and self.starts is None:
+            raise OptionError(f"vectorized={self.vectorized!r} is about several starts: give starts, or leave it out")
+        if self.state is not None and self.starts is not None:
+            raise OptionError("state= goes on with one descent: leave starts out")
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """Further arguments of the function: `args`, of which one alone need not be in a tuple."""
+        return tuple(self.args) if isinstance(self.args, (tuple, list)) else (self.args,)
+
+    def criteria(self, dtypes: Iterable[np.dtype[Any]]) -> Criteria:
+        """When to stop, with the defaults for parameters of these dtypes; raises `OptionError`."""
+        tolerances = {"gtol": self.gtol if self.tol is None else self.tol, "ftol": self.ftol, "xtol": self.xtol}
+        budget = {"max_steps": self.max_steps, "max_evals": self.max_evals, "max_seconds": self.max_seconds}
+        if all(v is None for v in (*tolerances.values(), self.target, *budget.values())):
+            tolerances["gtol"] = default_gtol(dtypes)
+        if all(v is None for v in budget.values()):
+            budget["max_steps"] = DEFAULT_MAX_STEPS
+        return Criteria(target=self.target, **tolerances, **budget)  # type: ignore[arg-type]
+
+
+def default_gtol(dtypes: Iterable[np.dtype[Any]]) -> float:
+    """The tolerance on the gradient where nothing is given that could end a descent."""
+    return 1e-5 if all(dtype == np.float64 for dtype in dtypes) else 1e-3

@@ -1,0 +1,69 @@
+"""Loss and gradient by automatic differentiation: PyTorch's and JAX's."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descend.errors import ObjectiveError
+from descend.objectives.calls import call, described
+
+if TYPE_CHECKING:
+    from descend.objectives.objective import Objective
+    from descend.parameters.memory import Array, Memory
+
+__all__ = ["AUTODIFF", "by_jax", "by_torch", "precision"]
+
+
+def by_torch(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> Any:
+    """The loss at the memory's point; its gradient, by PyTorch, goes into `grad`."""
+    import torch
+
+    # Fresh tensors on the same memory (or a copy): nothing of the user's graph outlives the call.
+    arrays = objective.memory.leaves if objective.live else [leaf.copy() for leaf in objective.memory.leaves]
+    leaves = [torch.from_numpy(array).requires_grad_() for array in arrays]
+    name = objective.fun_name
+    objective.nfev += 1
+    objective.njev += 1
+    with torch.enable_grad():
+        loss = call(objective.fun, name, objective.memory.spec.unflatten(leaves), args)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            raise ObjectiveError(
+                f"{name} returned {loss!r}: a scalar tensor computed from its argument is needed, "
+                "without .item(), .detach() or .numpy() on the way"
+            )
+        try:
+            slopes = torch.autograd.grad(loss.reshape(()), leaves, allow_unused=True)
+        except Exception as error:
+            raise ObjectiveError(f"{name}: its gradient raised {described(error)}") from error
+    for view, slope in zip(objective.memory.views(grad), slopes, strict=True):
+        view[...] = 0.0 if slope is None else slope.numpy()
+    return loss.item()
+
+
+def by_jax(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> Any:
+    """The same by JAX."""
+    import jax
+
+    name = objective.fun_name
+    objective.nfev += 1
+    objective.njev += 1
+    with precision(objective.memory):
+        point = objective.memory.tree(kind="jax")
+        loss, slope = call(jax.value_and_grad(objective.fun), name, point, args)
+        objective.memory.gather(jax.tree.map(np.asarray, slope), grad, f"the gradient of {name}")
+        return float(loss)
+
+
+def precision(memory: Memory) -> contextlib.AbstractContextManager[Any]:
+    """JAX in float64 for float64 parameters, which it would round to float32 by default."""
+    import jax
+
+    wide = any(v.dtype == np.float64 for v in memory.vectors)
+    return jax.enable_x64(wide)  # type: ignore[no-any-return]
+
+
+AUTODIFF = {"torch": by_torch, "jax": by_jax}
+"""The libraries that `jac` may name, which are those whose arrays parameters may be."""

@@ -1,0 +1,71 @@
+"""Calls of the user's function: what it raises and what it returns, in terms of its name."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+
+from descend.errors import ObjectiveError
+
+__all__ = ["as_complex", "as_loss", "call", "described", "name_of"]
+
+
+def name_of(function: Any, role: str) -> str:
+    """What to call the user's function in messages."""
+    name = getattr(function, "__name__", role)
+    return role if name in ("<lambda>", role) else f"{role} {name!r}"
+
+
+def call(function: Any, name: str, point: Any, args: tuple[Any, ...]) -> Any:
+    """What the user's function returns; raises `ObjectiveError` where it raises."""
+    try:
+        return function(point, *args)
+    except ObjectiveError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ObjectiveError(f"{name} raised {described(error)}") from error
+
+
+def described(error: BaseException) -> str:
+    """An error of the user's function, for messages."""
+    return f"{type(error).__name__}: {error}"
+
+
+def as_complex(value: Any, name: str) -> Any:
+    """What a function returned at a complex point; raises `ObjectiveError` if it is not one complex number."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind != "c":
+        raise ObjectiveError(
+            f"{name} returned {value!r} for a complex x: with jac='cs' it must compute with complex numbers; "
+            "use jac='3-point'"
+        )
+    return array.reshape(())
+
+
+def as_loss(value: Any, name: str) -> float:
+    """What a loss function returned, as a float; NaN and infinities pass. Raises `ObjectiveError` for anything else."""
+    if isinstance(value, float):  # NumPy's float64 is one, too
+        return float(value)
+    if value is None:
+        raise ObjectiveError(f"{name} returned None: it must return a number; does it end without 'return'?")
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:  # an integer beyond all floats
+            return math.inf if bool(value > 0) else -math.inf  # type: ignore[operator]
+    if hasattr(value, "detach"):
+        value = value.detach()
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiu":
+        raise ObjectiveError(f"{name} returned {value!r}: it must return one real number")
+    if array.size != 1:
+        raise ObjectiveError(
+            f"{name} returned an array of shape {array.shape}: it must return one number; take its sum or mean"
+        )
+    return float(array.reshape(()))

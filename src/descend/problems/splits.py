@@ -1,0 +1,123 @@
+"""The data of a problem: arrays with one row an example, in parts for training, validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from descend.checks import is_real
+from descend.errors import ProblemError, described
+
+__all__ = ["ROLES", "Split", "parts_of"]
+
+Split = tuple[Any, ...]
+"""Arrays with the same number of rows, such as (X, y)."""
+
+ROLES = ("train", "validation", "test")
+
+MISSING_ROWS = ("bsr", "coo", "dia")
+"""SciPy's sparse formats in which ``array[rows]`` fails or is slow."""
+
+
+def parts_of(
+    name: str, data: Sequence[Any] | None, given: Sequence[Sequence[Any] | None], shares: Sequence[float]
+) -> tuple[Split | None, Split | None, Split | None]:
+    """Train, validation and test data of the problem `name`: `data` split by `shares`, or the three that are given.
+
+    Raises `ProblemError` for data that are no examples, or not finite.
+    """
+    train, validation, test = given
+    if data is not None:
+        if any(part is not None for part in given):
+            raise ProblemError(f"{name}: give data= to be split, or train=, validation= and test=; not both")
+        train, validation, test = _divided(data, shares, name)
+    elif train is None and (validation is not None or test is not None):
+        raise ProblemError(f"{name}: there is validation or test data but no train data; give train= too")
+    checked = [
+        None if part is None else _checked(part, f"{name}: {role}")
+        for role, part in zip(ROLES, (train, validation, test), strict=True)
+    ]
+    return checked[0], checked[1], checked[2]
+
+
+def _checked(part: Sequence[Any], what: str) -> Split:
+    """A split as a tuple of arrays of equal length, which select rows; raises `ProblemError`."""
+    what = f"{what.removesuffix(' data')} data"
+    if not isinstance(part, (tuple, list)):
+        part = (part,)
+    arrays = tuple(_with_rows(p, what) for p in part)
+    if any(len(a.shape) == 0 for a in arrays) or not arrays:
+        raise ProblemError(f"{what} must be arrays with one row an example, such as (X, y)")
+    lengths = [a.shape[0] for a in arrays]
+    if len(set(lengths)) > 1:
+        raise ProblemError(
+            f"{what} have different lengths: {', '.join(map(str, lengths))}; each example needs a row in all"
+        )
+    if lengths[0] == 0:
+        raise ProblemError(f"{what} are empty: at least one example is needed")
+    for i, array in enumerate(arrays):
+        found = _first_non_finite(array)
+        if found is not None:
+            raise ProblemError(f"{what}: array {i} has {found[1]} in row {found[0]}; remove or fill such rows")
+    return arrays
+
+
+def _with_rows(part: Any, what: str) -> Any:
+    """Something whose ``part[rows]`` selects rows."""
+    if getattr(part, "format", None) in MISSING_ROWS and type(part).__module__.startswith("scipy."):
+        return part.tocsr()
+    if _has_rows(part):
+        return part
+    try:
+        return np.asarray(part)
+    except (TypeError, ValueError) as error:  # rows of different lengths, say
+        raise ProblemError(f"{what} cannot be made an array: {described(error)}; give arrays") from error
+
+
+def _first_non_finite(array: Any) -> tuple[int, float] | None:
+    """Row and value of the first NaN or infinity in an array or a dense tensor of floats, if any."""
+    if isinstance(array, np.ndarray):
+        if array.dtype.kind != "f":
+            return None
+        finite = np.ma.filled(np.isfinite(array), True)  # what is masked may be anything
+    elif type(array).__module__.partition(".")[0] == "torch":
+        if not array.is_floating_point() or str(array.layout) != "torch.strided":
+            return None
+        finite = array.isfinite().cpu().numpy()
+    else:
+        return None
+    if finite.all():
+        return None
+    place = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
+    return place[0], float(array[place])
+
+
+def _has_rows(part: Any) -> bool:
+    """Whether ``part[rows]`` selects rows already: arrays, tensors, sparse matrices; not a data frame."""
+    return hasattr(part, "shape") and type(part).__module__.partition(".")[0] in ("numpy", "torch", "jax", "scipy")
+
+
+def _divided(data: Sequence[Any], shares: Sequence[float], name: str) -> tuple[Split, Split | None, Split | None]:
+    """Train, validation and test data, drawn at random from all of `data`, always in the same way."""
+    whole = _checked(data, f"{name}: data")
+    try:
+        given = tuple(shares)
+    except TypeError:
+        given = ()
+    numeric = len(given) == 3 and all(is_real(s) and 0 <= s <= 1 for s in given)
+    if not numeric or abs(sum(given) - 1) > 1e-9 or given[0] == 0:
+        raise ProblemError(
+            f"{name}: split={shares!r} must be three shares (train > 0) that sum to 1; try (0.6, 0.2, 0.2)"
+        )
+    shares = given
+    n = whole[0].shape[0]
+    order = np.random.default_rng(0).permutation(n)
+    first, second = round(n * shares[0]), round(n * (shares[0] + shares[1]))
+    if first == 0:
+        raise ProblemError(f"{name}: {n} examples leave none for training; give more data or a larger share")
+    parts = [order[:first], order[first:second], order[second:]]
+    train, validation, test = (tuple(a[rows] for a in whole) if len(rows) else None for rows in parts)
+    assert train is not None
+    return train, validation, test
