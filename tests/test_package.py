@@ -10,7 +10,8 @@ import pytest
 
 import descend
 
-HEAVY = ["torch", "jax", "numba", "plotly", "sklearn", "scipy", "sqlite3", "rich", "typer", "loky", "jinja2"]
+HEAVY = ["torch", "jax", "numba", "plotly", "sklearn", "scipy", "sqlite3", "rich", "click", "filelock", "loky"]
+HEAVY += ["jinja2"]
 
 
 def loaded_by(statement):
