@@ -12,7 +12,7 @@ import descend
 
 HEAVY = [
     *("torch", "jax", "optax", "llvmlite", "numba", "scipy", "sklearn", "pandas", "plotly", "sqlite3", "rich"),
-    *("typer", "click", "pydantic", "loky", "joblib", "jinja2", "cloudpickle"),
+    *("click", "filelock", "loky", "joblib", "jinja2", "cloudpickle"),
 ]  # fmt: skip
 GONE = {"numba", "scikit-learn", "joblib", "pydantic"}
 """Packages that installing descend does not bring: each is large, or brings much along."""

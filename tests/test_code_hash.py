@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from tests.comparing import SMALL
+from tests.comparison.comparing import SMALL
 
 import descend
 from descend import Problem

@@ -15,7 +15,10 @@ SMALL = {
     "learning_rates": [0.01, 0.1], "budget": 240, "tuning_seeds": 2, "final_seeds": 6, "untuned": False,
     "target": "none", "jobs": 1,
 }  # fmt: skip
-"""Options of a comparison that is soon over."""
+"""Options of a comparison that is soon over, at given learning rates."""
+
+TRIALS = {"budget": 240, "trials": 4, "tuning_seeds": 1, "final_seeds": 6, "untuned": False, "jobs": 1}
+"""Options of a comparison that is soon over, at points of the search spaces, with a target from reference runs."""
 
 
 def line(**options):

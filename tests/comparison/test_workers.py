@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 import pytest
 import threadpoolctl
-from tests.comparing import SMALL, line
+from tests.comparison.comparing import SMALL, line
 
 import descend
 from descend import Problem
@@ -194,6 +194,8 @@ def test_a_lack_of_memory_is_not_kept(tmp_path):
 
 SEEN = set()
 """In how many threads BLAS worked during runs in threads of this process, and how many runs there were at a time."""
+
+
 AT_WORK = []
 
 

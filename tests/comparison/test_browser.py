@@ -15,7 +15,10 @@ from descend.comparison import Choice, Uniform
 
 pytestmark = pytest.mark.slow
 
+
 CHROMIUM = "/usr/bin/chromium"
+
+
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -25,9 +28,17 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
 RNG = np.random.default_rng(3)
+
+
 X = RNG.normal(size=(60, 2))
+
+
 Y = X @ np.array([1.0, -2.0])
+
+
 HOSTILE = "<script>window.broken = true</script><img src=x onerror='window.broken = true'> and so on, at some length"
 
 
