@@ -77,6 +77,15 @@ def test_the_end_is_evaluated_however_it_came():
     assert result.fun < 0.05
 
 
+def test_evaluations_are_timed_from_the_first():
+    """Seconds since the call began: a number at the start, too, and none of them beyond the result's."""
+    result = descend.fit(line(), "gd", epochs=3)
+    times = [e.seconds for e in result.history.evaluations]
+    assert times[0] > 0
+    assert times == sorted(times)
+    assert times[-1] <= result.seconds
+
+
 def test_evaluations_are_thinned_evenly():
     """Beyond the limit every second one goes; the newest is always there."""
     history = descend.History(limit=8)
