@@ -19,7 +19,7 @@ from descend.engines.native.kernels import Kernel, kernel
 from descend.engines.native.trace import HEADER
 from descend.rules import Rule, cautious_scale
 
-__all__ = ["SHARE", "WIDE", "Helpers", "Launch", "Scalars", "best_kernel", "threads"]
+__all__ = ["SHARE", "WIDE", "Helpers", "Launch", "Scalars", "best_kernel", "lay_out", "threads"]
 
 SHARE = 1 << 20
 """Bytes that a step must move before another thread's help pays, and before giving back the interpreter's lock does."""
@@ -157,6 +157,25 @@ class Launch:
         self.table[:, 3] = np.array(
             [cautious_scale(c / n) if n else 1.0 for c, n in zip(counts.tolist(), self.sizes.tolist(), strict=True)]
         ).view(np.int64)
+
+
+def lay_out(
+    rules: Sequence[Rule],
+    layout: Layout,
+    sizes: Sequence[int],
+    rows: Sequence[int],
+    helpers: Helpers | None = None,
+) -> tuple[Launch, list[Scalars]]:
+    """Spans of these sizes, and what writes each row of their scalars; raises `Unavailable`.
+
+    There is a rule for each row, all with the same flags and the same kept state; `rows` says which row is each span's.
+    `Launch.point` says where the arrays are.
+    """
+    rule = rules[0]
+    counting = kernel(rule, layout, counting=True) if rule.cautious else None
+    launch = Launch(best_kernel(rule, layout, sum(sizes)), sizes, rows, counting=counting, helpers=helpers)
+    numbers = launch.kernel.numbers
+    return launch, [Scalars(rule, memoryview(launch.scalars[i]), numbers) for i, rule in enumerate(rules)]
 
 
 def _chunk(numbers: int) -> int:
