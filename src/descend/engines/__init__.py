@@ -7,7 +7,6 @@ arrays, `Jax`, the rule compiled by JAX for its arrays, and `Torch`, the rule on
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from descend.engines.native import Fused, Unavailable, threads
@@ -36,19 +35,20 @@ __all__ = [
     "threads",
 ]
 
-_EXTRAS = {"Jax": ("descend.engines.jax", "jax"), "Torch": ("descend.engines.torch.engine", "torch")}
-"""Engines of libraries that may be missing: the module of each, and its library, which is the extra's name, too."""
-
-
 def __getattr__(name: str) -> Any:
-    if name not in _EXTRAS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from descend.errors import MissingExtra
 
-    module, library = _EXTRAS[name]
     try:
-        return getattr(importlib.import_module(module), name)
+        if name == "Jax":
+            from descend.engines.jax import Jax
+
+            return Jax
+        if name == "Torch":
+            from descend.engines.torch.engine import Torch
+
+            return Torch
     except ImportError as error:
-        if error.name != library:
+        if error.name not in ("jax", "torch"):
             raise
-        raise MissingExtra(library, library, f"descend.engines.{name}") from None
+        raise MissingExtra(error.name, error.name, f"descend.engines.{name}") from None
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

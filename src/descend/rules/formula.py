@@ -116,7 +116,7 @@ def check_state(rule: Rule, names: Iterable[str]) -> None:
 
 def starting_state(rule: Rule) -> dict[str, float]:
     """The number that each kept state starts from; a schedule has its number of the first step."""
-    first = rule.at(1)
+    first = rule if type(rule).initial is Rule.initial else rule.at(1)  # a schedule is not asked for nothing
     return {name: first.initial(name) for name in rule.kept_state()}
 
 
