@@ -27,6 +27,10 @@ class Driver:
     cautious = True
     same_memory = True
     """Whether the arrays that it was given are stepped."""
+    quick = True
+    """Whether it makes nothing that takes long for each rule, shape and type."""
+    carries_float32 = False
+    """Whether carried numbers are rounded to float32 after each step, as in PyTorch's checkpoints."""
 
     def __init__(self, rule, params):
         self.engine = self.make(rule, params)
@@ -99,7 +103,7 @@ class Tensors(Driver):
         self.engine = engines.Torch(rule, [torch.from_numpy(np.asarray(p)) for p in params], way=self.way)
 
     def step(self, grads):
-        self.engine.step([torch.from_numpy(np.asarray(g)) for g in grads])
+        self.engine.step([g if isinstance(g, str) else torch.from_numpy(np.asarray(g)) for g in grads])
 
     @property
     def params(self):
@@ -117,6 +121,7 @@ class Foreach(Tensors):
 class Compiled(Tensors):
     way = "compiled"
     cautious = False
+    quick = False
 
 
 class Optimizer(Driver):
@@ -124,6 +129,7 @@ class Optimizer(Driver):
 
     fused = False
     exact = False
+    carries_float32 = True
 
     def __init__(self, rule, params):
         self.rule = rule
@@ -166,6 +172,7 @@ class Jax(Driver):
 
     exact = False
     same_memory = False
+    quick = False
     jit = False
 
     def __init__(self, rule, params):
@@ -263,7 +270,7 @@ COMPILING = ("compiled", "compiled_jax")
 
 def snapshot(driver):
     """All that a step changes, as bytes."""
-    arrays = [p.tobytes() for p in driver.params]
+    arrays = [p.tobytes() for p in getattr(driver, "arrays", driver.params)]
     state = [{name: array.tobytes() for name, array in kept.items()} for kept in driver.state]
     return arrays, state, driver.carried, driver.steps
 

@@ -327,7 +327,7 @@ def step(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tu
     """
     p, g = with_decay(p, g, s)
     out = rule.update(p, g, *state, s)
-    new = out if isinstance(out, tuple) else (out,)
+    new = out if type(out) is tuple else (out,)
     return (with_cautious_mask(p, g, new[0], s), *new[1:]) if s.cautious else new
 
 
@@ -335,7 +335,7 @@ def cautious_mask(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: A
     """Where a cautious step will move: the entries whose update does not go against their gradient."""
     p, g = with_decay(p, g, s)
     out = rule.update(p, g, *state, s)
-    return goes_downhill(p, g, out[0] if isinstance(out, tuple) else out)
+    return goes_downhill(p, g, out[0] if type(out) is tuple else out)
 
 
 def cautious_scale(share: Any) -> Any:
