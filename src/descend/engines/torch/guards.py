@@ -85,12 +85,14 @@ class GuardSet:
         self.attributes, self.containers, self.tensors = attributes, containers, tensors
         self.params, self.targets, self.launch = params, targets, launch
         self.written = Intervals() if written is None else written
-        self.examples = [p if p.grad is None else p.grad for p in params]
-        """Tensors of the same kind as the gradients, that is as the parameter where there is none."""
         # Held, so that the identity of an object stays its own.
         self.values = [getattr(holder, name) for holder, name in attributes]
         self.inside = [_inside(container) for container in containers]
         self.keys = [_keys(container) for container in containers]
+
+    def _examples(self) -> list[torch.Tensor]:
+        """Tensors of the same kind as the gradients, that is as the parameter where there is none now."""
+        return [p if p.grad is None else p.grad for p in self.params]
 
     def check(self) -> int:
         """Check all guards, and step the launch if there is one: a negative number if all was as expected."""
@@ -182,7 +184,7 @@ class NativeGuards(GuardSet):
         # Gradients come first: that one came or went is what changes most often.
         rows = [
             {"kind": _ATTRIBUTE, "holder": id(p), "name": id(_NAME), **self._seen(example), "target": target}
-            for p, example, target in zip(self.params, self.examples, self.targets, strict=True)
+            for p, example, target in zip(self.params, self._examples(), self.targets, strict=True)
         ]
         for (holder, name), value in zip(self.attributes, self.values, strict=True):
             rows.append({"kind": _ATTRIBUTE, "holder": id(holder), "name": id(name), **self._guarded(value)})
@@ -244,8 +246,8 @@ class PythonGuards(GuardSet):
         self._memory = [thing for thing in chain(self.values, *self.inside) if id(thing) in self.tensors]
         self._addresses = [*map(_ADDRESS, self._memory)]
         self._negated = [*map(_IS_NEGATED, self._memory)]
-        self._every = _kinds(self.examples)
-        self._bytes = [*map(span, self.examples)]
+        examples = self._examples()
+        self._every, self._bytes = _kinds(examples), [*map(span, examples)]
         self.expect([p.grad is not None for p in self.params])
 
     def check(self) -> int:
