@@ -17,16 +17,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import typer
 
 import descend
 from descend import problems, rules
-from descend.cli import app as cli
+from descend.cli.app import app
+from descend.cli.parameters import Argument
+from descend.comparison.options import EFFORTS, CompareOptions
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PACKAGE = Path(descend.__file__).parent
-COMMANDS = sorted(typer.main.get_command(cli.app).commands)
+COMMANDS = app.list_commands(None)
 
 
 # ---- the generated parts ----------------------------------------------------------------------------------------
@@ -76,17 +77,17 @@ def reasons_table() -> list[str]:
 
 def cli_reference() -> list[str]:
     """Every command with its arguments and options, as the command line itself knows them."""
-    root = typer.main.get_command(cli.app)
     lines = ["`descend --version` prints the version, `descend --help` and `descend COMMAND --help` what is below."]
     for name in COMMANDS:
-        command = root.commands[name]
-        arguments = [p for p in command.params if p.param_type_name == "argument"]
-        options = [p for p in command.params if p.param_type_name == "option"]
-        usage = " ".join(p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments)
+        command = app.get_command(None, name)
+        arguments = [p for p in command.params if isinstance(p, Argument)]
+        options = [p for p in command.params if not isinstance(p, Argument)]
+        shown = {p.name: p.metavar or p.name.upper() for p in arguments}
+        usage = " ".join(shown[p.name] if p.required else f"[{shown[p.name]}]" for p in arguments)
         lines += ["", f"## `descend {name}`", "", "```console", f"$ descend {name} {usage} [OPTIONS]", "```", ""]
         lines += [" ".join(paragraph.split()) for paragraph in _spaced(inspect.cleandoc(command.help).split("\n\n"))]
-        rows = [[f"`{p.name.upper()}`", p.help] for p in arguments]
-        rows += [[", ".join(f"`{o}`" for o in p.opts), _with_default(p)] for p in options]
+        rows = [[f"`{shown[p.name]}`", p.about] for p in arguments]
+        rows += [[", ".join(f"`{o}`" for o in p.opts), p.help] for p in options]
         lines += ["", *table(["argument or option", "what it is"], rows)]
     return lines
 
@@ -95,9 +96,29 @@ def _spaced(paragraphs: list[str]) -> list[str]:
     return [line for paragraph in paragraphs for line in (paragraph, "")][:-1]
 
 
-def _with_default(option) -> str:
-    shown = isinstance(option.default, (int, float)) and not isinstance(option.default, bool)
-    return f"{option.help} Default: {option.default}." if shown and "Default" not in option.help else option.help
+OTHERWISE_CALLED = {
+    "learning_rates": ["--lr"], "space": ["--tune"], "effort": ["--quick", "--thorough"], "untuned": ["--no-untuned"],
+    "timed": ["--time"], "executor": ["--dask"],
+}  # fmt: skip
+"""The options of the command line whose names are not those of `descend.compare`."""
+
+
+def compare_table() -> list[str]:
+    """Every option of a comparison: on the command line, by default, and as the docstring of `descend.compare` says."""
+    text = inspect.getdoc(descend.compare).partition("Parameters\n----------\n")[2].partition("\n\nReturns\n")[0]
+    said = {}
+    for names, about in re.findall(r"^(\w.*)\n((?:    .*\n?)+)", text, flags=re.MULTILINE):
+        said |= dict.fromkeys(names.split(", "), " ".join(about.split()))
+    known = {option for p in app.get_command(None, "compare").params for option in p.opts}
+    usual = dataclasses.asdict(EFFORTS[CompareOptions.effort])
+    rows = []
+    for field in dataclasses.fields(CompareOptions):
+        typed = OTHERWISE_CALLED.get(field.name, [f"--{field.name.replace('_', '-')}"])
+        default = usual.get(field.name, field.default)
+        shown = ", ".join(f"`{option}`" for option in typed if option in known)
+        by_default = "" if default is None else f"`{default!r}`"
+        rows.append([f"`{field.name}`", shown, by_default, said[field.name].replace("``", "`")])
+    return table(["argument", "on the command line", "default", "what it is"], rows)
 
 
 def layers_table() -> list[str]:
@@ -105,7 +126,9 @@ def layers_table() -> list[str]:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
         "contracts"
     ]
-    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    (layers,) = [
+        contract["layers"] for contract in contracts if contract["type"] == "layers" and "containers" not in contract
+    ]
     rows = []
     for layer in layers:
         names = [name.strip().removeprefix("descend.") for name in layer.split("|")]
@@ -136,6 +159,7 @@ GENERATED = {
     ("problems.md", "problems"): problems_table,
     ("errors.md", "reasons"): reasons_table,
     ("cli.md", "cli"): cli_reference,
+    ("comparing.md", "options"): compare_table,
 }
 
 

@@ -12,7 +12,7 @@ import descend
 
 HEAVY = [
     *("torch", "jax", "optax", "llvmlite", "numba", "scipy", "sklearn", "pandas", "plotly", "sqlite3", "rich"),
-    *("typer", "click", "pydantic", "loky", "joblib", "jinja2", "cloudpickle"),
+    *("click", "filelock", "loky", "joblib", "jinja2", "cloudpickle"),
 ]  # fmt: skip
 GONE = {"numba", "scikit-learn", "joblib", "pydantic"}
 """Packages that installing descend does not bring: each is large, or brings much along."""
@@ -75,3 +75,5 @@ def test_the_wheel_works_alone(tmp_path):
     assert {package["name"].lower() for package in listed} & GONE == set()
     typed = "import descend, pathlib; print((pathlib.Path(descend.__file__).parent / 'py.typed').exists())"
     assert run(python, "-c", typed) == "True\n"
+    shipped = "from descend.problems.datasets import *; print(*(len(load_arrays(name)[1]) for name in DATA_SETS))"
+    assert run(python, "-c", shipped) == "1797 569 442\n"

@@ -12,7 +12,7 @@ __all__ = ["jsonable"]
 
 
 def jsonable(value: Any) -> Any:
-    """Dataclasses as dicts, tuples and arrays as lists, and a number that is not finite as None, throughout."""
+    """A value with dataclasses as dicts, tuples and arrays as lists, and numbers that are not finite as None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -106,7 +106,8 @@ def imported_by_name(call: ast.Call, words: list[str], modules) -> list[str]:
 def layers() -> list[list[str]]:
     """The contract of import-linter: rows of packages and modules, those above first."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
-    (rows,) = [contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"]
+    layers = [contract for contract in settings["contracts"] if contract["type"] == "layers"]
+    (rows,) = [contract["layers"] for contract in layers if "containers" not in contract]
     return [row.split(" | ") for row in rows]
 
 

@@ -17,7 +17,9 @@ FILE, TEST_FILE, FUNCTION = 400, 500, 40
 LONG_FILES: dict[str, str] = {}
 """File → why it is longer than it should be."""
 
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "descend.comparison.experiment: compare": "its signature names 19 options, and so does the call inside",
+}
 """Module: function → why it is longer than it should be."""
 
 

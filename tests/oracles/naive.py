@@ -18,6 +18,7 @@ import math
 import numpy as np
 
 import descend
+from descend.rules import cautious_mask, cautious_scale, step
 
 # ---- the oracles ------------------------------------------------------------------------------------------------
 
@@ -380,6 +381,17 @@ def rows(rule, steps):
     for t in range(1, steps + 1):
         row, carried = rule.advance(t, carried)
         yield row
+
+
+def whole(rule, p, grads):
+    """The rule over whole arrays at once, with no engine: the parameter after these steps, and the state by name."""
+    state = tuple(np.full_like(p, rule.initial(n)) if n in rule.kept_state() else None for n in rule.state)
+    for g, row in zip(grads, rows(rule, len(grads)), strict=True):
+        if rule.cautious and p.size:
+            share = float(np.mean(cautious_mask(type(rule), p, g, tuple(state), row)))
+            row = row._replace(cautious_scale=cautious_scale(share))  # noqa: PLW2901
+        p, *state = step(type(rule), p, g, tuple(state), row)
+    return p, dict(zip(rule.state, state, strict=True))
 
 
 def gradients(steps):

@@ -103,8 +103,10 @@ def compare(
         The validation metric that is good enough. Default: ``"reference"``; Momentum and Adam, with twice the budget,
         say what can be reached, and the target is 98 % of the way there from the start (99.9 % on a problem without
         data). ``"none"`` for no target.
-    tuning_seeds, final_seeds
-        How many seeds each trial runs from (3), and how many fresh ones judge the winner (10).
+    tuning_seeds
+        How many seeds each trial runs from. Default 3.
+    final_seeds
+        How many fresh seeds judge the winner. Default 10.
     studies
         How often the tuning is done over, with other points and other seeds; the winner of each is judged on its own
         fresh seeds. Default 1. With several, the chance in tuning shows, and a verdict has to hold in each.
@@ -127,10 +129,13 @@ def compare(
         was stopped goes on from there. Default: nothing is written.
     fresh
         Forget finished runs of the same plan in `out`. Default False.
-    announce, progress, leaders
-        Called with the plan in a sentence, and how long it will take, before the first run; with the phase
-        ("reference", "tuning", "final", "timing"), the runs done and the runs to do as they end; with the finished runs
-        of the phase, as they end. Without `announce` its sentences go to the logger ``descend``.
+    announce
+        Called with sentences: the plan, and how long it will take, before the first run. Without it they go to the
+        logger ``descend``.
+    progress
+        Called with the phase ("reference", "tuning", "final", "timing"), the runs done and the runs to do, as they end.
+    leaders
+        Called with the plan and the finished runs of the phase, as they end, to show who leads.
 
     Returns
     -------

@@ -25,7 +25,8 @@ class HealthMonitor:
     """Tells whether one descent has failed at a point: something is not finite, or the loss has diverged.
 
     `norm` is that of the gradient that was last checked, `detail` says what was seen, `first` is the first loss and
-    `bound` by how much it may grow, `sign` −1 for a rule that climbs.
+    `bound` by how much it may grow, `sign` −1 for a rule that climbs. Squares may overflow on the way: it is for the
+    caller to have NumPy not warn of that.
     """
 
     def __init__(self, memory: Memory, rule: Rule | Method) -> None:
@@ -41,8 +42,7 @@ class HealthMonitor:
         if len(grad) == 1 and grad[0].size <= FEW:
             self.norm = math.hypot(*grad[0].tolist())
         else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                self.norm = math.sqrt(sum([float(np.dot(g, g)) for g in grad]))
+            self.norm = math.sqrt(sum([float(np.dot(g, g)) for g in grad]))
         if not (math.isfinite(loss) and math.isfinite(self.norm)):
             if self._not_finite(loss, grad, steps):
                 return Reason.NON_FINITE

@@ -63,6 +63,10 @@ def _bounds(array: Array) -> tuple[int, int]:
     return np.lib.array_utils.byte_bounds(array)
 
 
+_NONE: list[Any] = [object()]
+"""No gradients that anybody could give."""
+
+
 class Gradients:
     """Reads the gradients of each step: plain arrays of the parameters' types, none of which a step would overwrite.
 
@@ -81,7 +85,7 @@ class Gradients:
     def __init__(self, params: Sequence[Array], written: Iterable[Array], *, packed: bool = False) -> None:
         self._params = list(params)
         self._packed = packed
-        self._given: list[Any] | None = None
+        self._given = _NONE
         self._found: list[Array] = []
         self._copied: list[int] = []
         spans = sorted(_bounds(a) for a in written if a.size)
@@ -90,7 +94,7 @@ class Gradients:
 
     def __call__(self, grads: Sequence[Any]) -> list[Array]:
         """The gradients of a step; raises `ParameterError` if they do not fit."""
-        if self._given is None or len(grads) != len(self._given) or not all(map(is_, grads, self._given)):
+        if len(grads) != len(self._given) or not all(map(is_, grads, self._given)):
             self._note(grads)
         if not self._copied:
             return self._found
@@ -101,7 +105,7 @@ class Gradients:
 
     def _note(self, grads: Sequence[Any]) -> None:
         """Take note of the arrays that this step, and maybe the next ones, will read."""
-        self._given = None
+        self._given = _NONE
         if len(grads) != len(self._params):
             raise ParameterError(f"{len(grads)} gradients for {len(self._params)} parameters: give one for each")
         found = [_plain(g, p, i) for i, (g, p) in enumerate(zip(grads, self._params, strict=True))]

@@ -13,7 +13,7 @@ import numpy as np
 from descend.engines.protocol import Capabilities
 from descend.errors import ParameterError
 from descend.rules import Rule
-from descend.rules.formula import Form, scale_of, starting_state
+from descend.rules.formula import Form, check_state, scale_of, starting_state
 
 __all__ = ["Jax", "check_params", "filled", "stepped"]
 
@@ -119,7 +119,7 @@ class Jax:
         grads = self._matched(grads)
         row, after = self.rule.advance(self.steps + 1, self.carried)
         form = Form.of(self.rule, row)
-        form.formula.check_state(self.state)
+        check_state(self.rule, self.state)
         numbers = np.asarray(form.numbers(row), jnp.result_type(float))
         self.params, self.state = _compiled(form, self.params, self.state, grads, numbers)
         self.steps += 1

@@ -11,7 +11,7 @@ from descend.engines.arrays import Gradients, as_parameters
 from descend.engines.protocol import Capabilities
 from descend.parameters.memory import Array, Memory
 from descend.rules import Rule
-from descend.rules.formula import Formula, Part, scale_of, starting_state
+from descend.rules.formula import Formula, Part, check_state, scale_of, starting_state
 
 __all__ = ["Reference", "run"]
 
@@ -73,7 +73,7 @@ class Reference:
 
     @rule.setter
     def rule(self, rule: Rule) -> None:
-        Formula.of(rule).check_state(self._formula.kept)
+        check_state(rule, self._formula.kept)
         self._adopt(rule)
         self._rule = rule
 
@@ -111,8 +111,11 @@ class Reference:
         self._gradients = self._reader()
 
     def _reader(self) -> Gradients:
-        written = [*self._arrays, *(array for state in self.state for array in state.values())]
-        return Gradients(self._arrays, written)
+        return Gradients(self._arrays, self._written())
+
+    def _written(self) -> list[Array]:
+        """All arrays that a step writes."""
+        return [*self._arrays, *(array for state in self.state for array in state.values())]
 
 
 def _blocks(p: Array, g: Array, kept: list[Array]) -> list[Part]:

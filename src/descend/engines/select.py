@@ -1,11 +1,12 @@
-"""Which engine for a descent: machine code where it pays."""
+"""Which engine for a descent: machine code where it pays and can be had."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from descend.engines.native import Fused, Unavailable
-from descend.engines.native.availability import warn_once
+from descend.engines.native.availability import warn_once, why_not
 from descend.engines.reference import Reference
 from descend.engines.stacked import FusedStack, Stack
 from descend.parameters.memory import Array
@@ -13,12 +14,14 @@ from descend.rules import Rule
 
 __all__ = ["engine", "stack"]
 
+Made = TypeVar("Made")
+
 STEP = 15e-6
 """Seconds that the reference engine takes for a step of next to nothing, about."""
 NUMBER = 4e-9
 """Seconds that each number adds, about."""
 PAYS = 0.5
-"""Seconds of the reference engine's work from which machine code is worth loading and, once on a machine, making."""
+"""Seconds of the reference engine's work from which machine code is worth loading and making."""
 UNKNOWN = 10_000
 """Steps to reckon with where a descent has no bound on them."""
 RUNS = 250
@@ -29,19 +32,15 @@ def engine(rule: Rule, params: Sequence[Array], steps: int | None = None) -> Ref
     """The engine that pays for about so many steps of these parameters: `Fused`, or `Reference`.
 
     The choice follows from the sizes and `steps` alone, and not from what happens to be compiled already, so that the
-    same descent is always made by the same engine. Where machine code cannot be had it warns and takes `Reference`.
+    same descent is always made by the same engine. Where machine code cannot be had it takes `Reference`, and warns
+    once for each reason.
 
     >>> import numpy as np, descend
     >>> type(engine(descend.Adam(), [np.zeros(2)], steps=100)).__name__
     'Reference'
     """
-    if not _pays(sum(p.size for p in params), UNKNOWN if steps is None else steps):
-        return Reference(rule, params)
-    try:
-        return Fused(rule, params)
-    except Unavailable as error:
-        _warn(rule, error)
-        return Reference(rule, params)
+    pays = _pays(sum(p.size for p in params), UNKNOWN if steps is None else steps)
+    return _chosen(pays, rule, lambda: Fused(rule, params), lambda: Reference(rule, params))
 
 
 def stack(rules: Sequence[Rule], params: Sequence[Array], grads: Sequence[Array], steps: int) -> Stack:
@@ -53,13 +52,8 @@ def stack(rules: Sequence[Rule], params: Sequence[Array], grads: Sequence[Array]
     >>> type(stack([descend.Adam()], [np.zeros((1, 2))], [np.zeros((1, 2))], steps=10)).__name__
     'Stack'
     """
-    if not _pays(sum(p[0].size for p in params), RUNS * steps):
-        return Stack(rules, params, grads)
-    try:
-        return FusedStack(rules, params, grads)
-    except Unavailable as error:
-        _warn(rules[0], error)
-        return Stack(rules, params, grads)
+    pays = _pays(sum(p[0].size for p in params), RUNS * steps)
+    return _chosen(pays, rules[0], lambda: FusedStack(rules, params, grads), lambda: Stack(rules, params, grads))
 
 
 def _pays(size: int, steps: int) -> bool:
@@ -67,5 +61,15 @@ def _pays(size: int, steps: int) -> bool:
     return steps * (STEP + size * NUMBER) >= PAYS
 
 
-def _warn(rule: Rule, error: Unavailable) -> None:
-    warn_once(f"{type(rule).__name__} steps by NumPy: {error}", stacklevel=3)
+def _chosen(pays: bool, rule: Rule, compiled: Callable[[], Made], plain: Callable[[], Made]) -> Made:
+    """An engine of machine code if that pays and can be had; else one without."""
+    if not pays:
+        return plain()
+    reason = why_not()
+    if reason is None:
+        try:
+            return compiled()
+        except Unavailable as error:  # for this rule
+            reason = str(error)
+    warn_once(f"{type(rule).__name__} steps by NumPy: {reason}", stacklevel=4)
+    return plain()

@@ -159,8 +159,7 @@ class Wolfe(Search):
     ) -> float | None:
         """As in `Search`; `decrease` gives the first-order decrease gᵀ(x_new − x), with bounds. Else: alpha · slope."""
         noise = rounding_error(objective, loss)
-        low: _Trial = (0.0, loss, slope)
-        high = _NONE
+        low, high = (0.0, loss, slope), _NONE
         alpha, widths = first, (math.inf, math.inf)
         for _ in range(self.most):
             if alpha < MIN_SHARE * first:
@@ -168,8 +167,7 @@ class Wolfe(Search):
             f = objective.evaluate(base, direction, alpha)
             s = objective.slope(direction) if math.isfinite(f) else math.nan
             if not math.isfinite(s):
-                high = alpha, math.inf, math.inf
-                alpha = low[0] + 0.1 * (alpha - low[0])
+                high, alpha = (alpha, math.inf, math.inf), low[0] + 0.1 * (alpha - low[0])
                 continue
             first_order = alpha * slope if decrease is None else decrease()
             falls = f <= loss + self.c1 * first_order or (f <= loss + noise and self._flattens(s, slope))
@@ -186,12 +184,11 @@ class Wolfe(Search):
             width = high[0] - low[0]
             if width <= MIN_BRACKET * high[0]:
                 break
-            alpha = _between(low, high, halve=width > 0.66 * widths[0])
-            widths = widths[1], width
-        if low[1] < loss:  # lower than the start, if not by as much as the conditions ask
-            objective.evaluate(base, direction, low[0])
-            return low[0]
-        return None
+            alpha, widths = _between(low, high, halve=width > 0.66 * widths[0]), (widths[1], width)
+        if low[1] >= loss:
+            return None
+        objective.evaluate(base, direction, low[0])  # lower than the start, if not by as much as the conditions ask
+        return low[0]
 
     def _flattens(self, s: float, slope: float) -> bool:
         """The approximate Armijo condition (Hager and Zhang 2005), for losses that rounding levels.

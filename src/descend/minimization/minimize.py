@@ -117,23 +117,8 @@ def minimize(
     (3.0, True, 'gradient')
     """
     options = MinimizeOptions(
-        args=args,
-        method=method,
-        jac=jac,
-        bounds=bounds,
-        tol=tol,
-        gtol=gtol,
-        ftol=ftol,
-        xtol=xtol,
-        max_steps=max_steps,
-        max_evals=max_evals,
-        max_seconds=max_seconds,
-        target=target,
-        callback=callback,
-        history=history,
-        check_gradient=check_gradient,
-        starts=starts,
-        vectorized=vectorized,
-        state=state,
-    )
+        args=args, method=method, jac=jac, bounds=bounds, tol=tol, gtol=gtol, ftol=ftol, xtol=xtol,
+        max_steps=max_steps, max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback,
+        history=history, check_gradient=check_gradient, starts=starts, vectorized=vectorized, state=state,
+    )  # fmt: skip
     return Minimization(fun, x0, options).run() if starts is None else minimize_from(fun, x0, options)

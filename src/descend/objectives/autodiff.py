@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.errors import ObjectiveError
-from descend.objectives.calls import call, described
+from descend.errors import ObjectiveError, described
+from descend.objectives.calls import call
 
 if TYPE_CHECKING:
     from descend.objectives.objective import Objective

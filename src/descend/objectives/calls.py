@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from descend.errors import ObjectiveError
+from descend.errors import ObjectiveError, described
 
-__all__ = ["as_complex", "as_loss", "call", "described", "name_of"]
+__all__ = ["as_complex", "as_loss", "call", "name_of"]
 
 
 def name_of(function: Any, role: str) -> str:
@@ -27,11 +27,6 @@ def call(function: Any, name: str, point: Any, args: tuple[Any, ...]) -> Any:
         raise
     except (Exception, SystemExit) as error:
         raise ObjectiveError(f"{name} raised {described(error)}") from error
-
-
-def described(error: BaseException) -> str:
-    """An error of the user's function, for messages."""
-    return f"{type(error).__name__}: {error}"
 
 
 def as_complex(value: Any, name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from descend.errors import ParameterError, RuleError
 from descend.rules.rule import Rule, cautious_mask, cautious_scale, step
 
-__all__ = ["Form", "Formula", "scale_of", "starting_state"]
+__all__ = ["Form", "Formula", "Part", "check_state", "scale_of", "starting_state"]
 
 Part = tuple[Any, Any, Sequence[Any]]
 """A parameter, its gradient and its kept state; or the same run of each."""
@@ -49,13 +49,6 @@ class Formula:
     def of(cls, rule: Rule) -> Self:
         """The formula of a rule with its settings."""
         return _formula(cls, type(rule), rule.kept_state())
-
-    def check_state(self, names: Iterable[str]) -> None:
-        """Raise `ParameterError` unless an engine has state of these names, and so can go on with this formula."""
-        if {*names} != {*self.kept}:
-            raise ParameterError(
-                f"{self.rule.__name__} keeps the state {self.kept}, and this engine {(*names,)}: make another engine"
-            )
 
     def reduced(self, row: Any, parts: Iterable[Part], scale: Callable[[Iterator[Any]], Any]) -> Any:
         """The row with what a step needs to know of a whole array, whose `parts` may be stepped one by one after it.
@@ -113,9 +106,17 @@ def scale_of(moving: Any, size: int) -> Any:
     return cautious_scale(moving / size) if size else 1.0
 
 
+def check_state(rule: Rule, names: Iterable[str]) -> None:
+    """Raise `ParameterError` unless the state of an engine, of these names, is what a rule would go on with."""
+    if {*names} != {*rule.kept_state()}:
+        raise ParameterError(
+            f"{rule} keeps the state {rule.kept_state()}, and this engine {(*names,)}: make another engine"
+        )
+
+
 def starting_state(rule: Rule) -> dict[str, float]:
     """The number that each kept state starts from; a schedule has its number of the first step."""
-    first = rule.at(1)
+    first = rule if type(rule).initial is Rule.initial else rule.at(1)  # a schedule is not asked for nothing
     return {name: first.initial(name) for name in rule.kept_state()}
 
 

@@ -267,7 +267,9 @@ class Rule(SciPyMethod, _Declared):
     def advance(self, t: int, before: Mapping[str, float]) -> tuple[Any, Mapping[str, float]]:
         """The scalars of step `t` as `row` has them, and the carried numbers after it, from those before it."""
         values, after = self.numbers(t, before)
-        return _row_type(tuple(values))(*values.values()), after
+        # A scalar of NumPy's would make float64 of all that it meets.
+        scalars = [v if type(v) is float or type(v) is bool else _as_python(v) for v in values.values()]
+        return _row_type(tuple(values))(*scalars), after
 
     def numbers(self, t: int, before: Mapping[str, float]) -> tuple[dict[str, Any], Mapping[str, float]]:
         """What `advance` returns, the scalars as a dict."""
@@ -325,7 +327,7 @@ def step(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tu
     """
     p, g = with_decay(p, g, s)
     out = rule.update(p, g, *state, s)
-    new = out if isinstance(out, tuple) else (out,)
+    new = out if type(out) is tuple else (out,)
     return (with_cautious_mask(p, g, new[0], s), *new[1:]) if s.cautious else new
 
 
@@ -333,7 +335,7 @@ def cautious_mask(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: A
     """Where a cautious step will move: the entries whose update does not go against their gradient."""
     p, g = with_decay(p, g, s)
     out = rule.update(p, g, *state, s)
-    return goes_downhill(p, g, out[0] if isinstance(out, tuple) else out)
+    return goes_downhill(p, g, out[0] if type(out) is tuple else out)
 
 
 def cautious_scale(share: Any) -> Any:
@@ -399,6 +401,11 @@ def _knows_all_scalars(cls: type[Rule]) -> bool:
 @functools.lru_cache(maxsize=512)
 def _row_type(names: tuple[str, ...]) -> Any:
     return namedtuple("Scalars", names)
+
+
+def _as_python(value: Any) -> Any:
+    """A scalar as Python's float or bool."""
+    return bool(value) if isinstance(value, (bool, np.bool_)) else float(value)
 
 
 def _evaluate(value: Any, done: int) -> Any:

@@ -227,7 +227,8 @@ class _StackedRun:
         for row in self._suspects(losses):
             run = self.live[row]
             monitor, loss, grad = self.monitors[run], float(losses[row]), [g[row] for g in self.grad]
-            reason = monitor.finite(loss, grad, self.steps) or monitor.diverged(loss, self.steps)
+            with np.errstate(over="ignore", invalid="ignore"):
+                reason = monitor.finite(loss, grad, self.steps) or monitor.diverged(loss, self.steps)
             if reason is not None:
                 failed[run] = reason
         if self.steps == 0:

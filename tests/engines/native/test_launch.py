@@ -153,4 +153,4 @@ def test_large_steps_have_wide_vectors():
     p.grad = torch.ones(edge)
     optimizer = descend.optim.from_rule(descend.GD)([p])
     optimizer.step()
-    assert optimizer._plan.launches[0].kernel is wide
+    assert optimizer.stepper.plan.spans.launches[0].kernel is wide

@@ -97,7 +97,7 @@ def test_an_llvm_that_reads_another_language():
             for _ in range(3):
                 p.grad = torch.ones(2)
                 optimizer.step()
-            print(type(optimizer._plan.guards).__name__, p[0].item())
+            print(type(optimizer.stepper.plan.guards).__name__, p[0].item())
         print(len(caught), all("LLVM" in str(w.message) or "llvmlite" in str(w.message) for w in caught))
         """
     )

@@ -1,4 +1,4 @@
-"""Guards: every change that an optimizer's tensors see between steps is noticed, by both ways, and nothing is kept alive."""
+"""Guards: every change of an optimizer's tensors between steps is noticed, by both ways, and nothing is kept alive."""
 
 import gc
 import operator
@@ -22,8 +22,8 @@ from descend.engines.torch.guards import NativeGuards, NotGuardable, PythonGuard
 def way(request, monkeypatch):
     """Both ways of looking at tensors."""
     if request.param == "Python":
-        monkeypatch.setattr(module, "_view_tensor", lambda: None)
-    elif module._view_tensor() is None:
+        monkeypatch.setattr(module, "view_tensor", lambda: None)
+    elif module.view_tensor() is None:
         pytest.skip("this PyTorch has no DLPack exchange protocol")
     return request.param
 
@@ -206,18 +206,16 @@ def test_a_check_that_steps_holds_nothing(way):
     optimizer = descend.optim.SGD([weight], lr=0.5)
     for _ in range(3):
         optimizer.step()
-    guards = optimizer._plan.guards
+    guards = optimizer.stepper.plan.guards
     assert guards.launch is not None
     assert [g for g in guards.held if g is not None] == []
     assert weight.tolist() == [-0.5] * 3
 
 
-@pytest.mark.parametrize("negate", [lambda g: torch._neg_view(g), lambda g: torch.complex(g, -g).conj().imag])
+@pytest.mark.parametrize("negate", [torch._neg_view, lambda g: torch.complex(g, -g).conj().imag])
 @pytest.mark.parametrize("shape", [(1,), (), (1, 1), (3,), (2, 3)], ids=str)
 def test_a_gradient_that_is_lazily_negated_later(way, shape, negate):
     """Its memory holds the numbers with the other sign."""
-    if way == "DLPack" and len(shape) and shape[-1] > 1 and negate(torch.ones(shape)).is_contiguous():
-        pytest.skip("autograd never leaves a contiguous one of several numbers, and DLPack cannot tell")
     weight = torch.nn.Parameter(torch.zeros(shape))
     optimizer = descend.optim.SGD([weight], lr=0.5)
     for k in range(6):
@@ -229,54 +227,63 @@ def test_a_gradient_that_is_lazily_negated_later(way, shape, negate):
 
 
 def test_a_gradient_at_the_address_of_the_last_one(way):
-    """Freed and made again, perhaps with another shape or another meaning of its bits: PyTorch reuses memory at once."""
-    weight = torch.nn.Parameter(torch.zeros(4))
+    """With other strides, another number of dimensions or another sign it is another gradient all the same."""
+    memory = torch.arange(8.0)
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
     optimizer = descend.optim.SGD([weight], lr=1.0)
-    expected, addresses = np.zeros(4), set()
-    for k in range(12):
-        weight.grad = None
-        weight.grad = torch.full((4,), float(k)) if k % 3 else torch.full((2, 4), float(k))[1]
-        addresses.add(weight.grad.data_ptr())
-        optimizer.step()
-        expected -= k
-        assert weight.tolist() == expected.tolist()
-    assert len(addresses) < 12
+    expected = torch.zeros(2, 2)
+    for gradient in (
+        memory[:4].view(2, 2),
+        memory[:4].view(2, 2).T,
+        memory.view(2, 4)[:, ::2],
+        memory[:1].expand(2, 2),
+        memory[:4].view(2, 2).clone(),
+        torch._neg_view(memory[:4].view(2, 2)),
+        memory[:4].view(2, 2),
+    ):
+        for _ in range(2):
+            weight.grad = gradient
+            optimizer.step()
+            expected -= gradient
+            assert torch.equal(weight, expected)
 
 
 def test_a_gradient_that_another_thread_lets_go_in_mid_step():
-    """Fifty times, at any time during a step of machine code, which reads its memory to the end."""
+    """Fifty times, at any time from when the kernel starts, which reads its memory to the end.
+
+    Not while PyTorch reads ``weight.grad``: that may end the process by itself.
+    """
     done = run(
         """
         import threading, time, torch, descend
+        from descend.engines.native.launch import Launch
         torch.set_num_threads(1)
         weight = torch.nn.Parameter(torch.zeros(4_000_000))
         optimizer = descend.optim.SGD([weight], lr=0.5)
-        weight.grad = torch.ones(4_000_000)
-        optimizer.step()
-        begin = time.perf_counter()
-        optimizer.step()
-        taken = time.perf_counter() - begin
+        times, let_go, real = [], [], Launch._run
+
+        def let_go_later(launch, job):
+            timer = threading.Timer(0.02 * len(times) * min(times, default=0), setattr, (weight, "grad", None))
+            timer.start()
+            begin = time.perf_counter()
+            done = real(launch, job)
+            times.append(time.perf_counter() - begin)
+            let_go.append(weight.grad is None)
+            timer.join()
+            return done
+
+        Launch._run = let_go_later
         for k in range(50):
-            weight.grad = torch.ones(4_000_000)  # 16 MB: its memory goes back to the system as soon as nobody holds it
-            ready = threading.Event()
-
-            def drop():
-                ready.set()
-                time.sleep(taken * k / 50)
-                weight.grad = None
-
-            thread = threading.Thread(target=drop)
-            thread.start()
-            ready.wait()
+            weight.grad = torch.ones(4_000_000)  # 16 MB: its memory goes back to the system when nobody holds it
             optimizer.step()
-            thread.join()
-        print(torch.unique(weight.detach()).numel(), optimizer.state[weight]["step"].item() == -2 * weight[0].item())
+        print(torch.unique(weight.detach()).tolist(), len(times), sum(let_go) > 5)
         """
     )
-    assert done.stdout.split() == ["1", "True"]
+    assert done.stdout.split() == ["[-25.0]", "50", "True"]
 
 
 @pytest.mark.parametrize("switch", ["DESCEND_FAST_GUARDS", "DESCEND_MACHINE_CODE"])
+@pytest.mark.filterwarnings("ignore:SGD steps without machine code")
 def test_guards_are_switched_off(switch, monkeypatch):
     """The first switch leaves kernels and their launches on."""
     monkeypatch.setenv(switch, "0")
@@ -285,8 +292,8 @@ def test_guards_are_switched_off(switch, monkeypatch):
     for _ in range(3):
         weight.grad = torch.ones(2)
         optimizer.step()
-    assert type(optimizer._plan.guards) is PythonGuards
-    assert bool(optimizer._plan.launches) == (switch == "DESCEND_FAST_GUARDS")
+    assert type(optimizer.stepper.plan.guards) is PythonGuards
+    assert bool(optimizer.stepper.plan.spans.launches) == (switch == "DESCEND_FAST_GUARDS")
     assert weight.tolist() == [-0.5, -0.5]
 
 
@@ -305,15 +312,15 @@ def test_guards_that_cannot_be_compiled(monkeypatch):
         RuntimeWarning, match=r"checks its tensors in Python, which takes longer: LLVM cannot compile guards"
     ):
         optimizer.step()
-    optimizer._plan = None
+    optimizer.stepper.plan = None
     optimizer.step()
-    assert type(optimizer._plan.guards) is PythonGuards
-    assert optimizer._plan.launches
+    assert type(optimizer.stepper.plan.guards) is PythonGuards
+    assert optimizer.stepper.plan.spans.launches
     assert weight.tolist() == [0.0, 0.0]
 
 
 def test_a_count_of_steps_is_read_once(way, monkeypatch):
-    """One that changes while a step is planned, as another process may change shared state: the step is planned anew."""
+    """If it changes while a step is planned, as another process may change shared state, the step is planned anew."""
     weight = torch.nn.Parameter(torch.zeros(2))
     optimizer = descend.optim.Adam([weight], lr=0.1)
     other = descend.optim.Adam([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
@@ -329,7 +336,7 @@ def test_a_count_of_steps_is_read_once(way, monkeypatch):
         return real(*known)
 
     monkeypatch.setattr("descend.optim.step_plan.guard_set", late)
-    optimizer._plan = None
+    optimizer.stepper.plan = None
     optimizer.step()
     monkeypatch.undo()
     (p,) = other.param_groups[0]["params"]
@@ -480,7 +487,7 @@ def test_every_change_leads_to_the_same_numbers_as_without_a_plan(way, change):
             if step == 3:
                 change(model, optimizer)
             if anew:
-                optimizer._plan = None
+                optimizer.stepper.plan = None
             optimizer.step()
         return [p.detach().clone() for p in model.parameters()]
 

@@ -72,7 +72,7 @@ def test_any_number_of_threads_gives_the_same_bits(number):
     for _ in range(4):
         optimizer.step()
     assert torch.equal(p, expected(8))
-    assert optimizer._plan.launches[0].job.part_count == (2 if number == 1 else number)
+    assert optimizer.stepper.plan.spans.launches[0].job.part_count == (2 if number == 1 else number)
 
 
 def test_one_thread_of_pytorchs_is_one_of_ours(own, monkeypatch):
@@ -82,7 +82,7 @@ def test_one_thread_of_pytorchs_is_one_of_ours(own, monkeypatch):
     p, optimizer = stepper()
     optimizer.step()
     assert own == []
-    assert optimizer._plan.launches[0].job.part_count == 1
+    assert optimizer.stepper.plan.spans.launches[0].job.part_count == 1
     assert torch.equal(p, expected(1))
 
 
@@ -90,7 +90,7 @@ def test_a_limit_of_ours_holds_for_pytorchs_threads():
     p, optimizer = stepper()
     with workers.threads.limited(1):
         optimizer.step()
-    assert optimizer._plan.launches[0].job.part_count == 1
+    assert optimizer.stepper.plan.spans.launches[0].job.part_count == 1
     assert torch.equal(p, expected(1))
 
 
@@ -111,7 +111,7 @@ def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
     """Our own workers help with so many steps, then OpenMP is asked again; late again, with twice as many."""
     p, optimizer = stepper(cautious=False)
     optimizer.step()
-    launch = optimizer._plan.launches[0]
+    launch = optimizer.stepper.plan.spans.launches[0]
     asked = []
     timely = [0, 0, 0, 0, 1, 0, 0]
 
@@ -145,7 +145,7 @@ def test_where_nobody_else_can_help_openmp_is_not_left_out(monkeypatch):
     for _ in range(10):
         openmp_threads._back_off.left = 3
         optimizer.step()
-        assert optimizer._plan.launches[0].job.part_count == 2
+        assert optimizer.stepper.plan.spans.launches[0].job.part_count == 2
     assert torch.equal(p, expected(10, cautious=False))
 
 
@@ -153,7 +153,7 @@ def test_a_refused_launch_says_nothing_of_openmp(monkeypatch):
     """The count of another launch that was made before decides nothing."""
     p, optimizer = stepper(cautious=False)
     optimizer.step()
-    launch = optimizer._plan.launches[0]
+    launch = optimizer.stepper.plan.spans.launches[0]
     optimizer.state[p]["step"].fill_(7.0)
     monkeypatch.setattr(OpenMPThreads, "_judge", JUDGE)
     openmp_threads._record["timely"] = 0
@@ -167,7 +167,7 @@ def test_fewer_chunks_than_threads():
     torch.set_num_threads(64)
     for _ in range(5):
         optimizer.step()
-    launch = optimizer._plan.launches[0]
+    launch = optimizer.stepper.plan.spans.launches[0]
     assert launch.shares
     assert launch.job.part_count == launch.job.chunks < 64
     assert torch.equal(p, expected(5, 75_000, cautious=False))
@@ -179,7 +179,7 @@ def test_the_same_where_pytorch_has_no_openmp(own, monkeypatch):
     one = OpenMPThreads()
     p, optimizer = stepper()
     optimizer.step()
-    optimizer._plan.launches[0]._helpers = one
+    optimizer.stepper.plan.spans.launches[0]._helpers = one
     optimizer.step()
     assert own == [2, 2]  # the count of what is moved, and the move
     assert torch.equal(p, expected(2))

@@ -12,10 +12,11 @@ from descend.engines.native import runtime as native
 from descend.engines.native.formats import Layout
 from descend.engines.native.kernels import Kernel, kernel
 from descend.engines.native.layout import COUNTER, JOB, PART, span
+from descend.engines.native.scalars import Scalars
 from descend.engines.native.workers import Helpers, threads
 from descend.rules import Rule, cautious_scale
 
-__all__ = ["SHARE", "WIDE", "Job", "Launch", "best_kernel"]
+__all__ = ["SHARE", "WIDE", "Job", "Launch", "best_kernel", "lay_out"]
 
 Records = np.ndarray[Any, np.dtype[Any]]
 
@@ -212,6 +213,26 @@ class Launch:
         self.table["cautious_scale"] = [
             cautious_scale(count / size) if size else 1.0 for count, size in zip(counts, self.sizes, strict=True)
         ]
+
+
+def lay_out(
+    rules: Sequence[Rule],
+    layout: Layout,
+    sizes: Sequence[int],
+    rows: Sequence[int],
+    helpers: Helpers | None = None,
+) -> tuple[Launch, list[Scalars]]:
+    """Spans of these sizes, and what writes each row of their scalars; raises `Unavailable`.
+
+    There is a rule for each row, all with the same flags and the same kept state; `rows` says which row is each span's.
+    `Launch.point` says where the arrays are.
+    """
+    rule = rules[0]
+    machine = best_kernel(rule, layout, sum(sizes))
+    counting = kernel(rule, layout, counting=True) if rule.cautious else None
+    launch = Launch(machine, sizes, rows, counting=counting, helpers=helpers)
+    numbers = launch.kernel.numbers
+    return launch, [Scalars(rule, memoryview(launch.scalars[i]), numbers) for i, rule in enumerate(rules)]
 
 
 def _spans(kernel: Kernel, sizes: Sequence[int], rows: Sequence[int], *, shared: bool) -> Records:

@@ -90,10 +90,6 @@ class GuardSet:
         self.inside = [_inside(container) for container in containers]
         self.keys = [_keys(container) for container in containers]
 
-    def _examples(self) -> list[torch.Tensor]:
-        """Tensors of the same kind as the gradients, that is as the parameter where there is none now."""
-        return [p if p.grad is None else p.grad for p in self.params]
-
     def check(self) -> int:
         """Check all guards, and step the launch if there is one: a negative number if all was as expected."""
         raise NotImplementedError
@@ -183,8 +179,8 @@ class NativeGuards(GuardSet):
         """The guards as ``guards.ll`` reads them."""
         # Gradients come first: that one came or went is what changes most often.
         rows = [
-            {"kind": _ATTRIBUTE, "holder": id(p), "name": id(_NAME), **self._seen(example), "target": target}
-            for p, example, target in zip(self.params, self._examples(), self.targets, strict=True)
+            {"kind": _ATTRIBUTE, "holder": id(p), "name": id(_NAME), **self._seen(_example(p)), "target": target}
+            for p, target in zip(self.params, self.targets, strict=True)
         ]
         for (holder, name), value in zip(self.attributes, self.values, strict=True):
             rows.append({"kind": _ATTRIBUTE, "holder": id(holder), "name": id(name), **self._guarded(value)})
@@ -246,8 +242,9 @@ class PythonGuards(GuardSet):
         self._memory = [thing for thing in chain(self.values, *self.inside) if id(thing) in self.tensors]
         self._addresses = [*map(_ADDRESS, self._memory)]
         self._negated = [*map(_IS_NEGATED, self._memory)]
-        examples = self._examples()
-        self._every, self._bytes = _kinds(examples), [*map(span, examples)]
+        examples = [*map(_example, self.params)]
+        self._every = _kinds(examples)
+        self._bytes = [*map(span, examples)]
         self.expect([p.grad is not None for p in self.params])
 
     def check(self) -> int:
@@ -298,6 +295,12 @@ def guard_set(*known: Any) -> NativeGuards | PythonGuards:
         except (NotGuardable, RuntimeError):  # PyTorch raises the latter for a tensor without memory of the usual kind
             pass
     return PythonGuards(*known)
+
+
+def _example(p: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same kind as a parameter's gradient; if that is missing, one like the parameter is expected."""
+    g = p.grad
+    return p if g is None else g
 
 
 def _kinds(grads: Sequence[torch.Tensor]) -> list[list[Any]]:

@@ -1,0 +1,117 @@
+"""The tensor engine without an optimizer: a rule over PyTorch tensors, as the other engines run it over arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from descend.engines.protocol import Capabilities
+from descend.engines.torch.compiled import compiled_step
+from descend.engines.torch.foreach import foreach_step
+from descend.engines.torch.tensors import tensor_step
+from descend.errors import OptionError, ParameterError
+from descend.rules import Rule
+from descend.rules.formula import check_state, starting_state
+
+__all__ = ["Torch"]
+
+Way = Literal["tensor", "foreach", "compiled"]
+
+
+class Torch:
+    """Runs a rule over PyTorch tensors, in place, on the device where they are.
+
+    `descend.optim` is the same rule as an optimizer of PyTorch's, with its groups, hooks and checkpoints, and chooses
+    the way itself. This engine is what it comes to for one rule, for experiments and tests.
+
+    Parameters
+    ----------
+    rule
+        The rule to run. It may be replaced between steps by one with other numbers, such as another `lr`.
+    params
+        Floating-point or complex tensors. They are updated in place by `step`.
+    way
+        How: ``"tensor"``, one tensor and one operation after the other; ``"foreach"``, each operation on all tensors at
+        once; ``"compiled"``, by code of `torch.compile`, for real, dense tensors and rules that are not cautious.
+
+    Attributes
+    ----------
+    state
+        For each parameter, the tensors that the rule keeps, by name; of the parameter's type and shape.
+    carried
+        The carried numbers of the rule.
+    steps
+        How many steps were done.
+
+    Examples
+    --------
+    >>> import torch, descend
+    >>> w = torch.tensor([1.0, 2.0])
+    >>> engine = descend.engines.Torch(descend.GD(lr=0.5), [w])
+    >>> engine.step([torch.tensor([2.0, -2.0])])
+    >>> w
+    tensor([0., 3.])
+    """
+
+    can: ClassVar[Capabilities] = Capabilities(
+        "PyTorch", ("float16", "bfloat16", "float32", "float64", "complex64", "complex128"), devices="any", exact=False
+    )
+
+    def __init__(self, rule: Rule, params: Sequence[torch.Tensor], way: Way = "tensor") -> None:
+        if way not in _WAYS:
+            raise OptionError(f"Torch(way={way!r}): way must be one of {', '.join(_WAYS)}")
+        self._step = _WAYS[way]
+        self.rule = rule
+        self.params = list(params)
+        for i, p in enumerate(self.params):
+            if not isinstance(p, torch.Tensor) or not (p.is_floating_point() or p.is_complex()):
+                raise ParameterError(f"params[{i}] is {p!r}: a floating-point or complex tensor is needed")
+        start = starting_state(rule)
+        self.state: list[dict[str, torch.Tensor]] = [
+            {name: _full_like(p, number) for name, number in start.items()} for p in self.params
+        ]
+        self.carried = dict(rule.starting())
+        self.steps = 0
+
+    def step(self, grads: Sequence[torch.Tensor]) -> None:
+        """One step of every parameter along its gradient, in place; all of them or, on an error, none."""
+        self._check(grads)
+        row, after = self.rule.advance(self.steps + 1, self.carried)
+        with torch.no_grad():
+            self._step(self.rule, row, [p.detach() for p in self.params], [*grads], self.state)
+        self.steps += 1
+        self.carried = dict(after)
+
+    def _check(self, grads: Sequence[torch.Tensor]) -> None:
+        if self.state:
+            check_state(self.rule, self.state[0])
+        if len(grads) != len(self.params):
+            raise ParameterError(f"{len(grads)} gradients for {len(self.params)} parameters: give one for each")
+        for i, (p, g) in enumerate(zip(self.params, grads, strict=True)):
+            if not isinstance(g, torch.Tensor) or g.is_complex() > p.is_complex() or g.dtype is torch.bool:
+                raise ParameterError(f"gradient {i} is {g!r}: a tensor of numbers like the parameter's is needed")
+            if p.shape != g.shape:
+                raise ParameterError(f"a gradient of shape {(*g.shape,)} for a parameter of shape {(*p.shape,)}")
+
+
+def _full_like(p: torch.Tensor, number: float) -> torch.Tensor:
+    return torch.full_like(p.detach(), complex(number, number) if p.is_complex() else number)
+
+
+def _each(step: Callable[..., None]) -> Callable[..., None]:
+    """A step of one tensor, made for one after the other."""
+
+    def steps(rule: Rule, row: Any, params: Any, grads: Any, states: Sequence[Mapping[str, Any]]) -> None:
+        for p, g, state in zip(params, grads, states, strict=True):
+            step(rule, row, p, g, state)
+
+    return steps
+
+
+_WAYS: dict[str, Callable[..., None]] = {
+    "tensor": _each(tensor_step),
+    "foreach": foreach_step,
+    "compiled": _each(compiled_step),
+}

@@ -1,0 +1,52 @@
+"""Options of `descend.minimize`: each bad one is refused by name."""
+
+import math
+
+import numpy as np
+import pytest
+from tests.objectives.functions import square
+
+import descend
+from descend.errors import GradientError, MethodError, ObjectiveError, OptionError, ParameterError, RuleError
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        (dict(method="adm"), MethodError, "unknown method or rule 'adm': did you mean 'adam'"),
+        (dict(method=3), MethodError, "method=3 is neither a method nor a rule: pass one such as descend.LBFGS"),
+        (dict(method=None), MethodError, "method=None is neither"),
+        (dict(method=descend.methods.Method), MethodError, "is neither a method nor a rule"),
+        (dict(gtol=-1.0), OptionError, r"gtol=-1\.0: a finite number ≥ 0"),
+        (dict(ftol=math.nan), OptionError, "ftol=nan"),
+        (dict(xtol="small"), OptionError, "xtol='small'"),
+        (dict(tol=1e-3, gtol=1e-3), OptionError, "tol is another name for gtol"),
+        (dict(max_steps=-1), OptionError, "max_steps=-1: a whole number ≥ 0"),
+        (dict(max_steps=1.5), OptionError, r"max_steps=1\.5"),
+        (dict(max_evals=0), OptionError, "max_evals=0"),
+        (dict(max_seconds=0), OptionError, "max_seconds=0"),
+        (dict(target=math.nan), OptionError, "target=nan"),
+        (dict(jac="4-point"), OptionError, "jac='4-point'.*'2-point'"),
+        (dict(history="all"), OptionError, "history='all'"),
+        (dict(callback=3), OptionError, "callback=3"),
+    ],
+    ids=lambda v: "-".join(f"{k}={w}" for k, w in v.items()) if isinstance(v, dict) else None,
+)
+def test_a_bad_option_is_refused_by_name(options, error, match):
+    """Option, value, what is allowed."""
+    with pytest.raises(error, match=match):
+        descend.minimize(square, 0.0, **options)
+
+
+def test_a_budget_below_one_gradient_is_refused():
+    """max_evals that does not pay for one gradient by finite differences."""
+    with pytest.raises(OptionError, match="max_evals=3 does not pay for one gradient, which takes 4"):
+        descend.minimize(lambda x: float(x @ x), np.ones(3), max_evals=3)
+
+
+def test_errors_are_value_errors_for_those_who_catch_these():
+    """ParameterError and its siblings are ValueErrors; all are DescendErrors."""
+    for error in (ParameterError, OptionError, RuleError, GradientError):
+        assert issubclass(error, ValueError)
+        assert issubclass(error, descend.DescendError)
+    assert issubclass(ObjectiveError, descend.DescendError)

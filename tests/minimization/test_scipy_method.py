@@ -1,0 +1,63 @@
+"""Rules and methods as a `method` of `scipy.optimize.minimize`."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+from tests.methods.cases import METHODS, RULES
+from tests.objectives.functions import ROSEN, bowl, corner
+
+import descend
+from descend.errors import MethodError, OptionError
+
+
+@pytest.mark.parametrize("method", [*METHODS.values(), *RULES.values()], ids=[*METHODS, *RULES])
+def test_scipy_takes_each_method_and_rule(method):
+    """scipy.optimize.minimize(…, method=…) ends where descend.minimize does, with SciPy's fields."""
+    options = {"gtol": 1e-6, "maxiter": 3_000}
+    through = scipy.optimize.minimize(bowl, np.array([3.0, -2.0, 0.0, 5.0]), jac=True, method=method, options=options)
+    ours = descend.minimize(bowl, np.array([3.0, -2.0, 0.0, 5.0]), jac=True, method=method, gtol=1e-6, max_steps=3_000)
+    assert isinstance(through, scipy.optimize.OptimizeResult)
+    assert np.array_equal(through.x, ours.x)
+    assert (through.success, through.nit, through.status) == (ours.success, ours.nit, ours.status)
+
+
+def test_scipys_options_callbacks_and_bounds():
+    """args, tol, both kinds of callbacks, bounds, disp; what is not known is named."""
+    points, results = [], []
+    scipy.optimize.minimize(
+        lambda x, a: float(np.sum((x - a) ** 2)), [0.0, 3.0], args=(2.0,), jac=lambda x, a: 2 * (x - a),
+        method=descend.LBFGS(), callback=points.append, tol=1e-8,
+    )  # fmt: skip
+    assert points[-1] == pytest.approx(2.0)
+
+    def whole(intermediate_result):
+        results.append(intermediate_result)
+        if intermediate_result.nit == 2:
+            raise StopIteration
+
+    stopped = scipy.optimize.minimize(**ROSEN, x0=[-1.2, 1.0], method=descend.BFGS(), callback=whole)
+    assert (stopped.nit, str(stopped.reason), len(results)) == (2, "callback", 2)
+    bounded = scipy.optimize.minimize(
+        corner, np.zeros(3), jac=True, method=descend.BarzilaiBorwein(), bounds=[(0, 1)] * 3
+    )
+    assert bounded.x == pytest.approx([1.0, 0.5, 0.0], abs=1e-5)
+    with pytest.raises(OptionError, match="option 'maxcor' is not known"):
+        scipy.optimize.minimize(**ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), options={"maxcor": 5})
+    with pytest.raises(MethodError, match="LBFGS knows no constraints"):
+        scipy.optimize.minimize(
+            **ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), constraints={"type": "eq", "fun": lambda x: x[0]}
+        )
+
+
+def test_scipys_budgets_do_not_end_tolerances():
+    """As SciPy's own methods, ours stop where they have converged within a budget that is given alone."""
+    for bounds in (None, [(0, 0.5)] * 4):
+        options = dict(x0=np.zeros(4), bounds=bounds, options={"maxiter": 500})
+        found = scipy.optimize.minimize(**ROSEN, method=descend.LBFGS(), **options)
+        assert found.success
+        assert found.nit < 100
+
+
+def test_disp_prints_the_message(capsys):
+    scipy.optimize.minimize(**ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), options={"disp": True})
+    assert "Converged: the gradient is within gtol" in capsys.readouterr().out
