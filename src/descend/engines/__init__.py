@@ -35,6 +35,7 @@ __all__ = [
     "threads",
 ]
 
+
 def __getattr__(name: str) -> Any:
     from descend.errors import MissingExtra
 
