@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -98,7 +99,7 @@ class Reference:
         formula = self._formula
         for p, g, state in zip(self._arrays, grads, self.state, strict=True):
             parts = _blocks(p, g, [*state.values()])
-            mine = formula.reduced(row, parts, lambda masks, size=p.size: _scale(masks, size)) if row.cautious else row
+            mine = formula.reduced(row, parts, functools.partial(_scale, size=p.size)) if row.cautious else row
             for p_run, g_run, kept in parts:
                 new = formula.step(p_run, g_run, kept, mine, copy=np.copy)
                 for old, value in zip((p_run, *kept), new, strict=True):

@@ -121,6 +121,14 @@ class FusedStack(Stack):
     """
 
     can: ClassVar[Capabilities] = Capabilities("NumPy", ("float32", "float64"), compiled=True)
+    _carried: Sequence[Mapping[str, float]]
+    """The carried numbers of each row of scalars."""
+    _row: list[int]
+    """Which row is each run's."""
+    _spans: list[tuple[ArraySpans, list[int]]]
+    """What steps the parameters of each dtype, and their places among all."""
+    _pointed: list[Array]
+    """The gradients that the spans point to."""
 
     def step(self) -> None:
         """One step of every run along its gradient; all of them or, on an error, none."""
@@ -155,13 +163,13 @@ class FusedStack(Stack):
         super()._find(grads)
         # Runs that differ in their seed alone share a row of scalars.
         firsts: list[Reference] = []
-        self._row: list[int] = []
+        self._row = []
         for run in self.runs:
             row = next((k for k, first in enumerate(firsts) if first.rule == run.rule), len(firsts))
             firsts += [run] if row == len(firsts) else []
             self._row.append(row)
         self._steps = super().steps
-        self._carried: Sequence[Mapping[str, float]] = [first.carried for first in firsts]
+        self._carried = [first.carried for first in firsts]
         params = self.runs[0].params
         groups = [
             [i for i, p in enumerate(params) if p.dtype == dtype] for dtype in dict.fromkeys(p.dtype for p in params)

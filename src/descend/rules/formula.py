@@ -46,9 +46,9 @@ class Formula:
         object.__setattr__(self, "_drops", len(kept) != len(state))
 
     @classmethod
-    def of(cls, rule: Rule) -> Self:
+    def of(cls, rule: Rule) -> Formula:
         """The formula of a rule with its settings."""
-        return _formula(cls, type(rule), rule.kept_state())
+        return _formula(type(rule), rule.kept_state())
 
     def reduced(self, row: Any, parts: Iterable[Part], scale: Callable[[Iterator[Any]], Any]) -> Any:
         """The row with what a step needs to know of a whole array, whose `parts` may be stepped one by one after it.
@@ -97,8 +97,8 @@ class Formula:
 
 
 @functools.lru_cache(maxsize=512)
-def _formula(make: Any, rule: type[Rule], kept: tuple[str, ...]) -> Any:
-    return make(rule, kept)
+def _formula(rule: Any, kept: tuple[str, ...]) -> Formula:
+    return Formula(rule, kept)
 
 
 def scale_of(moving: Any, size: int) -> Any:

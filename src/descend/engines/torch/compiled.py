@@ -48,4 +48,5 @@ def _program(form: Form, wide: torch.dtype, *_others: Any) -> Callable[..., None
 
     # PyTorch counts what it compiles by the code it comes from, and soon refuses more; each program has its own.
     program.__code__ = program.__code__.replace(co_name=f"step_{formula.rule.name}")
-    return torch.compile(program, dynamic=True, fullgraph=True)
+    found: Callable[..., None] = torch.compile(program, dynamic=True, fullgraph=True)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +32,7 @@ class Torch:
     rule
         The rule to run. It may be replaced between steps by one with other numbers, such as another `lr`.
     params
-        Floating-point or complex tensors. They are updated in place by `step`.
+        Floating-point or complex tensors, no two of which share memory. They are updated in place by `step`.
     way
         How: ``"tensor"``, one tensor and one operation after the other; ``"foreach"``, each operation on all tensors at
         once; ``"compiled"``, by code of `torch.compile`, for real, dense tensors and rules that are not cautious.
@@ -68,6 +69,7 @@ class Torch:
         for i, p in enumerate(self.params):
             if not isinstance(p, torch.Tensor) or not (p.is_floating_point() or p.is_complex()):
                 raise ParameterError(f"params[{i}] is {p!r}: a floating-point or complex tensor is needed")
+        _check_apart(self.params)
         start = starting_state(rule)
         self.state: list[dict[str, torch.Tensor]] = [
             {name: _full_like(p, number) for name, number in start.items()} for p in self.params
@@ -80,9 +82,17 @@ class Torch:
         self._check(grads)
         row, after = self.rule.advance(self.steps + 1, self.carried)
         with torch.no_grad():
-            self._step(self.rule, row, [p.detach() for p in self.params], [*grads], self.state)
+            self._step(self.rule, row, [p.detach() for p in self.params], self._apart(grads), self.state)
         self.steps += 1
         self.carried = dict(after)
+
+    def _apart(self, grads: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The gradients, none of which is changed by an earlier parameter's step."""
+        written = [*self.params, *(t for kept in self.state for t in kept.values())]
+        storages = {_storage(t) for t in written}
+        return [
+            g.clone() if g is not p and _storage(g) in storages else g for g, p in zip(grads, self.params, strict=True)
+        ]
 
     def _check(self, grads: Sequence[torch.Tensor]) -> None:
         if self.state:
@@ -94,6 +104,26 @@ class Torch:
                 raise ParameterError(f"gradient {i} is {g!r}: a tensor of numbers like the parameter's is needed")
             if p.shape != g.shape:
                 raise ParameterError(f"a gradient of shape {(*g.shape,)} for a parameter of shape {(*p.shape,)}")
+
+
+def _storage(t: torch.Tensor) -> Any:
+    """What tensors have in common that may share memory; tensors of other layouts have nothing."""
+    return (t.device, t.untyped_storage().data_ptr()) if t.layout is torch.strided and t.numel() else id(t)
+
+
+def _check_apart(params: Sequence[torch.Tensor]) -> None:
+    """Raise `ParameterError` if two parameters share memory; they may lie in one storage, one after the other."""
+    spans = []
+    for i, p in enumerate(params):
+        if p.layout is torch.strided and p.numel():
+            length = 1 + sum((n - 1) * s for n, s in zip(p.shape, p.stride(), strict=True))
+            spans.append((_storage(p), p.storage_offset(), p.storage_offset() + length, i))
+    spans.sort(key=lambda span: (hash(span[0]), *span[1:]))
+    for (one, _, end, i), (other, start, _, j) in itertools.pairwise(spans):
+        if one == other and start < end:
+            raise ParameterError(
+                f"params[{min(i, j)}] and params[{max(i, j)}] share memory: pass a copy of one of them"
+            )
 
 
 def _full_like(p: torch.Tensor, number: float) -> torch.Tensor:
