@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 from descend.errors import ParameterError, RuleError
-from descend.rules.rule import Rule, cautious_mask, cautious_scale, step
+from descend.rules.rule import Rule
+from descend.rules.step import cautious_mask, cautious_scale, step
 
 __all__ = ["Form", "Formula", "Part", "check_state", "scale_of", "starting_state"]
 
@@ -48,7 +49,8 @@ class Formula:
     @classmethod
     def of(cls, rule: Rule) -> Formula:
         """The formula of a rule with its settings."""
-        return _formula(type(rule), rule.kept_state())
+        kind: Any = type(rule)
+        return _formula(kind, rule.kept_state())
 
     def reduced(self, row: Any, parts: Iterable[Part], scale: Callable[[Iterator[Any]], Any]) -> Any:
         """The row with what a step needs to know of a whole array, whose `parts` may be stepped one by one after it.
