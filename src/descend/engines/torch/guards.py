@@ -42,9 +42,11 @@ _IS_NEGATED = torch.Tensor.is_neg
 _ITEM, _ATTRIBUTE, _LIST, _DICT = range(4)
 """Kinds of guards, as ``guards.ll`` has them."""
 
-_VIEW = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)
+_SHOW = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)
 """The type of the function that shows a tensor."""
 _SOURCE = Path(__file__).with_name("guards.ll")
+_View = namedtuple("_View", DL_TENSOR.fields)  # type: ignore[misc]
+"""The fields of a tensor that is shown."""
 _Row = namedtuple("_Row", GUARD.fields, defaults=[0] * len(GUARD.fields))  # type: ignore[misc]
 """The fields of a guard."""
 
@@ -144,7 +146,7 @@ class NativeGuards(GuardSet):
             raise NotGuardable("PyTorch does not show its tensors to C")
         if not all(type(container) is list or isinstance(container, dict) for container in self.containers):
             raise NotGuardable("machine code looks into lists and dicts only")
-        self._view, self._place = _VIEW(view), place
+        self._view, self._place = _SHOW(view), place
         self._dimensions: list[int] = []
         self._guards = self._rows()
         self.expect([p.grad is not None for p in self.params])
@@ -197,7 +199,12 @@ class NativeGuards(GuardSet):
             kind = _DICT if isinstance(container, dict) else _LIST
             rows.append(_Row(kind=kind, object=id(container), length=len(values)))
             self._starts.append(len(rows))
-            rows += [self._row(_ITEM, value, name=id(key)) for key, value in zip(keys, values, strict=True)]
+            rows += [
+                self._row(_ITEM, value, name=id(key))
+                if id(value) in self.tensors
+                else _Row(kind=_ITEM, object=id(value), name=id(key))
+                for key, value in zip(keys, values, strict=True)
+            ]
         guards = GUARD.array(len(rows))
         guards[:] = rows
         self._sizes = np.array(self._dimensions, np.int64)
@@ -216,9 +223,9 @@ class NativeGuards(GuardSet):
         if not guarded and id(thing) not in self.tensors:
             return _Row(kind=kind, object=id(thing), **fields)
         failed = self._view(thing, self._view_at)
-        view = dict(zip(DL_TENSOR.fields, self._view_record.tolist(), strict=False))
+        view = _View(*self._view_record.tolist())
         address = thing.data_ptr()
-        if failed or view["data"] + view["byte_offset"] != address:
+        if failed or view.data + view.byte_offset != address:
             raise NotGuardable(f"DLPack does not show where a {type(thing).__name__} is")
         place = len(self._dimensions)
         self._dimensions += thing.shape
@@ -227,8 +234,8 @@ class NativeGuards(GuardSet):
             kind=kind,
             object=id(thing),
             type=id(type(thing)),
-            device=view["device"],
-            dimensions=view["dimensions"],
+            device=view.device,
+            dimensions=view.dimensions,
             sizes=place,
             numel=thing.numel(),
             bytes=span(thing),
