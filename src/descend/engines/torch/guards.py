@@ -45,9 +45,9 @@ _ITEM, _ATTRIBUTE, _LIST, _DICT = range(4)
 _SHOW = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)
 """The type of the function that shows a tensor."""
 _SOURCE = Path(__file__).with_name("guards.ll")
-_View = namedtuple("_View", DL_TENSOR.fields)  # type: ignore[misc]
+_View: Any = namedtuple("_View", DL_TENSOR.fields)
 """The fields of a tensor that is shown."""
-_Row = namedtuple("_Row", GUARD.fields, defaults=[0] * len(GUARD.fields))  # type: ignore[misc]
+_Row: Any = namedtuple("_Row", GUARD.fields, defaults=[0] * len(GUARD.fields))
 """The fields of a guard."""
 
 Container = list[Any] | dict[Any, Any]
@@ -215,7 +215,7 @@ class NativeGuards(GuardSet):
     def _expect(self, container: int, place: int, thing: Any) -> None:
         self._guards["object"][self._starts[container] + place] = id(thing)
 
-    def _row(self, kind: int, thing: Any, *, guarded: bool = False, **fields: int) -> _Row:
+    def _row(self, kind: int, thing: Any, *, guarded: bool = False, **fields: int) -> Any:
         """A guard that this very object is there; of a tensor whose memory is guarded, that it is of the same kind.
 
         `sizes` is for now the place of the tensor's sizes among those of all.
