@@ -147,6 +147,7 @@ def test_the_end_of_python_with_an_optimizer_that_stays():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.machine_code
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_dead_gradients_leave_no_subnormal_numbers(dtype):
     """Averages that decay under zero gradients end at zero, not among the numbers that cost a hundred times more."""

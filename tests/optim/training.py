@@ -44,7 +44,7 @@ SETTINGS = {
 }
 RANDOM = np.random.default_rng(0)
 Y = np.arange(90) % 3
-X = RANDOM.normal(size=(90, 4)) + np.eye(3, 4)[Y] * 1.5
+X = RANDOM.normal(size=(90, 4)) + np.eye(3, 4)[Y] * 2.0
 X = (X - X.mean(0)) / X.std(0)
 """Points of three kinds, which overlap."""
 

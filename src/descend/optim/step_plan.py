@@ -11,6 +11,8 @@ loaded or a parameter that moved, takes another plan.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -54,7 +56,7 @@ class StepPlan:
         """Which members have made the same steps ever since the plan was made, by the scalars that they share."""
         for i, member in enumerate(self.members):
             self.cohorts.setdefault(member.scalars, []).append(i)
-        declined: list[PlannedTensor] = []
+        declined: set[Member] = set()
 
         def decline(member: Member, why: str, unusual: bool) -> None:
             """Step a tensor without a kernel, if that is allowed."""
@@ -62,11 +64,11 @@ class StepPlan:
                 raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
             if unusual and not switched_off():
                 planning.say_once(f"steps without machine code: {why}")
-            declined.append(PlannedTensor(member))
+            declined.add(member)
 
         self.spans = SpanSteps(self.members, decline, entangled=entangled)
         self.quick = self.spans.quick
-        self.tensors = TensorSteps(planning, declined)
+        self.tensors = TensorSteps(planning, [PlannedTensor(m) for m in self.members if m in declined])
         self.written = written if self.lasts else Intervals()
         """Where no gradient may lie; that one does is known of a plan that does not last."""
         self._guard()
@@ -85,7 +87,8 @@ class StepPlan:
         self.guards = guard_set(
             attributes, containers, tensors, self.spans.params, self.spans.targets(), self.spans.quick, self.written
         )
-        self.check = self._check_all if self.tensors.tensors else self.guards.check
+        check = self.guards.check
+        self.check = functools.partial(_check_all, self.tensors, self.written, check) if self.tensors.tensors else check
         self.anchors = _anchors(states, tensors)
 
     # ---- choosing what is stepped -------------------------------------------------------------------------------
@@ -159,10 +162,6 @@ class StepPlan:
             self.spans.carry()
         return True
 
-    def _check_all(self) -> int:
-        """Check what guards cannot, and then the guards; as they do, a negative number if all is as expected."""
-        return self.guards.check() if self.tensors.fit(self.written) else 0
-
     def _launch(self) -> bool:
         """Step what kernels step; False, and nothing done, if a count of steps is not what was planned."""
         try:
@@ -184,6 +183,14 @@ class StepPlan:
             return False
         self.changing, self.revised = self.stepping, True
         return self._fill() and self.check() < 0
+
+
+def _check_all(tensors: TensorSteps, written: Intervals, check: Callable[[], int]) -> int:
+    """Check the tensors that no kernel steps, and then the guards; a negative number if all is as expected, as they do.
+
+    Not a method: a plan that refers to itself would keep its tensors until Python's collector finds it.
+    """
+    return check() if tensors.fit(written) else 0
 
 
 def _anchors(states: list[dict[str, Any]], known: set[int]) -> list[Any]:
