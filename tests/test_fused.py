@@ -1,14 +1,11 @@
 """The fused engine: bit for bit the reference engine, in every layout, from any thread, and never from a stale file."""
 
-import ctypes
 import itertools
-import mmap
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -23,10 +20,12 @@ import descend
 from descend.engines import Fused, Reference, Unavailable, engine
 from descend.engines import select as choice
 from descend.engines.native import keeping, kernels
-from descend.engines.native import launch as launching
 from descend.engines.native import runtime as native
 from descend.engines.native import trace as compiling
 from descend.engines.native.formats import Layout
+from descend.engines.native.launch import Launch
+from descend.engines.native.layout import GRAD, PARAM, STATE
+from descend.engines.native.scalars import Scalars
 from descend.engines.torch.tensors import tensor_step
 from descend.errors import ParameterError, RuleError
 from descend.rules import maths
@@ -39,8 +38,6 @@ ENDS = [
     for label, chosen in (naive.settings(rule)[0], naive.settings(rule)[-1])
 ]
 """Each rule with nothing on, and with everything on."""
-MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
-"""Linux's; Python knows its name from 3.13 on."""
 SHAPES = ((3,), (), (40_000,), (0,), (5, 7))
 
 
@@ -147,14 +144,14 @@ def test_16_bits_are_rounded_to_nearest(rule, dtype, state):
     expected, theirs = p.clone(), {name: s.clone() for name, s in mine.items()}
     names = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "float32"}
     kernel = kernels.kernel(rule, Layout(names[dtype], names[dtype], (names[state],) * len(kept)))
-    launch = launching.Launch(kernel, [1000], [0])
-    scalars = launching.Scalars(rule, memoryview(launch.scalars[0]), kernel.numbers)
-    launch.point(0, [p.data_ptr()])
+    launch = Launch(kernel, [1000], [0])
+    scalars = Scalars(rule, memoryview(launch.scalars[0]), kernel.numbers)
+    launch.point(PARAM, [p.data_ptr()])
     for k, name in enumerate(kept):
-        launch.point(2 + k, [mine[name].data_ptr()])
+        launch.point(STATE + k, [mine[name].data_ptr()])
     for t in range(1, 20):
         g = torch.randn(1000).to(dtype)
-        launch.point(1, [g.data_ptr()])
+        launch.point(GRAD, [g.data_ptr()])
         scalars.fill(t, {})
         assert launch()
         tensor_step(rule, rule.row(t), expected, g, theirs)
@@ -280,63 +277,6 @@ def test_a_switch_of_the_step_is_a_number_to_a_kernel():
 # ---- large, small, none -----------------------------------------------------------------------------------------
 
 
-def test_more_than_two_to_the_31_numbers():
-    """The last chunk of a span of 2³¹ + 5 numbers, on memory that is reserved and not filled."""
-    n = 2**31 + 5
-    try:
-        maps = [mmap.mmap(-1, 4 * n, flags=mmap.MAP_PRIVATE | MAP_NORESERVE) for _ in range(2)]
-    except (OSError, ValueError) as error:
-        pytest.skip(f"the system reserves no {4 * n:,} bytes: {error}")
-    p, g = (np.frombuffer(m, np.float32) for m in maps)
-    p[-5:], g[-5:] = [1, 2, 3, 4, 5], 1.0
-    kernel = kernels.kernel(descend.GD(lr=0.5), Layout("float32", "float32", ()))
-    launch = launching.Launch(kernel, [n], [0])
-    chunks = -(-n // launching.MOST)
-    assert launch.table[0].tolist()[:6] == [chunks, n, 0, launch.table[0, 3], 0, launching.MOST]
-    (parts,) = launch._parts
-    assert parts[0, :3].tolist() == [0, 0, chunks]
-    parts[0, 1] = chunks - 1  # so that the first chunk to be claimed is the last
-    launching.Scalars(descend.GD(lr=0.5), memoryview(launch.scalars[0]), kernel.numbers).fill(1, {})
-    launch.point(0, [p.ctypes.data])
-    launch.point(1, [g.ctypes.data])
-    launch.shares, launch.quick = False, True
-    assert launch()
-    assert p[-5:].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
-    assert p[0] == 0.0
-
-
-def test_numbers_below_the_normal_range_are_flushed_and_only_in_a_step():
-    """An average that decays ends at zero, and the processor goes on as it was told before."""
-    p, g = np.ones(100, np.float32), np.zeros(100, np.float32)
-    runner = Fused(descend.Adam(), [p])
-    runner.step([np.full(100, 1e-30, np.float32)])
-    for _ in range(500):
-        runner.step([g])
-    for state in runner.state[0].values():
-        assert np.all((state == 0) | (np.abs(state) >= np.finfo(np.float32).tiny))
-    assert np.all(runner.state[0]["exp_avg"] == 0)
-    assert np.float32(1e-39) * np.float32(0.5) > 0
-    assert (np.full(100_000, 1e-39, np.float32) * np.float32(0.5)).min() > 0
-
-
-def test_a_counter_that_was_changed_stops_the_step_before_anything_is_done():
-    p, g, count = np.ones(3), np.ones(3), np.zeros(1, np.float32)
-    kernel = kernels.kernel(descend.GD(lr=0.5), Layout("float64", "float64", ()))
-    launch = launching.Launch(kernel, [3], [0])
-    launching.Scalars(descend.GD(lr=0.5), memoryview(launch.scalars[0]), kernel.numbers).fill(1, {})
-    launch.point(0, [p.ctypes.data])
-    launch.point(1, [g.ctypes.data])
-    launch.count([count.ctypes.data], [0.0], [1.0], 1.0)
-    assert launch()
-    assert launch()
-    assert count[0] == 2.0
-    assert p.tolist() == [0.0, 0.0, 0.0]
-    count[0] = 7.0
-    assert not launch()
-    assert count[0] == 7.0
-    assert p.tolist() == [0.0, 0.0, 0.0]
-
-
 @pytest.mark.parametrize("rule", SHIPPED.values(), ids=lambda rule: rule.name)
 def test_wide_vectors_give_the_same_bits(rule):
     """A kernel for large steps differs from one for small steps in speed alone, wherever the vectors end."""
@@ -348,8 +288,8 @@ def test_wide_vectors_give_the_same_bits(rule):
         kernel = kernels.kernel(one, layout, wide=wide)
         assert (kernel is not kernels.kernel(one, layout)) == (wide and native.has_wide_vectors())
         p, state = start.copy(), [np.full(1037, one.initial(name), np.float32) for name in one.kept_state()]
-        launch = launching.Launch(kernel, [p.size], [0])
-        scalars = launching.Scalars(one, memoryview(launch.scalars[0]), kernel.numbers)
+        launch = Launch(kernel, [p.size], [0])
+        scalars = Scalars(one, memoryview(launch.scalars[0]), kernel.numbers)
         for k, array in enumerate((p, g, *state)):
             launch.point(k, [array.ctypes.data])
         carried = one.starting()
@@ -358,157 +298,6 @@ def test_wide_vectors_give_the_same_bits(rule):
             assert launch()
         ends.append([p, *state])
     assert all(map(same_bits, *ends))
-
-
-def test_large_steps_have_wide_vectors():
-    """From where memory holds a step up, in NumPy and in PyTorch."""
-    layout = Layout("float32", "float32", ())
-    edge = -(-launching.WIDE // layout.bytes)
-    narrow, wide = (kernels.kernel(descend.GD(), layout, wide=w) for w in (False, True))
-    assert launching.best_kernel(descend.GD(), layout, edge - 1) is narrow
-    assert launching.best_kernel(descend.GD(), layout, edge) is wide
-    p = torch.nn.Parameter(torch.ones(edge))
-    p.grad = torch.ones(edge)
-    optimizer = descend.optim.from_rule(descend.GD)([p])
-    optimizer.step()
-    assert optimizer._plan.launches[0].kernel is wide
-
-
-# ---- threads and processes --------------------------------------------------------------------------------------
-
-
-def test_parts_have_every_chunk_once_and_about_as_much_to_do():
-    """Parts of spans of all sizes, empty ones among them, for up to nine threads."""
-    kernel = kernels.kernel(descend.GD(), Layout("float32", "float32", ()))
-    rng = np.random.default_rng(8)
-    for sizes in ([], [0], [1], [0, 5_000_000, 0], [1_000_003] * 3, rng.integers(0, 90_000, 60).tolist()):
-        launch = launching.Launch(kernel, sizes, [0] * len(sizes))
-        lengths = [min(row[5], row[1] - k * row[5]) for row in launch.table for k in range(row[0] - row[4])]
-        for parts in (1, 2, 3, 9):
-            launch.divide(parts)
-            (made,) = launch._parts
-            _, first, end = made[:, :3].T
-            assert [first[0], *end[:-1], end[-1]] == [0, *first[1:], len(lengths)]
-            assert launch.job[3:5].tolist() == [made.ctypes.data, parts]
-            assert made.ctypes.data % 128 == 0
-            work = [sum(lengths[a:b]) for a, b in zip(first, end, strict=True)]
-            assert sum(work) == sum(sizes)
-            assert max(work) - min(work) <= 2 * max(lengths, default=0)
-
-
-def test_workers_give_the_same_bits():
-    """Steps that are large enough to be shared, again and again, with and without help."""
-    rng = np.random.default_rng(3)
-    start = rng.normal(size=3_000_001).astype(np.float32)
-    grads = [rng.normal(size=start.size).astype(np.float32) for _ in range(3)]
-    ends = []
-    for limit in (1, None, 2):
-        with launching.threads.limited(limit):
-            p = start.copy()
-            runner = Fused(descend.Adam(lr=0.1, cautious=True), [p])
-            for g in grads * 3:
-                runner.step([g])
-            ends.append(p)
-    assert same_bits(ends[0], ends[1])
-    assert same_bits(ends[0], ends[2])
-
-
-def test_many_threads_step_at_once():
-    """Four Python threads, each with an optimizer of its own; some have help, some do not."""
-    rng = np.random.default_rng(4)
-    start, grad = rng.normal(size=400_000).astype(np.float32), rng.normal(size=400_000).astype(np.float32)
-    expected = start.copy()
-    runner = Reference(descend.Adam(lr=0.1), [expected])
-    for _ in range(30):
-        runner.step([grad])
-    ends = [start.copy() for _ in range(4)]
-
-    def work(p):
-        mine = Fused(descend.Adam(lr=0.1), [p])
-        for _ in range(30):
-            mine.step([grad])
-
-    threads = [threading.Thread(target=work, args=(p,)) for p in ends]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(same_bits(p, expected) for p in ends)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_a_forked_child_steps():
-    """A child of fork, which has none of its parent's threads, has workers of its own and gives the same bits."""
-    done = run(
-        """
-        import os, signal, sys, numpy as np, descend
-        from descend.engines import threads
-        p, g = np.ones(2_000_000, np.float32), np.ones(2_000_000, np.float32)
-        engine = descend.engines.Fused(descend.Adam(lr=0.1), [p])
-        engine.step([g])
-        assert threads._boxes is not None
-        child = os.fork()
-        if child == 0:
-            signal.alarm(60)
-            assert threads._boxes is None
-        for _ in range(3):
-            engine.step([g])
-        os.write(1, f"{hash(p.tobytes())} {threads._boxes is not None}\\n".encode())  # at once: both print
-        if child == 0:
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        """,
-        PYTHONHASHSEED="0",
-    )
-    parent, child = done.stdout.splitlines()
-    assert parent == child
-    assert child.endswith("True")
-
-
-def test_workers_that_wait_give_the_same_bits():
-    """Steps that come while a worker is awake, falls asleep, is woken for nothing: pauses about as long as it waits."""
-    rng = np.random.default_rng(5)
-    start = rng.normal(size=150_000).astype(np.float32)
-    g = rng.normal(size=start.size).astype(np.float32)
-    pauses = [*[0.0] * 100, *rng.uniform(0, 2e-9 * native.PATIENCE, 300).tolist(), *[0.0] * 100]
-    ends = []
-    for limit in (1, None):
-        with launching.threads.limited(limit):
-            p = start.copy()
-            runner = Fused(descend.Adam(lr=0.1), [p])
-            for pause in pauses:
-                until = time.perf_counter() + pause
-                while time.perf_counter() < until:
-                    pass
-                runner.step([g])
-            ends.append(p)
-    assert same_bits(*ends)
-
-
-def test_workers_fall_asleep():
-    """A worker that waited for the next step gives its core back."""
-    p = np.ones(150_000, np.float32)
-    runner = Fused(descend.Adam(), [p])
-    for _ in range(200):
-        runner.step([p])
-    time.sleep(0.05)
-    before = time.process_time()
-    time.sleep(0.5)
-    assert time.process_time() - before < 0.05
-
-
-def test_workers_are_not_python_threads():
-    """They neither show among Python's threads nor keep the process from ending."""
-    done = run(
-        """
-        import threading, numpy as np, descend
-        p = np.ones(3_000_000, np.float32)
-        engine = descend.engines.Fused(descend.Adam(), [p])
-        engine.step([p.copy()])
-        print(threading.active_count())
-        """
-    )
-    assert done.stdout.split() == ["1"]
 
 
 # ---- the cache --------------------------------------------------------------------------------------------------
@@ -730,11 +519,3 @@ def test_minimize_and_fit_give_the_same_bits_by_either_engine(monkeypatch):
             [*(np.asarray(v).tobytes() for v in fitted.x.values()), found.x.tobytes(), found.history.loss.tobytes()]
         )
     assert ends[0] == ends[1]
-
-
-def test_addresses_of_the_runtime():
-    """The code of its own is loaded once, and has its entries."""
-    runtime = native.runtime()
-    assert runtime is native.runtime()
-    assert ctypes.cast(runtime.alone, ctypes.c_void_p).value == ctypes.cast(runtime.quick, ctypes.c_void_p).value
-    assert runtime.worker

@@ -7,6 +7,7 @@ there it is 6e-8 and 1e-6. Other formats have bounds of their own, at their test
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import gc
 import inspect
@@ -26,7 +27,7 @@ from sklearn.datasets import load_iris
 import descend
 from descend import optim, schedules
 from descend.errors import OptionError, ParameterError, RuleError, StateError
-from descend.optim.step_plan import Plan
+from descend.optim.step_plan import StepPlan as Plan
 
 torch = pytest.importorskip("torch")
 from torch.optim import lr_scheduler  # noqa: E402
@@ -333,7 +334,7 @@ def test_wrong_hyperparameters(name):
     """The message is that of the rule; it is said when the optimizer is made, and for a group that is added."""
     kind = getattr(optim, name)
     for wrong in ({"lr": -1.0}, {"lr": "fast"}, {"weight_decay": -0.5}, {"maximize": 2}, {"betas": (0.9, 1.0)}):
-        if set(wrong) <= set(kind._names):
+        if set(wrong) <= {field.name for field in dataclasses.fields(kind.rule)}:
             with pytest.raises(RuleError) as expected:
                 kind.rule(**wrong)
             p, q = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
@@ -520,7 +521,7 @@ def test_groups_edited_after_the_scalars_have_settled():
     def use(model, optimizer):
         losses = train(model, optimizer, 80)
         if isinstance(optimizer, optim.Optimizer):
-            assert optimizer._plan.unsettled == []
+            assert optimizer.stepper.plan.changing == []
         for edit in ({"lr": 0.01}, {"betas": (0.6, 0.7)}, {"weight_decay": 0.1}, {"lr": 0.001, "eps": 1e-3}):
             for group in optimizer.param_groups:
                 group.update(edit)
@@ -587,13 +588,13 @@ def test_a_way_edited_in_place():
     model = network()
     optimizer = optim.Adam(model.parameters())
     train(model, optimizer, 2)
-    assert optimizer._plan.launches
+    assert optimizer.stepper.plan.spans.launches
     optimizer.param_groups[0]["fused"] = False
     train(model, optimizer, 1)
-    assert not optimizer._plan.launches
+    assert not optimizer.stepper.plan.spans.launches
     optimizer.param_groups[0]["fused"] = True
     train(model, optimizer, 1)
-    assert optimizer._plan.launches
+    assert optimizer.stepper.plan.spans.launches
 
 
 def test_wrong_edit_is_an_error_at_each_step():
@@ -903,7 +904,8 @@ def test_step_in_every_mode_of_autograd(mode):
         for _ in range(3):
             optimizer.zero_grad()
             losses.append(loss_of(model))
-            optimizer._plan = None
+            if hasattr(optimizer, "stepper"):
+                optimizer.stepper.plan = None
             with mode():
                 optimizer.step()
         return losses
@@ -1572,7 +1574,7 @@ def test_every_hyperparameter_may_follow_a_schedule(name):
     """A hyperparameter that is a function of the step has its number at each step, and resumes from a checkpoint."""
     kind = getattr(optim, name)
     fixed = {}
-    for field in kind._names:
+    for field in [f.name for f in dataclasses.fields(kind.rule)]:
         default = getattr(kind.rule(), field)
         if isinstance(default, tuple):
             fixed[field] = tuple((lambda i, v=v: v * (1 - 1e-3 * i)) if j == 0 else v for j, v in enumerate(default))

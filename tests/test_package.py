@@ -75,3 +75,5 @@ def test_the_wheel_works_alone(tmp_path):
     assert {package["name"].lower() for package in listed} & GONE == set()
     typed = "import descend, pathlib; print((pathlib.Path(descend.__file__).parent / 'py.typed').exists())"
     assert run(python, "-c", typed) == "True\n"
+    shipped = "from descend.problems.datasets import *; print(*(len(load_arrays(name)[1]) for name in DATA_SETS))"
+    assert run(python, "-c", shipped) == "1797 569 442\n"

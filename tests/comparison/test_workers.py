@@ -18,7 +18,7 @@ from tests.comparison.comparing import SMALL, line
 
 import descend
 from descend import Problem
-from descend.engines.native import launch as launching
+from descend.engines.native.workers import threads
 from descend.errors import ComparisonError
 
 
@@ -219,7 +219,7 @@ def test_one_thread_each_however_many_runs_a_process_makes():
             SEEN.clear()
             descend.compare(problem, ["gd"], **{**SMALL, "budget": 20}, executor=pool)
             assert {(1, 1), (1, 2)} == SEEN
-            assert (_blas(), launching.threads._limit) == ({2}, None)
+            assert (_blas(), threads._limit) == ({2}, None)
 
 
 def test_any_executor_will_do():

@@ -22,8 +22,9 @@ try:
 except ImportError as error:
     raise MissingExtra("PyTorch", "torch", "descend.optim") from error
 
+from descend.optim.from_rule import from_rule
 from descend.optim.groups import no_decay_groups
-from descend.optim.optimizer import Optimizer, from_rule
+from descend.optim.optimizer import Optimizer
 
 _NAMES = {rule.__name__: rule for rule in rules.all().values() if rule.__module__.startswith("descend.rules")}
 

@@ -48,7 +48,8 @@ class Formula:
     @classmethod
     def of(cls, rule: Rule) -> Formula:
         """The formula of a rule with its settings."""
-        return _formula(type(rule), rule.kept_state())
+        kind: Any = type(rule)  # which can be hashed, though its objects may not
+        return _formula(kind, rule.kept_state())
 
     def reduced(self, row: Any, parts: Iterable[Part], scale: Callable[[Iterator[Any]], Any]) -> Any:
         """The row with what a step needs to know of a whole array, whose `parts` may be stepped one by one after it.

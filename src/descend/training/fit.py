@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -136,6 +137,7 @@ class _FitRun:
 
     def run(self) -> FitResult:
         """Train to the end; the result so far is on the error where the problem's functions raise."""
+        self.descent.began = time.perf_counter()  # the first evaluation, before the first step, takes time as well
         with Bar(self.training.problem.name, self.training.budget.steps, self.options.progress) as self._bar:
             try:
                 reason = self._evaluate() or self._evaluate_end(self.descent.run())

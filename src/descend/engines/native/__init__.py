@@ -2,6 +2,6 @@
 
 from descend.engines.native.engine import Fused
 from descend.engines.native.kernels import Unavailable
-from descend.engines.native.launch import threads
+from descend.engines.native.workers import threads
 
 __all__ = ["Fused", "Unavailable", "threads"]

@@ -95,7 +95,18 @@ def _made(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting:
     except NumbaError as error:
         why = next((line for line in str(error).splitlines() if line.strip() and "pipeline" not in line), "")
         raise Unavailable(f"Numba cannot compile {kind.__name__}.update: {why.strip()}") from error
-    return symbol.encode() + b"\n" + native.emit(code, only=symbol)
+    code += f"""
+define void @kernel(ptr %spans, ptr %rows, ptr %part) {{
+  %result = alloca ptr
+  %error = alloca ptr
+  %spans.i = ptrtoint ptr %spans to i64
+  %rows.i = ptrtoint ptr %rows to i64
+  %part.i = ptrtoint ptr %part to i64
+  call i32 @{symbol}(ptr %result, ptr %error, i64 %spans.i, i64 %rows.i, i64 %part.i)
+  ret void
+}}
+"""
+    return b"kernel\n" + native.emit(code, only="kernel")
 
 
 def _check_branches(rule: Rule, row: Any, kept: tuple[str, ...]) -> None:

@@ -2,37 +2,107 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import math
-import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from descend.engines.native import runtime as native
 from descend.engines.native.formats import Layout
 from descend.engines.native.kernels import Kernel, kernel
-from descend.engines.native.trace import HEADER
-from descend.rules import Rule, cautious_scale
+from descend.engines.native.layout import COUNTER, JOB, PART, span
+from descend.engines.native.scalars import Scalars
+from descend.engines.native.workers import Helpers, threads
+from descend.rules import Rule
+from descend.rules.formula import scale_of
 
-__all__ = ["SHARE", "WIDE", "Helpers", "Launch", "Scalars", "best_kernel", "lay_out", "threads"]
+__all__ = ["SHARE", "WIDE", "Job", "Launch", "best_kernel", "lay_out"]
+
+Records = np.ndarray[Any, np.dtype[Any]]
 
 SHARE = 1 << 20
 """Bytes that a step must move before another thread's help pays, and before giving back the interpreter's lock does."""
 WIDE = 32 << 20
 """Bytes from which on memory holds a step up, and wide vectors pay, which fill a line of the cache at once."""
 LEAST, MOST, CHUNKS = 4_096, 16_384, 16
-"""Entries of a chunk, where several threads may work on a step: at least, at most, and how many chunks the step has in
+"""Numbers in a chunk, where several threads may work on a step: at least, at most, and how many chunks the step has in
 between; whole lines of the cache."""
 
 
 def best_kernel(rule: Rule, layout: Layout, numbers: int) -> Kernel:
-    """The kernel for spans of so many numbers in all; raises `Unavailable`."""
+    """The kernel for spans of so many numbers in all; raises `Unavailable`, also where nothing could launch it."""
+    native.runtime()
     return kernel(rule, layout, wide=numbers * layout.bytes >= WIDE)
+
+
+class Job:
+    """A kernel and the spans that it steps, as machine code has them, divided into parts for threads.
+
+    Parameters
+    ----------
+    kernel
+        What steps the spans.
+    table
+        The spans' records, chunks laid out.
+    rows
+        The rows of scalars.
+
+    `at` is the job's address, `moved` how many bytes it moves.
+    """
+
+    def __init__(self, kernel: Kernel, table: Records, rows: Records) -> None:
+        self.kernel = kernel
+        self.table = table
+        self.moved = int(table["length"].sum()) * kernel.layout.bytes
+        self.record = JOB.one()
+        self.record["kernel"] = kernel.address
+        self.record["spans"] = table.ctypes.data
+        self.record["rows"] = rows.ctypes.data
+        self.at = self.record.ctypes.data
+        self.chunks = int(table["chunks_end"][-1]) if len(table) else 0
+        self.part_count = 0
+        self._held: list[Records] = []
+        self._divisions: list[Records] = []
+        self.divide(1)
+
+    @property
+    def parts(self) -> Records:
+        """The records of the parts."""
+        return self._divisions[-1]
+
+    def divide(self, count: int) -> None:
+        """Divide the chunks into parts of about as many numbers each, one for each of so many threads to begin with."""
+        if count == self.part_count:
+            return
+        limits = np.zeros(count + 1, np.int64)
+        lengths = self.table["length"]
+        ends = np.cumsum(lengths)
+        if ends.any():
+            goals = int(ends[-1]) * np.arange(1, count) // count
+            spans = np.searchsorted(ends, goals, side="right")
+            within = goals - (ends - lengths)[spans]
+            limits[1:-1] = self.table["chunks_before"][spans] + within // self.table["chunk_length"][spans]
+            limits[-1] = self.chunks
+        made = PART.array(count)
+        made["first_chunk"], made["stop_chunk"] = limits[:-1], limits[1:]
+        # An interrupt may come after any line: what the job points to is always held, and has as many parts as it says.
+        self._divisions.append(made)
+        self.part_count = 0
+        self.record["part_count"] = min(int(self.record["part_count"]), count)
+        self.record["parts"] = made.ctypes.data
+        self.record["part_count"] = count
+        self.part_count = count
+        del self._divisions[:-1]
+
+    def watch(self, counters: Records) -> None:
+        """Refuse to step unless these counters are right, and advance them with each step."""
+        # Held before and after the job points there, whenever an interrupt comes.
+        self._held.append(counters)
+        self.record["counter_count"] = 0
+        self.record["counters"] = counters.ctypes.data
+        self.record["counter_count"] = len(counters)
+        del self._held[:-1]
 
 
 class Launch:
@@ -51,9 +121,9 @@ class Launch:
     helpers
         The threads that help with a large step; `threads` unless said otherwise.
 
-    A launch is `quick` if it is done before another thread could use the interpreter: whoever looks at the tensors for
-    it may step them in the same call, by `at`. `scalars` is the array of rows, in the order of `Kernel.numbers`; write
-    to it before a call. `point` says where the arrays are.
+    A launch is `quick` if it is done before another thread could use the interpreter: whoever checks the tensors for it
+    may step them in the same call, by `at`. `scalars` is the array of rows, in the order of `Kernel.numbers`; write to
+    it before a call. `point` says where the arrays are.
     """
 
     def __init__(
@@ -66,97 +136,82 @@ class Launch:
         helpers: Helpers | None = None,
     ) -> None:
         self.kernel = kernel
-        self.counting = counting
-        self.sizes = np.asarray(sizes, np.int64)
-        self.table = np.zeros((len(sizes), kernel.width), np.int64)
-        moves = int(self.sizes.sum()) * kernel.layout.bytes
-        self.shares = moves >= SHARE
-        chunk = _chunk(int(self.sizes.sum())) if self.shares else max([1, *sizes])
-        self.table[:, 0] = np.cumsum(-(-self.sizes // chunk))
-        self.table[1:, 4] = self.table[:-1, 0]
-        self.table[:, 5] = chunk
-        self.table[:, 1] = self.sizes
-        self.table[:, 2] = np.asarray(rows, np.int64) * len(kernel.numbers)
-        self.table[:, 3] = np.float64(1.0).view(np.int64)
-        self.scalars = np.zeros((max(rows, default=0) + 1, len(kernel.numbers)), np.float64)
-        self.job = np.zeros(native.JOB, np.int64)
-        self.job[:3] = kernel.address, self.table.ctypes.data, self.scalars.ctypes.data
-        self.at = self.job.ctypes.data
-        self.chunks = int(self.table[-1, 0]) if len(sizes) else 0
-        self.parts = 0
-        self._parts: list[Any] = []
-        self.divide(1)
+        self.sizes = [*sizes]
+        self.scalars = np.zeros((max(1, len(sizes)), len(kernel.numbers)), np.float64)
+        self._rows_used = max(rows, default=0) + 1
+        self.shares = sum(sizes) * kernel.layout.bytes >= SHARE
+        self.table = _spans(kernel, sizes, rows, shared=self.shares)
+        self._lengths = self.table["length"].copy()
+        self.job = Job(kernel, self.table, self.scalars)
+        self.at = self.job.at
+        self.counting = None if counting is None else Job(counting, self.table, self.scalars)
+        self.counters = COUNTER.array(0)
         self._runtime = native.runtime()
         self._helpers = threads if helpers is None else helpers
         self.quick = not self.shares and counting is None
         self._alone = self._runtime.quick if self.quick else self._runtime.alone
 
-    def divide(self, parts: int) -> None:
-        """Divide the chunks into parts of about as many numbers each, one for each of so many threads to begin with."""
-        if parts == self.parts:
-            return
-        limits = np.zeros(parts + 1, np.int64)
-        ends = np.cumsum(self.sizes)
-        if ends.any():
-            goals = int(ends[-1]) * np.arange(1, parts) // parts
-            spans = np.searchsorted(ends, goals, side="right")
-            within = goals - (ends - self.sizes)[spans]
-            limits[1:-1] = self.table[spans, 4] + within // self.table[spans, 5]
-            limits[-1] = self.chunks
-        made = _rows(parts, native.PART)
-        made[:, 1], made[:, 2] = limits[:-1], limits[1:]
-        # An interrupt may come after any line: what the job points to is always held.
-        self._parts.append(made)
-        self.parts = 0
-        self.job[3:5] = made.ctypes.data, parts
-        self.parts = parts
-        del self._parts[:-1]
-
     def point(self, array: int, addresses: Sequence[int]) -> None:
-        """Say where the spans' arrays are: 0 the parameter, 1 the gradient, from 2 on the state that is kept."""
+        """Say where the spans' arrays are: `PARAM`, `GRAD`, or `STATE` and so on, the state that is kept."""
         self.column(array)[:] = addresses
 
-    def column(self, array: int) -> Any:
+    def column(self, array: int) -> Records:
         """Where the spans' addresses of one of their arrays are kept, to be written to."""
-        return self.table[:, HEADER + array]
+        found: Records = self.table["arrays"][:, array]
+        return found
 
-    def count(self, addresses: Sequence[int], now: Sequence[float], then: Sequence[float], grows: float) -> None:
-        """Let a call find the counters at `addresses` (float32) as they are `now`, and leave them as they are `then`.
+    def watch(
+        self, addresses: Sequence[int], now: Sequence[float], after: Sequence[float], growth: Sequence[float]
+    ) -> None:
+        """Let a call find the counters at `addresses` (float32) as they are `now`, and leave them as they are `after`.
 
-        The next call expects that, and adds `grows`.
+        A call that finds another number in one of them steps nothing. Later calls expect what the last one left, and
+        the next number is larger by `growth`, unless `expect` says otherwise.
         """
-        self.counters = np.asarray(addresses, np.int64)
-        self.counts = np.empty((len(addresses), 3), np.float32)
-        self.counts[:, 0], self.counts[:, 1], self.counts[:, 2] = now, then, grows
-        self.job[5:8] = self.counters.ctypes.data, self.counts.ctypes.data, len(addresses)
+        counters = COUNTER.array(len(addresses))
+        counters["address"], counters["now"], counters["next"], counters["growth"] = addresses, now, after, growth
+        self.job.watch(counters)
+        self.counters = counters
+        self._after = counters["next"]
+
+    def expect(self, counter: int, after: float) -> None:
+        """Leave a counter at this number after the next call."""
+        self._after[counter] = after
+
+    def new_row(self, spans: Sequence[int]) -> Any:
+        """Let these spans have a row of scalars of their own from now on; returns where to write it."""
+        row, self._rows_used = self._rows_used, self._rows_used + 1
+        self.table["row_start"][spans] = row * len(self.kernel.numbers)
+        return memoryview(self.scalars[row])
+
+    def select(self, which: Records) -> None:
+        """Step from now on the spans for which `which` is true, and leave the others as they are.
+
+        Those keep their chunks, which are empty.
+        """
+        np.multiply(self._lengths, which, out=self.table["length"])
 
     def __call__(self) -> bool:
         """Step every span; or, if a counter is not what it should be, none."""
         if self.quick:
             return self._alone(self.at) < 0  # type: ignore[no-any-return]
         if self.counting is not None:
-            self._count()
-        return self._run() < 0
+            self._count(self.counting)
+        return self._run(self.job) < 0
 
-    def _run(self) -> int:
+    def _run(self, job: Job) -> int:
         if self.shares:
-            done = self._helpers.run(self._runtime, self)
+            done = self._helpers.run(self._runtime, job)
             if done is not None:
                 return done
-        return int(self._alone(self.at))
+        return int(self._alone(job.at))
 
-    def _count(self) -> None:
-        """Let each cautious span know how much to lengthen the moves that are kept."""
-        assert self.counting is not None
-        self.table[:, 3] = 0
-        counters, self.job[7] = self.job[7], 0
-        self.job[0] = self.counting.address
-        self._run()
-        self.job[0], self.job[7] = self.kernel.address, counters
-        counts = self.table[:, 3].copy()
-        self.table[:, 3] = np.array(
-            [cautious_scale(c / n) if n else 1.0 for c, n in zip(counts.tolist(), self.sizes.tolist(), strict=True)]
-        ).view(np.int64)
+    def _count(self, counting: Job) -> None:
+        """Let each span know by how much a cautious step lengthens the moves that it keeps."""
+        self.table["count"] = 0
+        self._run(counting)
+        counts = self.table["count"].tolist()
+        self.table["cautious_scale"] = [scale_of(count, size) for count, size in zip(counts, self.sizes, strict=True)]
 
 
 def lay_out(
@@ -178,156 +233,16 @@ def lay_out(
     return launch, [Scalars(rule, memoryview(launch.scalars[i]), numbers) for i, rule in enumerate(rules)]
 
 
-def _chunk(numbers: int) -> int:
-    return max(LEAST, min(MOST, numbers // CHUNKS // 64 * 64))
-
-
-def _rows(count: int, width: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Rows of so many words for threads to share, the first of which begins with a pair of lines of the cache."""
-    words = np.zeros(count * width + 16, np.int64)
-    skip = (-words.ctypes.data % 128) // 8
-    return words[skip : skip + count * width].reshape(count, width)
-
-
-class Scalars:
-    """Writes the row of a rule, step by step, to where a kernel reads it: `target`, in the order of `numbers`.
-
-    What stays the same from step to step is written once.
-    """
-
-    def __init__(self, rule: Rule, target: Any, numbers: Sequence[str]) -> None:
-        self.target = target
-        self.numbers = numbers
-        self.change(rule)
-
-    def change(self, rule: Rule) -> None:
-        """Go on with other hyperparameters."""
-        self.rule = rule
-        self.scheduled = rule.is_scheduled
-        self.constant_from = math.inf if self.scheduled else rule.constant_from()
-        # Most rules carry nothing from step to step, and need not be asked for it.
-        self.scalars = rule.scalars if type(rule).carry is Rule.carry else None
-        self.places: list[int] | None = None
-        self.constant = False
-
-    def fill(self, t: int, carried: Mapping[str, float]) -> Mapping[str, float]:
-        """Write the row of step `t`, before which the rule carried these numbers; what it carries after it."""
-        if self.constant and t >= self.constant_from:
-            return carried
-        self.constant = t >= self.constant_from
-        places = self.places
-        if places is None:
-            values, after = self.rule.numbers(t, carried)
-            for place, name in enumerate(self.numbers):
-                self.target[place] = values[name]
-            if not self.scheduled:
-                self.places = [self.numbers.index(name) for name in self.rule.carry(t, carried)[0]]
-            return after
-        if self.scalars is not None:
-            extra, after = self.scalars(t), carried
-        else:
-            extra, after = self.rule.carry(t, carried)
-        target = self.target
-        for place, value in zip(places, extra.values()):  # noqa: B905  # strict costs as much as the rest
-            target[place] = value
-        return after
-
-
-class Helpers(Protocol):
-    """Threads that help with a step."""
-
-    def run(self, runtime: native.Runtime, launch: Launch) -> int | None:
-        """Run a launch's job together; what `Runtime.alone` returns, or None, and nothing done, if nobody can help."""
-
-
-class Threads:
-    """The workers that help with large steps: one for each core but the caller's, made when first needed.
-
-    They are threads of the system, not of Python: they never hold the interpreter's lock, sleep in a system call, and
-    end with the process. One step at a time has their help; others that are made meanwhile go on alone. A forked child
-    has workers of its own.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._boxes: np.ndarray[Any, np.dtype[np.int64]] | None = None
-        self._limit: int | None = None
-        self.forked = False
-        """Whether this process is the fork of one that had loaded this."""
-        os.register_at_fork(after_in_child=self._forget)
-
-    def limit(self, number: int | None) -> None:
-        """Let at most `number` threads, the caller's included, work on a step; None for as many as there may be.
-
-        Those are one a core; for PyTorch's tensors as many as ``torch.get_num_threads()``.
-        """
-        self._limit = number
-
-    @contextlib.contextmanager
-    def limited(self, number: int | None) -> Iterator[None]:
-        """The same, for a while."""
-        before, self._limit = self._limit, number
-        try:
-            yield
-        finally:
-            self._limit = before
-
-    def allowed(self, number: int) -> int:
-        """How many threads may work on a step, of so many that could."""
-        return number if self._limit is None else min(number, self._limit)
-
-    def run(self, runtime: native.Runtime, launch: Launch, most: int | None = None) -> int | None:
-        """Run a launch's job with the workers' help; None, and nothing done, if they are busy or there are none.
-
-        At most `most` threads work on it, the caller's included.
-        """
-        if not self._lock.acquire(blocking=False):
-            return None
-        try:
-            if self._boxes is None:
-                self._boxes = self._begin(runtime)
-            here = len(self._boxes) + 1 if most is None else min(len(self._boxes) + 1, most)
-            workers = min(self.allowed(here), launch.chunks) - 1
-            if workers < 1:
-                return None
-            launch.divide(workers + 1)
-            return int(runtime.shared(launch.at, self._boxes.ctypes.data, workers))
-        finally:
-            self._lock.release()
-
-    def _begin(self, runtime: native.Runtime) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Start the workers; as many as the system lets us."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        boxes = _rows(cores - 1, native.BOX)
-        begin = ctypes.CDLL(None).pthread_create
-        begin.argtypes = [ctypes.c_void_p] * 4
-        begun = 0
-        # A signal is Python's to handle, in a thread that Python knows.
-        old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            for box in boxes:
-                box[2], box[3] = os.pipe()
-                box[5] = begun + 1
-                thread = ctypes.c_void_p()
-                if begin(ctypes.addressof(thread), None, runtime.worker, box.ctypes.data) != 0:
-                    os.close(box[2])
-                    os.close(box[3])
-                    break
-                begun += 1
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, old)
-        return boxes[:begun]
-
-    def _forget(self) -> None:
-        """In a forked child: the workers stayed behind."""
-        self._lock = threading.Lock()
-        self.forked = True
-        if self._boxes is not None:
-            for box in self._boxes:
-                os.close(box[2])
-                os.close(box[3])
-        self._boxes = None
-
-
-threads = Threads()
-"""The workers of this process."""
+def _spans(kernel: Kernel, sizes: Sequence[int], rows: Sequence[int], *, shared: bool) -> Records:
+    """The records of spans of these sizes, with chunks for threads to share, or one chunk each."""
+    numbers = sum(sizes)
+    chunk = max(LEAST, min(MOST, numbers // CHUNKS // 64 * 64)) if shared else max([1, *sizes])
+    ends = [*itertools.accumulate(-(-size // chunk) for size in sizes)]
+    table = np.zeros(len(sizes), span(len(kernel.layout.arrays)))
+    table["chunks_end"] = ends
+    table["chunks_before"] = [0, *ends][: len(sizes)]
+    table["chunk_length"] = chunk
+    table["length"] = sizes
+    table["row_start"] = np.asarray(rows, np.int64) * len(kernel.numbers)
+    table["cautious_scale"] = 1.0
+    return table

@@ -28,15 +28,21 @@ __all__ = [
     "RECORDS",
     "SPAN",
     "STATE",
-    "TIME",
     "Record",
     "span",
     "symbols",
     "types",
 ]
 
-_TYPES = {"i64": np.int64, "ptr": np.int64, "i32": np.int32, "double": np.float64, "float": np.float32}
-"""LLVM's types that a field may have, and how NumPy spells them. Each is aligned to its own size."""
+_TYPES: dict[str, tuple[Any, int]] = {
+    "i64": (np.int64, 8),
+    "ptr": (np.int64, 8),
+    "i32": (np.int32, 4),
+    "double": (np.float64, 8),
+    "float": (np.float32, 4),
+    "[64 x i8]": ("V64", 1),
+}
+"""LLVM's types that a field may have: how NumPy spells them, and to how many bytes LLVM aligns them."""
 LINE = 128
 """Bytes to which records are padded that different threads write: two lines of the cache, since processors fetch lines
 in pairs, so that no two threads write to the same pair."""
@@ -60,9 +66,9 @@ class Record:
         self._offsets: dict[str, int] = {}
         end = 0
         for field, kind in fields.items():
-            size = np.dtype(_TYPES[kind]).itemsize
-            self._offsets[field] = -(-end // size) * size
-            end = self._offsets[field] + size
+            spelled, aligned = _TYPES[kind]
+            self._offsets[field] = -(-end // aligned) * aligned
+            end = self._offsets[field] + np.dtype(spelled).itemsize
         self.used = end
         """Bytes up to the end of the last field."""
         self.bytes = -(-end // padded) * padded
@@ -82,7 +88,7 @@ class Record:
         return np.dtype(
             {
                 "names": [*self.fields],
-                "formats": [_TYPES[kind] for kind in self.fields.values()],
+                "formats": [_TYPES[kind][0] for kind in self.fields.values()],
                 "offsets": [*self._offsets.values()],
                 "itemsize": self.bytes,
             }
@@ -142,8 +148,8 @@ SPAN = Record(
 )
 """What a span's record begins with: how many chunks there are up to its end; how many numbers it has; the index of its
 row's first scalar; by how much a cautious step lengthens the moves that it keeps; how many chunks there are before it;
-numbers in a chunk; and how many of its numbers a cautious step will move, which a counting kernel adds up. The addresses
-of its arrays follow, in the order `PARAM`, `GRAD`, `STATE`; see `span`."""
+how many numbers a chunk has; and how many of its numbers a cautious step will move, which a counting kernel adds up.
+The addresses of its arrays follow, in the order `PARAM`, `GRAD`, `STATE`; see `span`."""
 PARAM, GRAD, STATE = 0, 1, 2
 """Which of a span's arrays is the parameter, which the gradient, and which the first of the state that is kept."""
 
@@ -158,18 +164,16 @@ before a step, what it is after, and by how much that grows from step to step.""
 
 MAILBOX = Record(
     "Mailbox",
-    {"state": "i64", "job": "ptr", "read_end": "i64", "write_end": "i64", "awake": "i64", "part": "i64"},
+    {"mutex": "[64 x i8]", "offer": "[64 x i8]", "state": "i64", "job": "ptr", "part": "i64"},
     padded=LINE,
 )
-"""Where a worker finds its work: whether there is none (0), it is offered (1) or being done (2); the job; the ends of the
-pipe that wakes the worker; whether it needs no waking; and which part of a job is its own."""
+"""Where a worker finds its work: a mutex and a condition of the system's (``pthread_mutex_t``, ``pthread_cond_t``; at
+most 64 bytes each on Linux and macOS), on which it sleeps; whether there is no job (0), one is offered (1) or being
+worked on (2); the job; and the part of a job that is the worker's own."""
 
 OPENMP = Record("OpenMP", {"parallel": "ptr", "thread_number": "ptr", "job": "ptr", "timely": "i64"})
-"""What OpenMP's threads are given: OpenMP's function that runs another one in many threads, and that which says in which
-of them it is; the job; and how many threads but the first came before others had begun their part."""
-
-TIME = Record("Time", {"seconds": "i64", "nanoseconds": "i64"})
-"""C's ``struct timespec``."""
+"""What OpenMP's threads are given: OpenMP's function that runs another one in many threads, and the one that says which
+thread calls it; the job; and how many threads but the first came before others had begun their part."""
 
 # ---- guards -----------------------------------------------------------------------------------------------------
 
@@ -184,6 +188,8 @@ GUARD = Record(
         "dimensions": "i64",
         "sizes": "ptr",
         "numel": "i64",
+        "bytes": "i64",
+        "keys": "i64",
         "address": "ptr",
         "target": "ptr",
         "holder": "ptr",
@@ -193,10 +199,28 @@ GUARD = Record(
 """What must be true of one object; see ``guards.ll``."""
 
 GUARD_SET = Record(
-    "GuardSet", {"view_tensor": "ptr", "type_offset": "i64", "guards": "ptr", "guard_count": "i64", "job": "ptr"}
+    "GuardSet",
+    {
+        "view_tensor": "ptr",
+        "type_offset": "i64",
+        "tensor_offset": "i64",
+        "keys_offset": "i64",
+        "keys_mask": "i64",
+        "guards": "ptr",
+        "guard_count": "i64",
+        "starts": "ptr",
+        "ends": "ptr",
+        "interval_count": "i64",
+        "held": "ptr",
+        "job": "ptr",
+        "alone": "ptr",
+    },
 )
-"""Guards that are checked together: how a tensor is looked at from C (`DL_EXCHANGE`), how far into an object its type
-stands, the guards, and the job to step if all hold, or none."""
+"""Guards that are checked together: the function of PyTorch's that shows a tensor to C (`DL_EXCHANGE`); how many bytes
+of an object stand before its type; where a tensor of Python's has the address of PyTorch's own, how many bytes of that
+stand before its dispatch keys, and which of those matter; the guards; the memory that the step writes, as sorted
+intervals of addresses; a list that keeps the gradients alive, or null; the job to step if all guards hold, or null; and
+the function that steps it."""
 
 DL_TENSOR = Record(
     "DLTensor",
@@ -209,7 +233,8 @@ DL_TENSOR = Record(
         "byte_offset": "i64",
     },
 )
-"""DLPack's ``DLTensor``, in words: the device's kind and number are one, the number of dimensions and the dtype another."""
+"""DLPack's ``DLTensor``, in words: the kind and the number of the device are one, the number of dimensions and the
+dtype another."""
 
 DL_EXCHANGE = Record(
     "DLExchange",
@@ -226,7 +251,7 @@ DL_EXCHANGE = Record(
 """The beginning of DLPack's ``DLPackExchangeAPI``: its version, an older table, and functions of the library. The last
 one named here shows a tensor without taking hold of it, and may be null."""
 
-RECORDS = (JOB, SPAN, PART, COUNTER, MAILBOX, OPENMP, TIME, GUARD, GUARD_SET, DL_TENSOR, DL_EXCHANGE)
+RECORDS = (JOB, SPAN, PART, COUNTER, MAILBOX, OPENMP, GUARD, GUARD_SET, DL_TENSOR, DL_EXCHANGE)
 
 
 @functools.cache

@@ -1,50 +1,25 @@
-"""Machine code: made from LLVM's intermediate representation, loaded into the process, and called.
+"""Machine code made from LLVM's intermediate representation, loaded into the process, and called from Python.
 
-Beside the kernels there is a little code of its own, in LLVM's language, because it must run where Python cannot: in
-threads that hold no lock of the interpreter, woken within microseconds. ``stepping.ll`` steps a job, alone or with
-others; ``guards.ll`` looks at Python's objects, tensors among them, before it does. What they are given is described
-there.
+Beside the kernels there is a little code that LLVM's language says directly, because it must run where Python cannot:
+in threads that hold no lock of the interpreter. ``stepping.ll`` steps a job, alone or with other threads, and
+``engines/torch/guards.ll`` checks Python's objects before. Both are templates, whose symbols `layout.symbols` gives.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.metadata
 import platform
 import re
 import string
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from descend.engines.native import keeping
+from descend.engines.native import layout
+from descend.engines.native.availability import Unavailable, why_not
 
-__all__ = [
-    "BOX",
-    "EXPECTATION",
-    "JOB",
-    "PART",
-    "Runtime",
-    "builtin",
-    "emit",
-    "has_wide_vectors",
-    "load",
-    "processor",
-    "runtime",
-]
-
-JOB = 8
-"""Words of a job."""
-BOX = 16
-"""Words of a worker's box: two cache lines, so that two workers do not share one."""
-PART = 16
-"""Words of a part of a job: two cache lines again."""
-EXPECTATION = 11
-"""Words of what is expected of one object."""
-PATIENCE = 200_000
-"""Nanoseconds for which a worker waits awake."""
+__all__ = ["Runtime", "builtin", "compiled", "emit", "has_wide_vectors", "load", "processor", "runtime", "template"]
 
 _FLUSH = {
     "x86_64": (
@@ -74,12 +49,11 @@ _FLUSH = {
         "declare i64 @llvm.aarch64.get.fpcr()\ndeclare void @llvm.aarch64.set.fpcr(i64)\n",
     ),
 }
-"""How the processor is told to flush, and told to go on as before; by architecture."""
-_PAUSE = {
-    "x86_64": ("call void @llvm.x86.sse2.pause()", "declare void @llvm.x86.sse2.pause()\n"),
-    "aarch64": ("call void @llvm.aarch64.hint(i32 1)", "declare void @llvm.aarch64.hint(i32)\n"),
-}
-"""What tells the processor that a loop waits; by architecture."""
+"""Instructions that let the processor flush subnormal numbers to zero, those that undo it, and what they call; by
+architecture. The bits are FTZ and DAZ of MXCSR, and FZ of FPCR."""
+
+
+# ---- LLVM -------------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -96,7 +70,7 @@ def has_wide_vectors() -> bool:
     return "+avx512f" in processor()[1].split(",")
 
 
-def _target() -> Any:
+def _target(level: int) -> Any:
     """A code generator of LLVM's for this processor; a new one, as one that a linker owns serves no other."""
     import llvmlite.binding as llvm
 
@@ -104,15 +78,15 @@ def _target() -> Any:
     llvm.initialize_native_asmprinter()
     name, features = processor()
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=name, features=features, opt=3, reloc="pic", codemodel="default", jit=True
+        cpu=name, features=features, opt=level, reloc="pic", codemodel="default", jit=True
     )
 
 
-def emit(code: str, *, only: str | None = None) -> bytes:
+def emit(code: str, *, only: str | None = None, level: int = 3) -> bytes:
     """An object file from LLVM's intermediate representation; with `only`, of that function and what it needs."""
     import llvmlite.binding as llvm
 
-    target = _target()
+    target = _target(level)
     module = llvm.parse_assembly(code)
     if only is not None:
         for function in module.functions:
@@ -128,7 +102,7 @@ def load(code: bytes, *names: str) -> list[int]:
     """Load an object file into the process; the addresses of functions in it. It stays for the life of the process."""
     import llvmlite.binding as llvm
 
-    linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
+    linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(3))
     linker.add_object_file(llvm.ObjectFileRef.from_data(code))
     linker.finalize_object()
     _LOADED.append(linker)
@@ -139,12 +113,58 @@ _LOADED: list[Any] = []
 """What holds the code that is in use."""
 
 
-def _link(*names: str) -> None:
-    """Let machine code call these functions of Python's C API."""
+def template(file: Path) -> str:
+    """LLVM code from a template: the types of all records, and the template with its symbols filled in."""
+    machine = platform.machine().lower()
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    flush, restore, declarations = _FLUSH.get(machine, ("", "", ""))
+    text = re.sub(r"(?m)^;.*\n", "", file.read_text("utf-8"))
+    symbols = {**layout.symbols(), "flush": flush, "restore": restore}
+    return layout.types() + (declarations if "$flush" in text else "") + _Template(text).substitute(symbols)
+
+
+class _Template(string.Template):
+    """Symbols may have a dot, as in ``$Job.parts``."""
+
+    idpattern = r"[A-Za-z_]+(?:\.[a-z_]+)?"
+
+
+def compiled(file: Path, *names: str, level: int = 0) -> tuple[int, ...]:
+    """The addresses of functions of a template, compiled and loaded. Raises `Unavailable` where that cannot be done.
+
+    LLVM's quickest code generator, level 0, takes 4 ms for either template and level 1 takes 15.
+    """
+    found = _compiled(file, names, level)
+    if isinstance(found, Unavailable):
+        raise found
+    return found
+
+
+@functools.cache
+def _compiled(file: Path, names: tuple[str, ...], level: int) -> tuple[int, ...] | Unavailable:
+    """The same, or why not: what failed once is not tried again at each step."""
+    try:
+        code = template(file)
+        _link(re.findall(r"(?m)^declare .*@(\w+)\(", code))
+        return tuple(load(emit(code, level=level), *names))
+    except Exception as error:  # whatever LLVM raises that reads another language, or a system without a function
+        return Unavailable(f"LLVM cannot compile {file.name} ({type(error).__name__}: {error})")
+
+
+def _link(names: list[str]) -> None:
+    """Let machine code call these functions of the system's or of Python's C API; one that is missing raises.
+
+    LLVM ends the process when it links code whose functions it does not find.
+    """
     import llvmlite.binding as llvm
 
+    system = ctypes.CDLL(None)
     for name in names:
-        llvm.add_symbol(name, ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value)
+        function = getattr(ctypes.pythonapi if name.startswith("Py") else system, name)
+        llvm.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
+
+
+# ---- Python -----------------------------------------------------------------------------------------------------
 
 
 class _Method(ctypes.Structure):
@@ -158,13 +178,17 @@ class _Method(ctypes.Structure):
     )
 
 
+_NO_ARGUMENTS = 4
+"""Python's ``METH_NOARGS``."""
+
+
 def builtin(function: int, about: int) -> Callable[[], int]:
     """A function of Python's that is machine code, which gets `about` as its ``self``, and no arguments.
 
     To call it costs a twentieth of what a call by ctypes does.
     """
     if function not in _METHODS:
-        method = _METHODS[function] = _Method(b"machine code", function, 4, None)  # METH_NOARGS
+        method = _METHODS[function] = _Method(b"machine code", function, _NO_ARGUMENTS, None)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(method))  # a builtin may outlive this module as Python ends
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
@@ -177,37 +201,30 @@ _METHODS: dict[int, _Method] = {}
 
 
 class Runtime:
-    """The functions of ``stepping.ll`` and ``guards.ll``. `quick` is `alone` under the interpreter's lock."""
+    """The functions of ``stepping.ll``.
+
+    `alone`, `with_workers` and `with_openmp` step a job and give the interpreter's lock back meanwhile; `quick` is
+    `alone` under that lock. `alone_at` and `worker_at` are addresses, for machine code and for the system to call.
+    """
 
     def __init__(self) -> None:
-        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
-        flush, restore, flushes = _FLUSH.get(machine, ("", "", ""))
-        pause, pauses = _PAUSE.get(machine, ("", ""))
-        code = flushes + pauses
-        here = Path(__file__).parent
-        for file in (here / "stepping.ll", here.parent / "torch" / "guards.ll"):
-            code += string.Template(file.read_text("utf-8")).substitute(
-                flush=flush,
-                restore=restore,
-                pause=pause,
-                box=BOX,
-                part=PART,
-                expectation=EXPECTATION,
-                patience=PATIENCE,
-                monotonic=time.CLOCK_MONOTONIC,
-            )
-        about = ["runtime", code, importlib.metadata.version("llvmlite"), *processor()]
-        _link(*re.findall(r"@(Py\w+)\(", code))
-        alone, shared, together, self.worker, self.look = load(
-            keeping.kept(about, lambda: emit(code)), "alone", "shared", "together", "worker", "look"
+        self.alone_at, self.worker_at, with_workers, with_openmp = compiled(
+            Path(__file__).with_name("stepping.ll"), "alone", "worker", "with_workers", "with_openmp"
         )
-        self.alone = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(alone)
-        self.quick = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(alone)
+        self.alone = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(self.alone_at)
+        self.quick = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(self.alone_at)
         helped = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-        self.shared, self.together = helped(shared), helped(together)
+        self.with_workers, self.with_openmp = helped(with_workers), helped(with_openmp)
+
+
+def runtime() -> Runtime:
+    """The one runtime of this process. Raises `Unavailable` where there can be none."""
+    reason = why_not()
+    if reason is not None:
+        raise Unavailable(reason)
+    return _runtime()
 
 
 @functools.cache
-def runtime() -> Runtime:
-    """The one runtime of this process."""
+def _runtime() -> Runtime:
     return Runtime()

@@ -1,356 +1,277 @@
-; Steps a job: LLVM's intermediate representation, in which native.py replaces what begins with a dollar sign.
+; LLVM functions that step a job, in one thread or in many. runtime.py compiles them.
 ;
-; A job is eight 64-bit words: the kernel, the spans' table, the rows of scalars, its parts, their number; and of the
-; counters their addresses, the table of what each is, will be, and then grows by (float32), and their number. Counters
-; are numbers in the user's hands, such as the step that a tensor's state says it is at.
+; The types (%Job, %Part, %Mailbox, %OpenMP, %Counter) are declared in layout.py. `$Job.parts` and the like stand for the
+; indices of a field, which runtime.py fills in, so that no number here says where a field lies. Two more names stand for
+; instructions: `$flush` lets the processor replace subnormal numbers by zero, `$restore` undoes that.
 ;
-; A part is $part words, of which three are used: the chunk that is claimed next, the first chunk, the chunk after its
-; last.
+; Functions that step a job return -1; or, if a counter is not what the job expects, the place of that counter, and then
+; nothing has been changed.
 
-declare i64 @read(i32, ptr, i64)
-declare i64 @write(i32, ptr, i64)
 declare i32 @sched_yield()
-declare i32 @clock_gettime(i32, ptr)
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_signal(ptr)
 
-; Advance all counters, and return -1; or, if one is not what the job expects, return its place and do nothing.
+; advance checks a job's counters, makes every part's first chunk its next one, and advances the counters.
+;
+; A counter is read once. All are compared before any is written: a refused job must leave everything as it was.
 define i64 @advance(ptr %job) {
 entry:
-  %parts.at = getelementptr i64, ptr %job, i64 3
+  %counters.at = getelementptr %Job, ptr %job, $Job.counters
+  %counters = load ptr, ptr %counters.at
+  %counter_count.at = getelementptr %Job, ptr %job, $Job.counter_count
+  %counter_count = load i64, ptr %counter_count.at
+  %parts.at = getelementptr %Job, ptr %job, $Job.parts
   %parts = load ptr, ptr %parts.at
-  %parts.count.at = getelementptr i64, ptr %job, i64 4
-  %parts.count = load i64, ptr %parts.count.at
-  %addresses.at = getelementptr i64, ptr %job, i64 5
-  %addresses = load ptr, ptr %addresses.at
-  %table.at = getelementptr i64, ptr %job, i64 6
-  %table = load ptr, ptr %table.at
-  %count.at = getelementptr i64, ptr %job, i64 7
-  %count = load i64, ptr %count.at
-  br label %check
-check:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %right ]
-  %i.left = icmp slt i64 %i, %count
-  br i1 %i.left, label %look, label %go
-look:
-  %i.at = getelementptr ptr, ptr %addresses, i64 %i
-  %i.counter = load ptr, ptr %i.at
-  %i.is = load float, ptr %i.counter
-  %i.row = mul i64 %i, 3
-  %i.expected.at = getelementptr float, ptr %table, i64 %i.row
-  %i.expected = load float, ptr %i.expected.at
+  %part_count.at = getelementptr %Job, ptr %job, $Job.part_count
+  %part_count = load i64, ptr %part_count.at
+  br label %compare.next
+compare.next:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %compare ]
   %i.next = add i64 %i, 1
-  %same = fcmp oeq float %i.is, %i.expected
-  br i1 %same, label %right, label %wrong
-right:
-  br label %check
-wrong:
+  %i.left = icmp slt i64 %i, %counter_count
+  br i1 %i.left, label %compare, label %reset.next
+compare:
+  %i.counter = getelementptr %Counter, ptr %counters, i64 %i
+  %i.address.at = getelementptr %Counter, ptr %i.counter, $Counter.address
+  %i.address = load ptr, ptr %i.address.at
+  %i.value = load float, ptr %i.address
+  %i.now.at = getelementptr %Counter, ptr %i.counter, $Counter.now
+  %i.now = load float, ptr %i.now.at
+  %i.same = fcmp oeq float %i.value, %i.now
+  br i1 %i.same, label %compare.next, label %refuse
+refuse:
   ret i64 %i
-go:
-  br label %part
-part:
-  %k = phi i64 [ 0, %go ], [ %k.next, %reset ]
-  %k.left = icmp ult i64 %k, %parts.count
-  br i1 %k.left, label %reset, label %begin
+reset.next:
+  %k = phi i64 [ 0, %compare.next ], [ %k.next, %reset ]
+  %k.left = icmp slt i64 %k, %part_count
+  br i1 %k.left, label %reset, label %write.next
 reset:
-  %k.words = mul i64 %k, $part
-  %k.part = getelementptr i64, ptr %parts, i64 %k.words
-  %k.first.at = getelementptr i64, ptr %k.part, i64 1
+  %k.part = getelementptr %Part, ptr %parts, i64 %k
+  %k.first.at = getelementptr %Part, ptr %k.part, $Part.first_chunk
   %k.first = load i64, ptr %k.first.at
-  store i64 %k.first, ptr %k.part
+  %k.claim.at = getelementptr %Part, ptr %k.part, $Part.next_chunk
+  store i64 %k.first, ptr %k.claim.at
   %k.next = add i64 %k, 1
-  br label %part
-begin:
-  br label %move
-move:
-  %j = phi i64 [ 0, %begin ], [ %j.next, %moved ]
-  %j.left = icmp slt i64 %j, %count
-  br i1 %j.left, label %moved, label %done
-moved:
-  %j.at = getelementptr ptr, ptr %addresses, i64 %j
-  %j.counter = load ptr, ptr %j.at
-  %j.row = mul i64 %j, 3
-  %j.expected.at = getelementptr float, ptr %table, i64 %j.row
-  %j.next.at = getelementptr float, ptr %j.expected.at, i64 1
-  %j.grows.at = getelementptr float, ptr %j.expected.at, i64 2
-  %new = load float, ptr %j.next.at
-  %grows = load float, ptr %j.grows.at
-  store float %new, ptr %j.counter
-  store float %new, ptr %j.expected.at
-  %then = fadd float %new, %grows
-  store float %then, ptr %j.next.at
+  br label %reset.next
+write.next:
+  %j = phi i64 [ 0, %reset.next ], [ %j.next, %write ]
+  %j.left = icmp slt i64 %j, %counter_count
+  br i1 %j.left, label %write, label %accept
+write:
+  %j.counter = getelementptr %Counter, ptr %counters, i64 %j
+  %j.address.at = getelementptr %Counter, ptr %j.counter, $Counter.address
+  %j.address = load ptr, ptr %j.address.at
+  %j.next.at = getelementptr %Counter, ptr %j.counter, $Counter.next
+  %j.after = load float, ptr %j.next.at
+  store float %j.after, ptr %j.address
+  %j.now.at = getelementptr %Counter, ptr %j.counter, $Counter.now
+  store float %j.after, ptr %j.now.at
+  %j.growth.at = getelementptr %Counter, ptr %j.counter, $Counter.growth
+  %j.growth = load float, ptr %j.growth.at
+  %j.later = fadd float %j.after, %j.growth
+  store float %j.later, ptr %j.next.at
   %j.next = add i64 %j, 1
-  br label %move
-done:
+  br label %write.next
+accept:
   ret i64 -1
 }
 
-; Step a job in the calling thread, if its counters are right; returns as advance does.
-define i64 @alone(ptr %job) {
-  %wrong = call i64 @advance(ptr %job)
-  %right = icmp slt i64 %wrong, 0
-  br i1 %right, label %go, label %end
-go:
-  call void @work(ptr %job, i64 0)
-  br label %end
-end:
-  ret i64 %wrong
-}
-
-; Do a job's chunks: first those of the part whose number is given, then what is left of the others. They are claimed one
-; by one, so that whoever comes late has less to do. And each goes through memory of its own from one end on, which
-; processors foresee.
-; Numbers too small to be normal are flushed to zero meanwhile, since they cost a hundred times as much as others, and an
-; average that decays spends for ever among them.
+; work runs a job's kernel in this thread, on the part whose number is given and then on what is left of the other parts.
+;
+; The kernel claims a part's chunks one by one, so a thread that comes late finds fewer of them left. A thread prefers its
+; own part because a processor prefetches memory that is read from one end to the other.
+; Subnormal numbers are flushed to zero meanwhile. Arithmetic on them takes a hundred times as long as on others, and an
+; average that decays, as of a gradient that stays zero, remains among them for ever.
 define void @work(ptr %job, i64 %own) {
 entry:
-  %result = alloca ptr
-  %error = alloca ptr
-  %kernel = load ptr, ptr %job
-  %spans.at = getelementptr i64, ptr %job, i64 1
-  %spans = load i64, ptr %spans.at
-  %rows.at = getelementptr i64, ptr %job, i64 2
-  %rows = load i64, ptr %rows.at
-  %parts.at = getelementptr i64, ptr %job, i64 3
+  %kernel.at = getelementptr %Job, ptr %job, $Job.kernel
+  %kernel = load ptr, ptr %kernel.at
+  %spans.at = getelementptr %Job, ptr %job, $Job.spans
+  %spans = load ptr, ptr %spans.at
+  %rows.at = getelementptr %Job, ptr %job, $Job.rows
+  %rows = load ptr, ptr %rows.at
+  %parts.at = getelementptr %Job, ptr %job, $Job.parts
   %parts = load ptr, ptr %parts.at
-  %count.at = getelementptr i64, ptr %job, i64 4
-  %count = load i64, ptr %count.at
+  %part_count.at = getelementptr %Job, ptr %job, $Job.part_count
+  %part_count = load i64, ptr %part_count.at
   $flush
   br label %next
 next:
-  %done = phi i64 [ 0, %entry ], [ %done.next, %one ]
-  %left = icmp ult i64 %done, %count
-  br i1 %left, label %look, label %end
+  %k = phi i64 [ 0, %entry ], [ %k.next, %done ]
+  %k.left = icmp slt i64 %k, %part_count
+  br i1 %k.left, label %look, label %end
 look:
-  %turn = add i64 %own, %done
-  %which = urem i64 %turn, %count
-  %words = mul i64 %which, $part
-  %part = getelementptr i64, ptr %parts, i64 %words
-  %claimed = load atomic i64, ptr %part monotonic, align 8
-  %stop.at = getelementptr i64, ptr %part, i64 2
+  %turn = add i64 %own, %k
+  %which = urem i64 %turn, %part_count
+  %part = getelementptr %Part, ptr %parts, i64 %which
+  %claim.at = getelementptr %Part, ptr %part, $Part.next_chunk
+  %claim = load atomic i64, ptr %claim.at monotonic, align 8
+  %stop.at = getelementptr %Part, ptr %part, $Part.stop_chunk
   %stop = load i64, ptr %stop.at
-  %open = icmp slt i64 %claimed, %stop
-  br i1 %open, label %do, label %one
-do:
-  %cursor = ptrtoint ptr %part to i64
-  call i32 %kernel(ptr %result, ptr %error, i64 %spans, i64 %rows, i64 %cursor)
-  br label %one
-one:
-  %done.next = add i64 %done, 1
+  %chunks.left = icmp slt i64 %claim, %stop
+  br i1 %chunks.left, label %run, label %done
+run:
+  call void %kernel(ptr %spans, ptr %rows, ptr %part)
+  br label %done
+done:
+  %k.next = add i64 %k, 1
   br label %next
 end:
   $restore
   ret void
 }
 
-; The time in nanoseconds, of a clock that is never set; needs room for two words.
-define i64 @now(ptr %time) {
-  call i32 @clock_gettime(i32 $monotonic, ptr %time)
-  %seconds = load i64, ptr %time
-  %rest.at = getelementptr i64, ptr %time, i64 1
-  %rest = load i64, ptr %rest.at
-  %whole = mul i64 %seconds, 1000000000
-  %now = add i64 %whole, %rest
-  ret i64 %now
-}
-
-; What a worker's thread runs: sleep in a read from a pipe, take the job if it is still there. To be woken takes a good
-; tenth of a millisecond, so a worker whose last two jobs came within $patience nanoseconds of each other waits awake for
-; the next, as long: steps that follow each other at once find it there, and a training that computes in between never
-; has a core taken by it.
-;
-; A worker's box has: state (0 idle, 1 offered, 2 at work), the job, the reading and the writing end of its pipe, whether
-; it needs no byte in the pipe to find what is offered, and which part of a job is its own.
-define void @worker(ptr %box) {
-entry:
-  %byte = alloca i8
-  %time = alloca [2 x i64]
-  %job.at = getelementptr i64, ptr %box, i64 1
-  %pipe.at = getelementptr i64, ptr %box, i64 2
-  %pipe64 = load i64, ptr %pipe.at
-  %pipe = trunc i64 %pipe64 to i32
-  %found.at = getelementptr i64, ptr %box, i64 4
-  %own.at = getelementptr i64, ptr %box, i64 5
-  %own = load i64, ptr %own.at
-  br label %sleep
-sleep:
-  %slept.since = phi i64 [ 0, %entry ], [ %slept.since, %woken ], [ %began, %missed ],
-    [ %since, %tire ], [ %ended, %work ]
-  %got = call i64 @read(i32 %pipe, ptr %byte, i64 1)
-  %closed = icmp eq i64 %got, 0
-  br i1 %closed, label %end, label %woken
-woken:
-  %said = icmp eq i64 %got, 1
-  br i1 %said, label %take, label %sleep
-take:
-  store atomic i64 0, ptr %found.at seq_cst, align 8
-  %began = call i64 @now(ptr %time)
-  %paused = sub i64 %began, %slept.since
-  %soon = icmp slt i64 %paused, $patience
-  %pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
-  %mine = extractvalue { i64, i1 } %pair, 1
-  br i1 %mine, label %work, label %missed
-missed:
-  br i1 %soon, label %stay, label %sleep
-stay:
-  store atomic i64 1, ptr %found.at seq_cst, align 8
-  br label %wait
-work:
-  %awake = phi i1 [ %soon, %take ], [ true, %try ], [ true, %tire ]
-  %job = load ptr, ptr %job.at
-  call void @work(ptr %job, i64 %own)
-  %found = zext i1 %awake to i64
-  store atomic i64 %found, ptr %found.at seq_cst, align 8
-  store atomic i64 0, ptr %box seq_cst, align 8
-  %ended = call i64 @now(ptr %time)
-  br i1 %awake, label %wait, label %sleep
-wait:
-  %since = phi i64 [ %began, %stay ], [ %ended, %work ], [ %since, %pause ], [ %since, %clock ]
-  %looks = phi i64 [ 0, %stay ], [ 0, %work ], [ %looks.next, %pause ], [ 0, %clock ]
-  %state = load atomic i64, ptr %box seq_cst, align 8
-  %offered = icmp eq i64 %state, 1
-  br i1 %offered, label %try, label %pause
-try:
-  %try.pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
-  %try.mine = extractvalue { i64, i1 } %try.pair, 1
-  br i1 %try.mine, label %work, label %pause
-pause:
-  $pause
-  %looks.next = add i64 %looks, 1
-  %many = icmp ugt i64 %looks.next, 64
-  br i1 %many, label %look, label %wait
-look:
-  %here = call i64 @now(ptr %time)
-  %waited = sub i64 %here, %since
-  %long = icmp sgt i64 %waited, $patience
-  br i1 %long, label %tire, label %clock
-clock:
-  call i32 @sched_yield()
-  br label %wait
-tire:
-  store atomic i64 0, ptr %found.at seq_cst, align 8
-  %last.pair = cmpxchg ptr %box, i64 1, i64 2 seq_cst seq_cst
-  %last.mine = extractvalue { i64, i1 } %last.pair, 1
-  br i1 %last.mine, label %work, label %sleep
-end:
-  ret void
-}
-
-; Step a job together with workers, if its counters are right; returns as advance does. Nobody waits for a worker that
-; has not begun.
-define i64 @shared(ptr %job, ptr %boxes, i64 %workers) {
-entry:
-  %byte = alloca i8
-  store i8 1, ptr %byte
-  %wrong = call i64 @advance(ptr %job)
-  %right = icmp slt i64 %wrong, 0
-  br i1 %right, label %begin, label %end
-begin:
-  br label %offer
-offer:
-  %k = phi i64 [ 0, %begin ], [ %k.next, %offered ]
-  %k.left = icmp ult i64 %k, %workers
-  br i1 %k.left, label %offer.one, label %own
-offer.one:
-  %k.words = mul i64 %k, $box
-  %box = getelementptr i64, ptr %boxes, i64 %k.words
-  %job.at = getelementptr i64, ptr %box, i64 1
-  store ptr %job, ptr %job.at
-  store atomic i64 1, ptr %box seq_cst, align 8
-  %found.at = getelementptr i64, ptr %box, i64 4
-  %found = atomicrmw xchg ptr %found.at, i64 1 seq_cst
-  %asleep = icmp eq i64 %found, 0
-  br i1 %asleep, label %wake, label %offered
-wake:
-  %pipe.at = getelementptr i64, ptr %box, i64 3
-  %pipe64 = load i64, ptr %pipe.at
-  %pipe = trunc i64 %pipe64 to i32
-  %sent = call i64 @write(i32 %pipe, ptr %byte, i64 1)
-  br label %offered
-offered:
-  %k.next = add i64 %k, 1
-  br label %offer
-own:
-  call void @work(ptr %job, i64 0)
-  br label %collect
-collect:
-  %j = phi i64 [ 0, %own ], [ %j.next, %collected ]
-  %j.left = icmp ult i64 %j, %workers
-  br i1 %j.left, label %withdraw, label %end
-withdraw:
-  %j.words = mul i64 %j, $box
-  %jbox = getelementptr i64, ptr %boxes, i64 %j.words
-  %pair = cmpxchg ptr %jbox, i64 1, i64 0 seq_cst seq_cst
-  %unbegun = extractvalue { i64, i1 } %pair, 1
-  br i1 %unbegun, label %collected, label %wait
-wait:
-  %spins = phi i64 [ 0, %withdraw ], [ %spins.next, %again ]
-  %state = load atomic i64, ptr %jbox seq_cst, align 8
-  %busy = icmp eq i64 %state, 2
-  br i1 %busy, label %spin, label %collected
-spin:
-  %spins.next = add i64 %spins, 1
-  %long = icmp ugt i64 %spins, 20000
-  br i1 %long, label %yield, label %again
-yield:
-  %yielded = call i32 @sched_yield()
-  br label %again
-again:
-  br label %wait
-collected:
-  %j.next = add i64 %j, 1
-  br label %collect
-end:
-  ret i64 %wrong
-}
-
-; Step a job in the threads of OpenMP, if its counters are right; returns as advance does. It returns when each of them
-; has been there.
-;
-; A team has: OpenMP's function that runs another in so many threads, and that which knows which one it is in; the job;
-; and how many threads but the first were there in time, which is before others had begun their part.
-define i64 @together(ptr %job, ptr %team, i64 %threads) {
-  %wrong = call i64 @advance(ptr %job)
-  %right = icmp slt i64 %wrong, 0
-  br i1 %right, label %go, label %end
+; alone steps a job in this thread.
+define i64 @alone(ptr %job) {
+  %refused = call i64 @advance(ptr %job)
+  %accepted = icmp slt i64 %refused, 0
+  br i1 %accepted, label %go, label %end
 go:
-  %job.at = getelementptr i64, ptr %team, i64 2
-  store ptr %job, ptr %job.at
-  %timely.at = getelementptr i64, ptr %team, i64 3
-  store i64 0, ptr %timely.at
-  %parallel = load ptr, ptr %team
-  %threads32 = trunc i64 %threads to i32
-  call void %parallel(ptr @member, ptr %team, i32 %threads32, i32 0)
+  call void @work(ptr %job, i64 0)
   br label %end
 end:
-  ret i64 %wrong
+  ret i64 %refused
 }
 
-; What each thread of a team does. There may be more of them than parts: to ask for fewer than before would end the
-; others.
-define void @member(ptr %team) {
+; worker is what each thread of a WorkerPool runs, for ever: it sleeps until its mailbox offers a job, and works on it.
+;
+; The mailbox's state (0 idle, 1 offered, 2 at work) is read and written under its mutex alone.
+define ptr @worker(ptr %mailbox) {
 entry:
-  %number.at = getelementptr i64, ptr %team, i64 1
-  %number = load ptr, ptr %number.at
-  %own32 = call i32 %number()
-  %own = zext i32 %own32 to i64
-  %job.at = getelementptr i64, ptr %team, i64 2
+  %mutex = getelementptr %Mailbox, ptr %mailbox, $Mailbox.mutex
+  %offer = getelementptr %Mailbox, ptr %mailbox, $Mailbox.offer
+  %state.at = getelementptr %Mailbox, ptr %mailbox, $Mailbox.state
+  %job.at = getelementptr %Mailbox, ptr %mailbox, $Mailbox.job
+  %part.at = getelementptr %Mailbox, ptr %mailbox, $Mailbox.part
+  call i32 @pthread_mutex_lock(ptr %mutex)
+  br label %look
+look:
+  %state = load i64, ptr %state.at
+  %offered = icmp eq i64 %state, 1
+  br i1 %offered, label %take, label %sleep
+sleep:
+  call i32 @pthread_cond_wait(ptr %offer, ptr %mutex)
+  br label %look
+take:
+  store i64 2, ptr %state.at
   %job = load ptr, ptr %job.at
-  %count.at = getelementptr i64, ptr %job, i64 4
-  %count = load i64, ptr %count.at
-  %has.part = icmp ult i64 %own, %count
+  %part = load i64, ptr %part.at
+  call i32 @pthread_mutex_unlock(ptr %mutex)
+  call void @work(ptr %job, i64 %part)
+  call i32 @pthread_mutex_lock(ptr %mutex)
+  store i64 0, ptr %state.at
+  br label %look
+}
+
+; with_workers steps a job in this thread and in the workers that have these mailboxes.
+;
+; It waits for the workers that have begun, and withdraws the job from those that have not: one that wakes late, or that
+; died, holds nobody up. A worker that has begun has at most a chunk left, a few microseconds, which is less than it takes
+; to sleep and be woken; so the wait is a loop, which leaves the core to the worker if that needs it.
+define i64 @with_workers(ptr %job, ptr %mailboxes, i64 %workers) {
+entry:
+  %refused = call i64 @advance(ptr %job)
+  %accepted = icmp slt i64 %refused, 0
+  br i1 %accepted, label %offer.next, label %end
+offer.next:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %offer ]
+  %k.left = icmp slt i64 %k, %workers
+  br i1 %k.left, label %offer, label %own
+offer:
+  %k.mailbox = getelementptr %Mailbox, ptr %mailboxes, i64 %k
+  %k.mutex = getelementptr %Mailbox, ptr %k.mailbox, $Mailbox.mutex
+  %k.offer = getelementptr %Mailbox, ptr %k.mailbox, $Mailbox.offer
+  %k.state.at = getelementptr %Mailbox, ptr %k.mailbox, $Mailbox.state
+  %k.job.at = getelementptr %Mailbox, ptr %k.mailbox, $Mailbox.job
+  call i32 @pthread_mutex_lock(ptr %k.mutex)
+  store ptr %job, ptr %k.job.at
+  store i64 1, ptr %k.state.at
+  call i32 @pthread_mutex_unlock(ptr %k.mutex)
+  call i32 @pthread_cond_signal(ptr %k.offer)
+  %k.next = add i64 %k, 1
+  br label %offer.next
+own:
+  call void @work(ptr %job, i64 0)
+  br label %collect.next
+collect.next:
+  %j = phi i64 [ 0, %own ], [ %j.next, %collected ]
+  %j.next = add i64 %j, 1
+  %j.left = icmp slt i64 %j, %workers
+  br i1 %j.left, label %collect, label %end
+collect:
+  %j.mailbox = getelementptr %Mailbox, ptr %mailboxes, i64 %j
+  %j.mutex = getelementptr %Mailbox, ptr %j.mailbox, $Mailbox.mutex
+  %j.state.at = getelementptr %Mailbox, ptr %j.mailbox, $Mailbox.state
+  br label %look
+look:
+  call i32 @pthread_mutex_lock(ptr %j.mutex)
+  %j.state = load i64, ptr %j.state.at
+  %j.unbegun = icmp eq i64 %j.state, 1
+  %j.left.state = select i1 %j.unbegun, i64 0, i64 %j.state
+  store i64 %j.left.state, ptr %j.state.at
+  call i32 @pthread_mutex_unlock(ptr %j.mutex)
+  %j.idle = icmp eq i64 %j.left.state, 0
+  br i1 %j.idle, label %collected, label %wait
+wait:
+  call i32 @sched_yield()
+  br label %look
+collected:
+  br label %collect.next
+end:
+  ret i64 %refused
+}
+
+; with_openmp steps a job in the threads of OpenMP, of which this one is the first, and returns when all have been there.
+define i64 @with_openmp(ptr %job, ptr %openmp, i64 %threads) {
+  %refused = call i64 @advance(ptr %job)
+  %accepted = icmp slt i64 %refused, 0
+  br i1 %accepted, label %go, label %end
+go:
+  %job.at = getelementptr %OpenMP, ptr %openmp, $OpenMP.job
+  store ptr %job, ptr %job.at
+  %timely.at = getelementptr %OpenMP, ptr %openmp, $OpenMP.timely
+  store i64 0, ptr %timely.at
+  %parallel.at = getelementptr %OpenMP, ptr %openmp, $OpenMP.parallel
+  %parallel = load ptr, ptr %parallel.at
+  %threads32 = trunc i64 %threads to i32
+  call void %parallel(ptr @openmp_thread, ptr %openmp, i32 %threads32, i32 0)
+  br label %end
+end:
+  ret i64 %refused
+}
+
+; openmp_thread is what each of OpenMP's threads does with a job: its own part, then what is left of the others.
+;
+; There may be more threads than parts, and then the rest do nothing. To ask OpenMP for fewer threads than PyTorch does
+; would end the others. A thread was timely if nobody has begun its part; the first thread, which calls the others, does
+; not count.
+define void @openmp_thread(ptr %openmp) {
+entry:
+  %thread_number.at = getelementptr %OpenMP, ptr %openmp, $OpenMP.thread_number
+  %thread_number = load ptr, ptr %thread_number.at
+  %own32 = call i32 %thread_number()
+  %own = zext i32 %own32 to i64
+  %job.at = getelementptr %OpenMP, ptr %openmp, $OpenMP.job
+  %job = load ptr, ptr %job.at
+  %part_count.at = getelementptr %Job, ptr %job, $Job.part_count
+  %part_count = load i64, ptr %part_count.at
+  %has.part = icmp slt i64 %own, %part_count
   br i1 %has.part, label %look, label %end
 look:
-  %parts.at = getelementptr i64, ptr %job, i64 3
+  %parts.at = getelementptr %Job, ptr %job, $Job.parts
   %parts = load ptr, ptr %parts.at
-  %words = mul i64 %own, $part
-  %part = getelementptr i64, ptr %parts, i64 %words
-  %next = load atomic i64, ptr %part monotonic, align 8
-  %first.at = getelementptr i64, ptr %part, i64 1
+  %part = getelementptr %Part, ptr %parts, i64 %own
+  %claim.at = getelementptr %Part, ptr %part, $Part.next_chunk
+  %claim = load atomic i64, ptr %claim.at monotonic, align 8
+  %first.at = getelementptr %Part, ptr %part, $Part.first_chunk
   %first = load i64, ptr %first.at
-  %unbegun = icmp eq i64 %next, %first
-  %helper = icmp ne i64 %own, 0
-  %timely = and i1 %unbegun, %helper
+  %unbegun = icmp eq i64 %claim, %first
+  %helps = icmp ne i64 %own, 0
+  %timely = and i1 %unbegun, %helps
   %one = zext i1 %timely to i64
-  %timely.at = getelementptr i64, ptr %team, i64 3
+  %timely.at = getelementptr %OpenMP, ptr %openmp, $OpenMP.timely
   %before = atomicrmw add ptr %timely.at, i64 %one monotonic
   call void @work(ptr %job, i64 %own)
   br label %end

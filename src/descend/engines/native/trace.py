@@ -20,7 +20,7 @@ from descend.rules import rule as shared
 
 __all__ = ["HEADER", "numbers", "source_of", "translate"]
 
-HEADER = 6
+HEADER = 7
 """Words of a span before its addresses: how many chunks there are up to its end; its length; where its row starts; its
 stretch (see `rules.step`), or the count of entries that a cautious step will move; how many chunks there are before it;
 and the length of a chunk."""
@@ -119,7 +119,7 @@ def _source(rule: Rule, row: Any, kept: tuple[str, ...], *, counting: bool) -> s
                 ),
             ]
         ),
-        *(["        add_word(spans, span * WIDTH + 3, count)"] if counting else []),
+        *(["        add_word(spans, span * WIDTH + 6, count)"] if counting else []),
     ]
     return "\n".join(lines).replace("WIDTH", str(width))
 

@@ -1,19 +1,18 @@
-; Looks at Python's objects: LLVM's intermediate representation, as in stepping.ll, which is before it.
+; LLVM functions that check guards: conditions on Python's objects, PyTorch's tensors among them, under which a step that
+; was planned before may be made again. guards.py writes the guards and compiles this.
 ;
-; A sight is five 64-bit words: a library's dltensor_from_py_object_no_sync, DLPack's way to see a tensor from C; where in
-; an object its type stands; expectations, and how many; a job, or 0.
-;
-; An expectation is eleven words. The first is its kind:
-; 0, what is in a container: the next in it each time;
-; 1, what is the attribute of an object;
-; 2, a list, and 3, a dict: the container of what follows, in its order.
-; The second is the object that must be there, or 0 for any. The third is, for a container, how many are in it; else the
-; type of a tensor, or 0 if none is to be seen. What follows is of that tensor: the device, and the number of dimensions
-; with the dtype, as a DLTensor has them; where its sizes are, and after them the strides; how many numbers it has; where
-; its memory must be; or instead of that, where to write that down, or 0. The last two are, for an attribute, the object
-; that has it and its name; for what is in a dict, the last is its key.
+; The types and symbols are those of layout.py, as in stepping.ll. The kind of a guard says which object it is about:
+;   0  the next object in the container that the last guard of kind 2 or 3 named; in a dict, under the key `Guard.name`
+;   1  the attribute `Guard.name` of `Guard.holder`
+;   2  a list, `Guard.object`, which must have `Guard.length` objects
+;   3  a dict, `Guard.object`, likewise
+; An object of kind 0 or 1 must be `Guard.object`, unless that is null. If `Guard.type` is not null, the object must be a
+; tensor of that type, on the same device, with the same dtype, sizes and strides; and where its memory begins must be
+; `Guard.address`, or is written to `Guard.target` if that is not null, unless some of its `Guard.bytes` are in memory that
+; the step writes.
 
 declare ptr @PyList_GetItem(ptr, i64)
+declare i32 @PyList_SetItem(ptr, i64, ptr)
 declare i64 @PyList_Size(ptr)
 declare i32 @PyDict_Next(ptr, ptr, ptr, ptr)
 declare i64 @PyDict_Size(ptr)
@@ -22,235 +21,322 @@ declare void @Py_DecRef(ptr)
 declare ptr @PyLong_AsVoidPtr(ptr)
 declare ptr @PyLong_FromSsize_t(i64)
 
-; A function of Python's, without arguments: look, and if all is as expected, step the sight's job alone. Returns the
-; place of the first expectation that is not met, or as advance does. Its self is the address of the sight, as an int.
-define ptr @look(ptr %self, ptr %nothing) {
-  %sight = call ptr @PyLong_AsVoidPtr(ptr %self)
-  %unlike = call i64 @unlike(ptr %sight)
-  %failed = icmp eq i64 %unlike, -2
-  br i1 %failed, label %raise, label %looked
+; check is a builtin function of Python's without arguments. It checks guards and, if all hold, steps their job, if there
+; is one. Returns the place of the first guard that does not hold; or what `alone` of stepping.ll returns; or -1.
+;
+; Its self is the address of a GuardSet, as an int. Nothing else runs in the interpreter meanwhile, as this never gives
+; back the interpreter's lock: what the guards saw is still true while the job is stepped.
+define ptr @check(ptr %self, ptr %unused) {
+entry:
+  %set = call ptr @PyLong_AsVoidPtr(ptr %self)
+  %unmet = call i64 @first_unmet(ptr %set)
+  %failed = icmp eq i64 %unmet, -2
+  br i1 %failed, label %raise, label %checked
 raise:
   ret ptr null
-looked:
-  %alike = icmp slt i64 %unlike, 0
-  %job.at = getelementptr i64, ptr %sight, i64 4
+checked:
+  %hold = icmp slt i64 %unmet, 0
+  %job.at = getelementptr %GuardSet, ptr %set, $GuardSet.job
   %job = load ptr, ptr %job.at
   %has.job = icmp ne ptr %job, null
-  %steps = and i1 %alike, %has.job
+  %steps = and i1 %hold, %has.job
   br i1 %steps, label %step, label %answer
 step:
-  %wrong = call i64 @alone(ptr %job)
+  %alone.at = getelementptr %GuardSet, ptr %set, $GuardSet.alone
+  %alone = load ptr, ptr %alone.at
+  %refused = call i64 %alone(ptr %job)
   br label %answer
 answer:
-  %result = phi i64 [ %unlike, %looked ], [ %wrong, %step ]
+  %result = phi i64 [ %unmet, %checked ], [ %refused, %step ]
   %number = call ptr @PyLong_FromSsize_t(i64 %result)
   ret ptr %number
 }
 
-; The place of the first expectation that is not met; or -1; or -2 with an error of Python's.
-define internal i64 @unlike(ptr %sight) {
+; first_unmet returns the place of the first guard that does not hold; or -1 if all hold; or -2 with an exception set.
+;
+; It walks through lists and dicts as the guards do. If the set has a list `held`, each tensor whose address it writes to
+; a target goes into that list, which keeps it alive until the step is made.
+define internal i64 @first_unmet(ptr %set) {
 entry:
-  %pos = alloca i64
-  %key = alloca ptr
-  %value = alloca ptr
+  %dict.position = alloca i64
+  %key.at = alloca ptr
+  %value.at = alloca ptr
   %container.at = alloca ptr
-  %listed.at = alloca i1
-  %place.at = alloca i64
-  %rows.at = getelementptr i64, ptr %sight, i64 2
-  %rows = load ptr, ptr %rows.at
-  %count.at = getelementptr i64, ptr %sight, i64 3
+  %is.list.at = alloca i1
+  %list.position = alloca i64
+  %held.position = alloca i64
+  store i64 0, ptr %held.position
+  %guards.at = getelementptr %GuardSet, ptr %set, $GuardSet.guards
+  %guards = load ptr, ptr %guards.at
+  %count.at = getelementptr %GuardSet, ptr %set, $GuardSet.guard_count
   %count = load i64, ptr %count.at
+  %held.at = getelementptr %GuardSet, ptr %set, $GuardSet.held
+  %held = load ptr, ptr %held.at
   br label %next
 next:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %fits ]
+  %i = phi i64 [ 0, %entry ], [ %i.next, %met ]
   %left = icmp slt i64 %i, %count
-  br i1 %left, label %expected, label %all
+  br i1 %left, label %guarded, label %all
 all:
   ret i64 -1
-wrong:
+unmet:
   ret i64 %i
 error:
   ret i64 -2
-fits:
+met:
   %i.next = add i64 %i, 1
   br label %next
-expected:
-  %row.words = mul i64 %i, $expectation
-  %row = getelementptr i64, ptr %rows, i64 %row.words
-  %kind = load i64, ptr %row
-  %thing.at = getelementptr i64, ptr %row, i64 1
-  %many.at = getelementptr i64, ptr %row, i64 2
+guarded:
+  %guard = getelementptr %Guard, ptr %guards, i64 %i
+  %kind.at = getelementptr %Guard, ptr %guard, $Guard.kind
+  %kind = load i64, ptr %kind.at
+  %object.at = getelementptr %Guard, ptr %guard, $Guard.object
+  %length.at = getelementptr %Guard, ptr %guard, $Guard.length
+  %name.at = getelementptr %Guard, ptr %guard, $Guard.name
   switch i64 %kind, label %item [
-    i64 1, label %of.object
-    i64 2, label %in.list
-    i64 3, label %in.dict
+    i64 1, label %attribute
+    i64 2, label %list
+    i64 3, label %dict
   ]
-in.list:
-  %list = load ptr, ptr %thing.at
-  %list.many = load i64, ptr %many.at
-  %list.size = call i64 @PyList_Size(ptr %list)
-  store ptr %list, ptr %container.at
-  store i1 true, ptr %listed.at
-  store i64 0, ptr %place.at
-  %list.fits = icmp eq i64 %list.size, %list.many
-  br i1 %list.fits, label %fits, label %wrong
-in.dict:
-  %dict = load ptr, ptr %thing.at
-  %dict.many = load i64, ptr %many.at
-  %dict.size = call i64 @PyDict_Size(ptr %dict)
-  store ptr %dict, ptr %container.at
-  store i1 false, ptr %listed.at
-  store i64 0, ptr %pos
-  %dict.fits = icmp eq i64 %dict.size, %dict.many
-  br i1 %dict.fits, label %fits, label %wrong
-of.object:
-  %holder.at = getelementptr i64, ptr %row, i64 9
+list:
+  %list.object = load ptr, ptr %object.at
+  %list.length = load i64, ptr %length.at
+  %list.size = call i64 @PyList_Size(ptr %list.object)
+  store ptr %list.object, ptr %container.at
+  store i1 true, ptr %is.list.at
+  store i64 0, ptr %list.position
+  %list.same = icmp eq i64 %list.size, %list.length
+  br i1 %list.same, label %met, label %unmet
+dict:
+  %dict.object = load ptr, ptr %object.at
+  %dict.length = load i64, ptr %length.at
+  %dict.size = call i64 @PyDict_Size(ptr %dict.object)
+  store ptr %dict.object, ptr %container.at
+  store i1 false, ptr %is.list.at
+  store i64 0, ptr %dict.position
+  %dict.same = icmp eq i64 %dict.size, %dict.length
+  br i1 %dict.same, label %met, label %unmet
+attribute:
+  %holder.at = getelementptr %Guard, ptr %guard, $Guard.holder
   %holder = load ptr, ptr %holder.at
-  %name.at = getelementptr i64, ptr %row, i64 10
   %name = load ptr, ptr %name.at
-  %attribute = call ptr @PyObject_GetAttr(ptr %holder, ptr %name)
-  %lacks = icmp eq ptr %attribute, null
-  br i1 %lacks, label %error, label %has
-has:
-  %has.fit = call i64 @fit(ptr %sight, ptr %row, ptr %attribute)
-  call void @Py_DecRef(ptr %attribute)
+  %owned = call ptr @PyObject_GetAttr(ptr %holder, ptr %name)
+  %missing = icmp eq ptr %owned, null
+  br i1 %missing, label %error, label %own
+own:
+  %own.met = call i64 @meets(ptr %set, ptr %guard, ptr %owned)
+  %target.at = getelementptr %Guard, ptr %guard, $Guard.target
+  %target = load ptr, ptr %target.at
+  %has.target = icmp ne ptr %target, null
+  %has.held = icmp ne ptr %held, null
+  %keep = and i1 %has.target, %has.held
+  br i1 %keep, label %hold, label %release
+hold:
+  %hold.position = load i64, ptr %held.position
+  %hold.next = add i64 %hold.position, 1
+  store i64 %hold.next, ptr %held.position
+  %hold.failed = call i32 @PyList_SetItem(ptr %held, i64 %hold.position, ptr %owned)
+  %hold.done = icmp eq i32 %hold.failed, 0
+  br i1 %hold.done, label %held.met, label %error
+held.met:
+  br label %judged
+release:
+  call void @Py_DecRef(ptr %owned)
   br label %judged
 item:
   %container = load ptr, ptr %container.at
-  %listed = load i1, ptr %listed.at
-  br i1 %listed, label %element, label %entry.of
-element:
-  %place = load i64, ptr %place.at
-  %place.next = add i64 %place, 1
-  store i64 %place.next, ptr %place.at
-  %found = call ptr @PyList_GetItem(ptr %container, i64 %place)
-  %found.fit = call i64 @fit(ptr %sight, ptr %row, ptr %found)
+  %is.list = load i1, ptr %is.list.at
+  br i1 %is.list, label %list.item, label %dict.item
+list.item:
+  %position = load i64, ptr %list.position
+  %position.next = add i64 %position, 1
+  store i64 %position.next, ptr %list.position
+  %element = call ptr @PyList_GetItem(ptr %container, i64 %position)
+  %element.met = call i64 @meets(ptr %set, ptr %guard, ptr %element)
   br label %judged
-entry.of:
-  %more = call i32 @PyDict_Next(ptr %container, ptr %pos, ptr %key, ptr %value)
-  %none = icmp eq i32 %more, 0
-  br i1 %none, label %wrong, label %valued
-valued:
-  %held.key = load ptr, ptr %key
-  %row.key.at = getelementptr i64, ptr %row, i64 10
-  %row.key = load ptr, ptr %row.key.at
-  %same.key = icmp eq ptr %held.key, %row.key
-  br i1 %same.key, label %keyed, label %wrong
-keyed:
-  %held = load ptr, ptr %value
-  %held.fit = call i64 @fit(ptr %sight, ptr %row, ptr %held)
+dict.item:
+  %more = call i32 @PyDict_Next(ptr %container, ptr %dict.position, ptr %key.at, ptr %value.at)
+  %no.more = icmp eq i32 %more, 0
+  br i1 %no.more, label %unmet, label %entry.found
+entry.found:
+  %key = load ptr, ptr %key.at
+  %key.expected = load ptr, ptr %name.at
+  %key.same = icmp eq ptr %key, %key.expected
+  br i1 %key.same, label %entry.value, label %unmet
+entry.value:
+  %value = load ptr, ptr %value.at
+  %value.met = call i64 @meets(ptr %set, ptr %guard, ptr %value)
   br label %judged
 judged:
-  %fit = phi i64 [ %has.fit, %has ], [ %found.fit, %element ], [ %held.fit, %keyed ]
-  switch i64 %fit, label %error [
-    i64 0, label %wrong
-    i64 1, label %fits
+  %result = phi i64 [ %own.met, %held.met ], [ %own.met, %release ], [ %element.met, %list.item ],
+    [ %value.met, %entry.value ]
+  switch i64 %result, label %error [
+    i64 0, label %unmet
+    i64 1, label %met
   ]
 }
 
-; Whether an object is as expected: 1, or 0; or -2 with an error of Python's. Where there is one number in a dimension,
-; its stride does not matter.
-define internal i64 @fit(ptr %sight, ptr %row, ptr %object) {
-who:
-  %seen = alloca [6 x i64]
-  %expected.at = getelementptr i64, ptr %row, i64 1
+; meets returns 1 if an object is as its guard says, 0 if it is not, and -2 with an exception set.
+define internal i64 @meets(ptr %set, ptr %guard, ptr %object) {
+entry:
+  %view = alloca %DLTensor
+  %expected.at = getelementptr %Guard, ptr %guard, $Guard.object
   %expected = load ptr, ptr %expected.at
-  %anyone = icmp eq ptr %expected, null
-  %himself = icmp eq ptr %expected, %object
-  %known = or i1 %anyone, %himself
-  br i1 %known, label %what, label %wrong
-wrong:
+  %any = icmp eq ptr %expected, null
+  %same.object = icmp eq ptr %expected, %object
+  %identified = or i1 %any, %same.object
+  br i1 %identified, label %kind, label %no
+no:
   ret i64 0
-fits:
+yes:
   ret i64 1
 error:
   ret i64 -2
-what:
-  %row.type.at = getelementptr i64, ptr %row, i64 2
-  %row.type = load ptr, ptr %row.type.at
-  %unseen = icmp eq ptr %row.type, null
-  br i1 %unseen, label %fits, label %typed
-typed:
-  %type.offset.at = getelementptr i64, ptr %sight, i64 1
+kind:
+  %guard.type.at = getelementptr %Guard, ptr %guard, $Guard.type
+  %guard.type = load ptr, ptr %guard.type.at
+  %no.tensor = icmp eq ptr %guard.type, null
+  br i1 %no.tensor, label %yes, label %tensor
+tensor:
+  %type.offset.at = getelementptr %GuardSet, ptr %set, $GuardSet.type_offset
   %type.offset = load i64, ptr %type.offset.at
   %type.at = getelementptr i8, ptr %object, i64 %type.offset
   %type = load ptr, ptr %type.at
-  %same.type = icmp eq ptr %type, %row.type
-  br i1 %same.type, label %view, label %wrong
-view:
-  %see = load ptr, ptr %sight
-  %failed = call i32 %see(ptr %object, ptr %seen)
+  %same.type = icmp eq ptr %type, %guard.type
+  br i1 %same.type, label %own.memory, label %no
+own.memory:
+  ; A tensor can have another's memory, and be its negative all the same: PyTorch negates it when it is used, and DLPack
+  ; does not tell. Its dispatch keys do.
+  %tensor_offset.at = getelementptr %GuardSet, ptr %set, $GuardSet.tensor_offset
+  %tensor_offset = load i64, ptr %tensor_offset.at
+  %tensor.at = getelementptr i8, ptr %object, i64 %tensor_offset
+  %tensor.own = load ptr, ptr %tensor.at
+  %keys_offset.at = getelementptr %GuardSet, ptr %set, $GuardSet.keys_offset
+  %keys_offset = load i64, ptr %keys_offset.at
+  %keys.at = getelementptr i8, ptr %tensor.own, i64 %keys_offset
+  %keys.all = load i64, ptr %keys.at
+  %keys_mask.at = getelementptr %GuardSet, ptr %set, $GuardSet.keys_mask
+  %keys_mask = load i64, ptr %keys_mask.at
+  %keys = and i64 %keys.all, %keys_mask
+  %guard.keys.at = getelementptr %Guard, ptr %guard, $Guard.keys
+  %guard.keys = load i64, ptr %guard.keys.at
+  %same.keys = icmp eq i64 %keys, %guard.keys
+  br i1 %same.keys, label %look, label %no
+look:
+  %view_tensor.at = getelementptr %GuardSet, ptr %set, $GuardSet.view_tensor
+  %view_tensor = load ptr, ptr %view_tensor.at
+  %failed = call i32 %view_tensor(ptr %object, ptr %view)
   %viewed = icmp eq i32 %failed, 0
   br i1 %viewed, label %compare, label %error
 compare:
-  %seen.device = getelementptr i64, ptr %seen, i64 1
-  %seen.kind = getelementptr i64, ptr %seen, i64 2
-  %seen.sizes = getelementptr i64, ptr %seen, i64 3
-  %seen.strides = getelementptr i64, ptr %seen, i64 4
-  %device = load i64, ptr %seen.device
-  %row.device.at = getelementptr i64, ptr %row, i64 3
-  %row.device = load i64, ptr %row.device.at
-  %same.device = icmp eq i64 %device, %row.device
-  %kind = load i64, ptr %seen.kind
-  %row.kind.at = getelementptr i64, ptr %row, i64 4
-  %row.kind = load i64, ptr %row.kind.at
-  %same.kind = icmp eq i64 %kind, %row.kind
-  %same = and i1 %same.device, %same.kind
-  br i1 %same, label %shape, label %wrong
+  %device.at = getelementptr %DLTensor, ptr %view, $DLTensor.device
+  %device = load i64, ptr %device.at
+  %guard.device.at = getelementptr %Guard, ptr %guard, $Guard.device
+  %guard.device = load i64, ptr %guard.device.at
+  %same.device = icmp eq i64 %device, %guard.device
+  %dimensions.at = getelementptr %DLTensor, ptr %view, $DLTensor.dimensions
+  %dimensions = load i64, ptr %dimensions.at
+  %guard.dimensions.at = getelementptr %Guard, ptr %guard, $Guard.dimensions
+  %guard.dimensions = load i64, ptr %guard.dimensions.at
+  %same.dimensions = icmp eq i64 %dimensions, %guard.dimensions
+  %alike = and i1 %same.device, %same.dimensions
+  br i1 %alike, label %shape, label %no
 shape:
-  %dims64 = and i64 %kind, 4294967295
-  %row.sizes.at = getelementptr i64, ptr %row, i64 5
-  %row.sizes = load ptr, ptr %row.sizes.at
-  %row.strides = getelementptr i64, ptr %row.sizes, i64 %dims64
-  %sizes = load ptr, ptr %seen.sizes
-  %strides = load ptr, ptr %seen.strides
-  %strided = icmp ne ptr %strides, null
-  %scalar = icmp eq i64 %dims64, 0
-  %legible = or i1 %strided, %scalar
-  br i1 %legible, label %dim, label %wrong
-dim:
+  ; The number of dimensions is the lower half of that word, the dtype the upper.
+  %dimensions32 = trunc i64 %dimensions to i32
+  %rank = zext i32 %dimensions32 to i64
+  %shape.at = getelementptr %DLTensor, ptr %view, $DLTensor.shape
+  %sizes = load ptr, ptr %shape.at
+  %strides.at = getelementptr %DLTensor, ptr %view, $DLTensor.strides
+  %strides = load ptr, ptr %strides.at
+  %guard.sizes.at = getelementptr %Guard, ptr %guard, $Guard.sizes
+  %guard.sizes = load ptr, ptr %guard.sizes.at
+  %guard.strides = getelementptr i64, ptr %guard.sizes, i64 %rank
+  %has.strides = icmp ne ptr %strides, null
+  %scalar = icmp eq i64 %rank, 0
+  %legible = or i1 %has.strides, %scalar
+  br i1 %legible, label %dimension, label %no
+dimension:
   %d = phi i64 [ 0, %shape ], [ %d.next, %stride ]
-  %d.left = icmp ult i64 %d, %dims64
+  %d.left = icmp ult i64 %d, %rank
   br i1 %d.left, label %size, label %memory
 size:
   %size.at = getelementptr i64, ptr %sizes, i64 %d
-  %one.size = load i64, ptr %size.at
-  %row.size.at = getelementptr i64, ptr %row.sizes, i64 %d
-  %row.size = load i64, ptr %row.size.at
-  %same.size = icmp eq i64 %one.size, %row.size
-  br i1 %same.size, label %stride, label %wrong
+  %size.here = load i64, ptr %size.at
+  %guard.size.at = getelementptr i64, ptr %guard.sizes, i64 %d
+  %guard.size = load i64, ptr %guard.size.at
+  %same.size = icmp eq i64 %size.here, %guard.size
+  br i1 %same.size, label %stride, label %no
 stride:
+  ; Where there is one number in a dimension, its stride does not matter.
   %stride.at = getelementptr i64, ptr %strides, i64 %d
-  %one.stride = load i64, ptr %stride.at
-  %row.stride.at = getelementptr i64, ptr %row.strides, i64 %d
-  %row.stride = load i64, ptr %row.stride.at
-  %same.stride = icmp eq i64 %one.stride, %row.stride
-  %alone = icmp eq i64 %one.size, 1
-  %laid = or i1 %same.stride, %alone
+  %stride.here = load i64, ptr %stride.at
+  %guard.stride.at = getelementptr i64, ptr %guard.strides, i64 %d
+  %guard.stride = load i64, ptr %guard.stride.at
+  %same.stride = icmp eq i64 %stride.here, %guard.stride
+  %one = icmp eq i64 %size.here, 1
+  %laid.out = or i1 %same.stride, %one
   %d.next = add i64 %d, 1
-  br i1 %laid, label %dim, label %wrong
+  br i1 %laid.out, label %dimension, label %no
 memory:
-  %start = load i64, ptr %seen
-  %offset.at = getelementptr i64, ptr %seen, i64 5
-  %offset = load i64, ptr %offset.at
-  %address = add i64 %start, %offset
-  %numbers.at = getelementptr i64, ptr %row, i64 6
-  %numbers = load i64, ptr %numbers.at
-  %nowhere = icmp eq i64 %address, 0
-  %some = icmp ne i64 %numbers, 0
+  %data.at = getelementptr %DLTensor, ptr %view, $DLTensor.data
+  %data = load ptr, ptr %data.at
+  %byte_offset.at = getelementptr %DLTensor, ptr %view, $DLTensor.byte_offset
+  %byte_offset = load i64, ptr %byte_offset.at
+  %address = getelementptr i8, ptr %data, i64 %byte_offset
+  %numel.at = getelementptr %Guard, ptr %guard, $Guard.numel
+  %numel = load i64, ptr %numel.at
+  %nowhere = icmp eq ptr %address, null
+  %some = icmp ne i64 %numel, 0
   %lost = and i1 %nowhere, %some
-  br i1 %lost, label %wrong, label %there
+  br i1 %lost, label %no, label %there
 there:
-  %row.address.at = getelementptr i64, ptr %row, i64 7
-  %row.address = load i64, ptr %row.address.at
-  %target.at = getelementptr i64, ptr %row, i64 8
+  %target.at = getelementptr %Guard, ptr %guard, $Guard.target
   %target = load ptr, ptr %target.at
   %fixed = icmp eq ptr %target, null
   br i1 %fixed, label %stays, label %moves
 stays:
-  %unmoved = icmp eq i64 %address, %row.address
-  br i1 %unmoved, label %fits, label %wrong
+  %guard.address.at = getelementptr %Guard, ptr %guard, $Guard.address
+  %guard.address = load ptr, ptr %guard.address.at
+  %unmoved = icmp eq ptr %address, %guard.address
+  br i1 %unmoved, label %yes, label %no
 moves:
-  store i64 %address, ptr %target
-  br label %fits
+  store ptr %address, ptr %target
+  ; The first of the intervals that ends after the memory begins is found by halving: no other can meet it.
+  %begin = ptrtoint ptr %address to i64
+  %bytes.at = getelementptr %Guard, ptr %guard, $Guard.bytes
+  %bytes = load i64, ptr %bytes.at
+  %end = add i64 %begin, %bytes
+  %starts.at = getelementptr %GuardSet, ptr %set, $GuardSet.starts
+  %starts = load ptr, ptr %starts.at
+  %ends.at = getelementptr %GuardSet, ptr %set, $GuardSet.ends
+  %ends = load ptr, ptr %ends.at
+  %interval_count.at = getelementptr %GuardSet, ptr %set, $GuardSet.interval_count
+  %interval_count = load i64, ptr %interval_count.at
+  br label %halve
+halve:
+  %low = phi i64 [ 0, %moves ], [ %low.next, %middle ]
+  %high = phi i64 [ %interval_count, %moves ], [ %high.next, %middle ]
+  %searching = icmp ult i64 %low, %high
+  br i1 %searching, label %middle, label %found
+middle:
+  %sum = add i64 %low, %high
+  %mid = lshr i64 %sum, 1
+  %mid.end.at = getelementptr i64, ptr %ends, i64 %mid
+  %mid.end = load i64, ptr %mid.end.at
+  %before = icmp ule i64 %mid.end, %begin
+  %mid.next = add i64 %mid, 1
+  %low.next = select i1 %before, i64 %mid.next, i64 %low
+  %high.next = select i1 %before, i64 %high, i64 %mid
+  br label %halve
+found:
+  %beyond = icmp eq i64 %low, %interval_count
+  %free = icmp eq i64 %bytes, 0
+  %apart = or i1 %beyond, %free
+  br i1 %apart, label %yes, label %near
+near:
+  %start.at = getelementptr i64, ptr %starts, i64 %low
+  %start = load i64, ptr %start.at
+  %clear = icmp uge i64 %start, %end
+  br i1 %clear, label %yes, label %no
 }

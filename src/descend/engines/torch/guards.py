@@ -1,27 +1,36 @@
-"""What a step looks at: how it was when the step was planned, and whether it still is.
+"""Guards: what was true of Python's objects when a step was planned, and must still be true to make it again.
 
 PyTorch lets C code look at its tensors through DLPack's exchange protocol (``torch.Tensor.__dlpack_c_exchange_api__``,
-DLPack 1.3), and machine code looks that way at all of them in one call, walking through Python's lists and dicts
-itself. Older versions of PyTorch are asked in Python, tensor by tensor, which takes several times as long.
+DLPack 1.3). `NativeGuards` checks all guards that way in one call of machine code (``guards.ll``), which walks through
+Python's lists and dicts itself. `PythonGuards` does the same in Python, which takes several times as long, where that
+cannot be: with an older PyTorch, without machine code, in Python without its lock, or with ``DESCEND_FAST_GUARDS=0``.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import sysconfig
+import os
 from collections.abc import Sequence
-from itertools import chain, repeat
+from itertools import chain, compress, repeat
 from operator import attrgetter, is_
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from descend.engines.memory import Intervals
 from descend.engines.native import runtime as native
+from descend.engines.native.availability import Unavailable, warn_once
 from descend.engines.native.launch import Launch
+from descend.engines.native.layout import DL_TENSOR, GUARD, GUARD_SET
+from descend.engines.torch.internals import keys_place, view_tensor
+from descend.engines.torch.memory import span
 
-__all__ = ["Snapshot", "snapshot"]
+__all__ = ["SWITCH", "GuardSet", "NativeGuards", "NotGuardable", "PythonGuards", "guard_set"]
+
+SWITCH = "DESCEND_FAST_GUARDS"
+"""The environment variable whose value 0 switches `NativeGuards` off."""
 
 _NAME = "grad"
 _GRAD = attrgetter(_NAME)
@@ -29,29 +38,40 @@ _ADDRESS = torch.Tensor.data_ptr
 _BYTES = torch.Tensor.nbytes.__get__
 _DTYPE = torch.Tensor.dtype.__get__
 _STRIDE = torch.Tensor.stride
+_IS_NEGATED = torch.Tensor.is_neg
 _ITEM, _ATTRIBUTE, _LIST, _DICT = range(4)
-"""Kinds of expectations, as ``guards.ll`` has them."""
+"""Kinds of guards, as ``guards.ll`` has them."""
 
 Container = list[Any] | dict[Any, Any]
 
 
-class _Known:
-    """What was there.
+class GuardSet:
+    """Guards that are checked together.
 
     Parameters
     ----------
     attributes
-        Objects, and names of attributes of theirs that must stay the same.
+        Objects, and names of attributes of theirs that must stay the same objects.
     containers
-        Lists and dicts in which the same must stay, in the same order; in a dict under the same keys.
+        Lists and dicts in which the same objects must stay, in the same order; in a dict under the same keys.
     tensors
-        Which of all that are tensors whose memory must not move, by identity; the others need only be there.
+        The identities of the tensors among all those whose memory must not move.
     params, targets
         Parameters whose gradients may be others each time, but of the same kind; and for each of them the address of
-        the 64-bit word in which a look notes where its memory is.
+        the 64-bit word to which a check writes where its gradient's memory is.
     launch
-        What a look steps if all is as it was, and the counters are right; it must be quick.
+        What a check steps if all guards hold and the counters are right; it must be quick.
+    written
+        The memory that the step writes, in which no gradient may lie.
+
+    A parameter must have no gradient if it has none when this is made, or since `expect` said so.
+
+    After a check that stepped nothing, the gradients whose addresses it wrote are in `held`, in the order of `params`,
+    so that they stay there whatever another thread does: launch, and then `release` them. Gradients are not held
+    between steps, since that would double the memory they take.
     """
+
+    held: list[Any]
 
     def __init__(
         self,
@@ -61,22 +81,36 @@ class _Known:
         params: Sequence[torch.Tensor],
         targets: Sequence[int],
         launch: Launch | None = None,
+        written: Intervals | None = None,
     ) -> None:
         self.attributes, self.containers, self.tensors = attributes, containers, tensors
         self.params, self.targets, self.launch = params, targets, launch
-        # Held, so that nothing can become another; only gradients may go.
+        self.written = Intervals() if written is None else written
+        # Held, so that the identity of an object stays its own.
         self.values = [getattr(holder, name) for holder, name in attributes]
         self.inside = [_inside(container) for container in containers]
         self.keys = [_keys(container) for container in containers]
 
-    def renew(self, many: int) -> bool:
-        """Take what is in the first so many containers for what must stay there.
+    def check(self) -> int:
+        """Check all guards, and step the launch if there is one: a negative number if all was as expected."""
+        raise NotImplementedError
 
-        False if it is more or less than it was, or another container.
+    def release(self) -> None:
+        """Let go the gradients that the last check held."""
+        raise NotImplementedError
+
+    def expect(self, there: Sequence[bool] | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+        """Expect from now on gradients of those parameters for which `there` is true, and none of the others."""
+        raise NotImplementedError
+
+    def renew(self, many: int) -> bool:
+        """Expect in the first so many containers what is in them now.
+
+        False if that is more or less than there was, or another container.
         """
         for i in range(many):
             now, before = _inside(self.containers[i]), self.inside[i]
-            if not _are(_keys(self.containers[i]), self.keys[i]) or len(now) != len(before):
+            if not _same(_keys(self.containers[i]), self.keys[i]) or len(now) != len(before):
                 return False
             for place, (one, other) in enumerate(zip(now, before, strict=True)):
                 if one is not other:
@@ -87,104 +121,192 @@ class _Known:
         return True
 
     def _expect(self, container: int, place: int, thing: Any) -> None:
-        """Let a thing stay at its place in a container, instead of what was there."""
+        """Expect an object at its place in a container, instead of what was there."""
 
 
-class Snapshot(_Known):
-    """Machine code looks: `look` returns a negative number if all is as it was. Raises `Unseen` where it cannot."""
+class NotGuardable(Exception):
+    """Machine code cannot guard these objects; the message says why."""
+
+
+class NativeGuards(GuardSet):
+    """Guards that machine code checks. Raises `NotGuardable` where it cannot."""
 
     def __init__(self, *known: Any) -> None:
         super().__init__(*known)
-        see = _see()
-        if see is None:
-            raise Unseen("PyTorch has no DLPack exchange protocol")
+        machine, view, place = _machine_code(), view_tensor(), keys_place()
+        if view is None or place is None:
+            raise NotGuardable("PyTorch does not show its tensors to C")
         if not all(type(container) is list or isinstance(container, dict) for container in self.containers):
-            raise Unseen("machine code looks into lists and dicts only")
-        self.see = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(see)
-        self.sizes: list[Any] = []
-        self.starts: list[int] = []
-        rows = []
+            raise NotGuardable("machine code looks into lists and dicts only")
+        self._view = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(view)
+        self._place = place
+        self._sizes: list[Any] = []
+        self._guards = self._rows()
+        self.expect([p.grad is not None for p in self.params])
+        self._bounds = np.array([self.written.starts, self.written.ends], np.int64)
+        self._none: list[None] = [None] * len(self.params)
+        self.held = [*self._none]
+        self._set = GUARD_SET.one()
+        self._set["view_tensor"] = view
+        self._set["type_offset"] = object.__basicsize__ - ctypes.sizeof(ctypes.c_void_p)
+        self._set["tensor_offset"], self._set["keys_offset"] = place.tensor_offset, place.keys_offset
+        self._set["keys_mask"] = place.mask
+        self._set["starts"], self._set["ends"] = (side.ctypes.data for side in self._bounds)
+        self._set["interval_count"] = len(self.written.starts)
+        self._set["guards"] = self._guards.ctypes.data
+        self._set["guard_count"] = len(self._guards)
+        self._set["held"] = id(self.held)
+        self.check = native.builtin(  # type: ignore[method-assign]
+            machine.check_at, self._set.ctypes.data
+        )
+        unmet = self.check() >= 0
+        self.release()
+        if unmet:
+            raise NotGuardable("DLPack shows tensors otherwise than PyTorch does")
+        if self.launch is not None:
+            self._set["held"] = 0
+            self._set["job"] = self.launch.at
+            self._set["alone"] = machine.alone_at
+
+    def release(self) -> None:
+        self.held[:] = self._none
+
+    def expect(self, there: Sequence[bool] | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+        here = np.asarray(there, np.int64)
+        np.multiply(1 - here, id(None), out=self._guards["object"][: len(here)])
+        np.multiply(here, id(torch.Tensor), out=self._guards["type"][: len(here)])
+
+    def _rows(self) -> np.ndarray[Any, np.dtype[Any]]:
+        """The guards as ``guards.ll`` reads them."""
+        # Gradients come first: that one came or went is what changes most often.
+        rows = [
+            {"kind": _ATTRIBUTE, "holder": id(p), "name": id(_NAME), **self._seen(_example(p)), "target": target}
+            for p, target in zip(self.params, self.targets, strict=True)
+        ]
         for (holder, name), value in zip(self.attributes, self.values, strict=True):
-            rows.append([_ATTRIBUTE, id(value), *self._kept(value), id(holder), id(name)])
+            rows.append({"kind": _ATTRIBUTE, "holder": id(holder), "name": id(name), **self._guarded(value)})
+        self._starts: list[int] = []
         for container, keys, values in zip(self.containers, self.keys, self.inside, strict=True):
             kind = _DICT if isinstance(container, dict) else _LIST
-            rows.append([kind, id(container), len(values), *[0] * 8])
-            self.starts.append(len(rows))
+            rows.append({"kind": kind, "object": id(container), "length": len(values)})
+            self._starts.append(len(rows))
             rows += [
-                [_ITEM, id(value), *self._kept(value), 0, id(key)] for key, value in zip(keys, values, strict=True)
+                {"kind": _ITEM, "name": id(key), **self._guarded(value)}
+                for key, value in zip(keys, values, strict=True)
             ]
-        for p, target in zip(self.params, self.targets, strict=True):
-            rows.append([_ATTRIBUTE, 0, *self._seen(p.grad, target), id(p), id(_NAME)])
-        self.rows = np.array(rows, np.int64)
-        self.sight = np.array([see, object.__basicsize__ - 8, self.rows.ctypes.data, len(rows), 0], np.int64)
-        self.look = native.builtin(native.runtime().look, self.sight.ctypes.data)
-        if self.look() >= 0:
-            raise Unseen("DLPack shows tensors otherwise than PyTorch does")
-        if self.launch is not None:
-            self.sight[4] = self.launch.at
+        guards = GUARD.array(len(rows))
+        for field in GUARD.fields:
+            guards[field] = [row.get(field, 0) for row in rows]
+        return guards
 
     def _expect(self, container: int, place: int, thing: Any) -> None:
-        self.rows[self.starts[container] + place, 1] = id(thing)
+        self._guards["object"][self._starts[container] + place] = id(thing)
 
-    def _kept(self, thing: Any) -> list[int]:
-        """What is expected of a thing beyond its being there."""
-        return self._seen(thing, 0) if id(thing) in self.tensors else [0] * 7
+    def _guarded(self, thing: Any) -> dict[str, Any]:
+        """The fields of a guard that this very object is there, and has its memory if it is one of the tensors."""
+        return {"object": id(thing), **(self._seen(thing) if id(thing) in self.tensors else {})}
 
-    def _seen(self, tensor: Any, target: int) -> list[int]:
-        seen = np.zeros(6, np.int64)
-        if self.see(tensor, seen.ctypes.data) != 0 or seen[0] + seen[5] != tensor.data_ptr():
-            raise Unseen(f"DLPack does not show where a {type(tensor).__name__} is")
-        self.sizes.append(np.array([*tensor.shape, *tensor.stride(), 0], np.int64))
-        sizes = self.sizes[-1].ctypes.data
-        return [id(type(tensor)), int(seen[1]), int(seen[2]), sizes, tensor.numel(), tensor.data_ptr(), target]
+    def _seen(self, tensor: Any) -> dict[str, Any]:
+        """The fields of a guard for a tensor of this kind, in this memory."""
+        view = DL_TENSOR.one()
+        failed = self._view(tensor, view.ctypes.data)
+        if failed or view["data"] + view["byte_offset"] != tensor.data_ptr():
+            raise NotGuardable(f"DLPack does not show where a {type(tensor).__name__} is")
+        self._sizes.append(np.array([*tensor.shape, *tensor.stride(), 0], np.int64))
+        return {
+            "type": id(type(tensor)),
+            "device": int(view["device"]),
+            "dimensions": int(view["dimensions"]),
+            "sizes": self._sizes[-1].ctypes.data,
+            "numel": tensor.numel(),
+            "bytes": span(tensor),
+            "keys": self._keys(tensor),
+            "address": tensor.data_ptr(),
+        }
+
+    def _keys(self, tensor: Any) -> int:
+        """Those dispatch keys of a tensor that matter, where machine code finds them."""
+        keys_at = tensor._cdata + self._place.keys_offset
+        found = ctypes.c_uint64.from_address(keys_at).value
+        if found != torch._C._dispatch_keys(tensor).raw_repr():
+            raise NotGuardable(f"the dispatch keys of a {type(tensor).__name__} are not where they were found before")
+        return found & self._place.mask
 
 
-class Unseen(Exception):
-    """Machine code cannot look at these objects; the message says why."""
-
-
-class _Asked(_Known):
-    """The same, asked in Python."""
+class PythonGuards(GuardSet):
+    """The same guards, checked in Python."""
 
     def __init__(self, *known: Any) -> None:
         super().__init__(*known)
-        self.words = [ctypes.c_int64.from_address(target) for target in self.targets]
-        self.memory = [thing for thing in chain(self.values, *self.inside) if id(thing) in self.tensors]
-        self.addresses = [*map(_ADDRESS, self.memory)]
-        self.kinds = self._kinds([*map(_GRAD, self.params)])
+        self.held = []
+        self._words = [ctypes.c_int64.from_address(target) for target in self.targets]
+        self._memory = [thing for thing in chain(self.values, *self.inside) if id(thing) in self.tensors]
+        self._addresses = [*map(_ADDRESS, self._memory)]
+        self._negated = [*map(_IS_NEGATED, self._memory)]
+        examples = [*map(_example, self.params)]
+        self._every = _kinds(examples)
+        self._bytes = [*map(span, examples)]
+        self.expect([p.grad is not None for p in self.params])
 
-    def _kinds(self, grads: list[torch.Tensor]) -> Any:
-        return [[*map(what, grads)] for what in (_BYTES, _DTYPE, _STRIDE)]
+    def check(self) -> int:
+        if self.launch is None:
+            return -1 if self._hold() else 0
+        try:
+            return -1 if self._hold() and self.launch() else 0
+        finally:
+            self.release()
 
-    def look(self) -> int:
-        """A negative number if all is as it was."""
-        return -1 if self._holds() and (self.launch is None or self.launch()) else 0
+    def release(self) -> None:
+        self.held = []
 
-    def _holds(self) -> bool:
-        if not _are([getattr(holder, name) for holder, name in self.attributes], self.values):
+    def expect(self, there: Sequence[bool] | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+        self._there = [*map(bool, there)]
+        self._kinds = [[*compress(column, self._there)] for column in self._every]
+
+    def _hold(self) -> bool:
+        """Whether all guards hold; then the gradients are held."""
+        if not _same([getattr(holder, name) for holder, name in self.attributes], self.values):
             return False
         for container, keys, values in zip(self.containers, self.keys, self.inside, strict=True):
-            if not (_are(_inside(container), values) and _are(_keys(container), keys)):
+            if not (_same(_inside(container), values) and _same(_keys(container), keys)):
                 return False
-        grads = [*map(_GRAD, self.params)]
-        if not all(map(is_, map(type, grads), repeat(torch.Tensor))):
+        self.held = [*map(_GRAD, self.params)]
+        if [g is not None for g in self.held] != self._there:
             return False
-        if self.addresses != [*map(_ADDRESS, self.memory)] or self.kinds != self._kinds(grads):
+        grads = [*compress(self.held, self._there)]
+        if not all(map(is_, map(type, grads), repeat(torch.Tensor))) or self._kinds != _kinds(grads):
+            return False
+        if self._addresses != [*map(_ADDRESS, self._memory)] or self._negated != [*map(_IS_NEGATED, self._memory)]:
             return False
         addresses = [*map(_ADDRESS, grads)]
-        if 0 in addresses and any(size for address, size in zip(addresses, self.kinds[0], strict=True) if not address):
-            return False  # on a device without memory, or all zero without any
-        for word, address in zip(self.words, addresses, strict=True):
+        for address, size in zip(addresses, compress(self._bytes, self._there), strict=True):
+            # Without an address it is on a device without memory, or all zero without any.
+            if size and (not address or self.written.meets(address, address + size)):
+                return False
+        for word, address in zip(compress(self._words, self._there), addresses, strict=True):
             word.value = address
         return True
 
 
-def snapshot(*known: Any) -> Snapshot | _Asked:
-    """A `Snapshot`, or where there can be none what does the same; for the parameters see `_Known`."""
-    try:
-        return Snapshot(*known)
-    except (Unseen, RuntimeError):
-        return _Asked(*known)
+def guard_set(*known: Any) -> NativeGuards | PythonGuards:
+    """Guards that machine code checks, or where it cannot, Python; for the parameters see `GuardSet`."""
+    if not _switched_off():
+        try:
+            return NativeGuards(*known)
+        except (NotGuardable, RuntimeError):  # PyTorch raises the latter for a tensor without memory of the usual kind
+            pass
+    return PythonGuards(*known)
+
+
+def _example(p: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same kind as a parameter's gradient; if that is missing, one like the parameter is expected."""
+    g = p.grad
+    return p if g is None else g
+
+
+def _kinds(grads: Sequence[torch.Tensor]) -> list[list[Any]]:
+    """What must stay the same of gradients that may be others."""
+    return [[*map(what, grads)] for what in (_BYTES, _DTYPE, _STRIDE, _IS_NEGATED)]
 
 
 def _inside(container: Container) -> list[Any]:
@@ -196,27 +318,33 @@ def _keys(container: Container) -> list[Any]:
     return [*container] if isinstance(container, dict) else [None] * len(container)
 
 
-def _are(some: list[Any], others: list[Any]) -> bool:
+def _same(some: list[Any], others: list[Any]) -> bool:
     """Whether these are the same objects."""
     return len(some) == len(others) and all(map(is_, some, others))
 
 
-@functools.cache
-def _see() -> int | None:
-    """The address of DLPack's way to see a tensor of PyTorch's from C; None where there is none.
+def _switched_off() -> bool:
+    """Whether the user has switched `NativeGuards` off."""
+    return os.environ.get(SWITCH, "1").strip().lower() in ("0", "false", "off", "no")
 
-    Nor is there one for Python without its lock, where what machine code looks at may be gone meanwhile.
-    """
-    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
-    if capsule is None or sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return None
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+
+class _MachineCode(NamedTuple):
+    """Where ``check`` of ``guards.ll`` is, and ``alone`` of ``stepping.ll``, which it calls."""
+
+    check_at: int
+    alone_at: int
+
+
+def _machine_code() -> _MachineCode:
+    """The machine code that guards need; raises `NotGuardable` where there is none."""
     try:
-        table = pointer(capsule, b"dlpack_exchange_api")
-    except ValueError:
-        return None
-    if table is None or ctypes.c_uint32.from_address(table).value != 1:  # DLPack's major version
-        return None
-    # A header of two words, three functions that make and take tensors, and the one that only looks, which may be null.
-    return ctypes.c_void_p.from_address(table + 5 * 8).value
+        runtime = native.runtime()
+    except Unavailable as error:  # which whoever steps says
+        raise NotGuardable(str(error)) from error
+    try:
+        # LLVM's level 1, as it runs in each step: a small step takes 5 % longer with level 0.
+        (check,) = native.compiled(Path(__file__).with_name("guards.ll"), "check", level=1)
+    except Unavailable as error:
+        warn_once(f"descend.optim checks its tensors in Python, which takes longer: {error}")
+        raise NotGuardable(str(error)) from error
+    return _MachineCode(check, runtime.alone_at)

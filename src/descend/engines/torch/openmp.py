@@ -6,32 +6,33 @@ import ctypes
 import threading
 from typing import Any
 
-import numpy as np
 import torch
 
 from descend.engines.native import runtime as native
-from descend.engines.native.launch import Launch, threads
+from descend.engines.native.launch import Job
+from descend.engines.native.layout import OPENMP
+from descend.engines.native.workers import threads
 
-__all__ = ["Team", "team"]
+__all__ = ["LONGEST", "OpenMPThreads", "openmp_threads"]
 
 LONGEST = 256
-"""Launches at most for which our own workers help, after one to which OpenMP's threads came too late."""
+"""Launches at most that OpenMP's threads are left out of, after one to which they came too late."""
 
 
-class _Rest(threading.local):
-    """For how many launches OpenMP's threads are left out; for how many they were, or will be the next time."""
+class _BackOff(threading.local):
+    """For how many more launches OpenMP's threads are left out, and for how many after the next late one."""
 
     def __init__(self) -> None:
         self.left, self.next = 0, 1
 
 
-class Team:
+class OpenMPThreads:
     """Lets OpenMP's threads help with a step, as many as ``torch.get_num_threads()`` says.
 
-    After a backward pass they wait awake for more, for milliseconds: another thread would have to share a core with one
-    that does nothing. When they sleep it is the other way round, since OpenMP goes on only when all have been there,
-    which takes as long as a turn of the system's scheduler if they find no core. So after a launch to which they came
-    too late our own workers help with the next; with twice as many each time that it happens again.
+    After a backward pass these threads wait awake for more work, for milliseconds: another thread would have to share a
+    core with one that does nothing. When they sleep it is the other way round. OpenMP returns only when all its threads
+    have been there, and to wake one may take as long as a turn of the system's scheduler. So after a launch to which
+    they came too late our own workers help with the next one; with twice as many each time that it happens again.
 
     Our own workers help, too, where PyTorch computes with other threads than OpenMP's, and in a forked child, in which
     OpenMP would wait for threads that stayed behind. It is not known of a child whose parent had not loaded this
@@ -40,42 +41,54 @@ class Team:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._words = np.zeros(4, np.int64)  # as stepping.ll has a team
-        self._at = self._words.ctypes.data
-        self._rest = _Rest()  # each thread of Python has threads of OpenMP's of its own
-        found = _openmp()
-        self._there = found is not None
+        self._record = OPENMP.one()
+        self._at = self._record.ctypes.data
+        self._back_off = _BackOff()  # each thread of Python's has threads of OpenMP's of its own
+        found = _functions()
+        self.available = found is not None
+        """Whether PyTorch computes with OpenMP here."""
         if found is not None:
-            self._words[:2] = found
+            self._record["parallel"], self._record["thread_number"] = found
 
-    def run(self, runtime: native.Runtime, launch: Launch) -> int | None:
-        """Run a launch's job together; None, and nothing done, if nobody may help or can."""
+    @property
+    def timely(self) -> int:
+        """How many threads but the first came to the last launch before others had begun their part."""
+        return int(self._record["timely"])
+
+    def run(self, runtime: native.Runtime, job: Job) -> int | None:
+        """Run a job together; None, and nothing done, if nobody may help or can."""
         present = torch.get_num_threads()
-        number = min(threads.allowed(present), launch.chunks)
+        number = min(threads.allowed(present), job.chunks)
         if number < 2:
             return None
-        rest = self._rest
-        there = self._there and not threads.forked
-        if rest.left or not there:
-            rest.left = max(rest.left - 1, 0)
-            done = threads.run(runtime, launch, number)
-            if done is not None or not there:
+        back_off = self._back_off
+        usable = self.available and not threads.forked
+        if back_off.left or not usable:
+            back_off.left = max(back_off.left - 1, 0)
+            done = threads.run(runtime, job, number)
+            if done is not None or not usable:
                 return done
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            launch.divide(number)
-            done = int(runtime.together(launch.at, self._at, present))
-            if done < 0 and self._words[3]:
-                rest.next = 1
-            elif done < 0:
-                rest.left, rest.next = rest.next, min(2 * rest.next, LONGEST)
+            job.divide(number)
+            done = int(runtime.with_openmp(job.at, self._at, present))
+            if done < 0:
+                self._judge()
             return done
         finally:
             self._lock.release()
 
+    def _judge(self) -> None:
+        """Leave the threads out of the next launches if they came too late to this one."""
+        back_off = self._back_off
+        if self.timely:
+            back_off.next = 1
+        else:
+            back_off.left, back_off.next = back_off.next, min(2 * back_off.next, LONGEST)
 
-def _openmp() -> tuple[int, int] | None:
+
+def _functions() -> tuple[int, int] | None:
     """Where OpenMP's functions are that PyTorch calls; None if it calls none.
 
     They are looked for as PyTorch's libraries do: among what is loaded for all, and then in what they need.
@@ -93,5 +106,5 @@ def _openmp() -> tuple[int, int] | None:
     return None
 
 
-team = Team()
-"""The team of this process."""
+openmp_threads = OpenMPThreads()
+"""The threads that PyTorch computes with in this process."""

@@ -10,38 +10,40 @@ import pytest
 from tests.processes import run
 
 import descend
-from descend.engines.native import launch as launching
+from descend.engines.native import workers
 
 torch = pytest.importorskip("torch")
 from descend.engines.torch import openmp as module  # noqa: E402
-from descend.engines.torch.openmp import Team, team  # noqa: E402
+from descend.engines.torch.openmp import OpenMPThreads, openmp_threads  # noqa: E402
 
 N = 600_000
-pytestmark = pytest.mark.skipif(not team._there, reason="this PyTorch computes without OpenMP")
+JUDGE = OpenMPThreads._judge
+pytestmark = pytest.mark.skipif(not openmp_threads.available, reason="this PyTorch computes without OpenMP")
 
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    """A team of two, on any machine, that is asked at each step, whether it comes in time or not."""
+    """OpenMP has two threads, on any machine, and is asked at each step, whether they come in time or not."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(module, "LONGEST", 0)
-    team._rest.left, team._rest.next = 0, 0
+    monkeypatch.setattr(OpenMPThreads, "_judge", lambda self: None)
+    monkeypatch.setattr(workers, "WAKE", 0)
+    openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 1
     yield
     torch.set_num_threads(before)
-    team._rest.left, team._rest.next = 0, 1
+    openmp_threads._back_off.left, openmp_threads._back_off.next = 0, 1
 
 
 @pytest.fixture
 def own(monkeypatch):
     """How many threads each step was shared by that our own workers, not OpenMP's, helped with."""
-    seen, run = [], launching.Threads.run
+    seen, run = [], workers.WorkerPool.run
 
-    def noting(self, runtime, launch, most=None):
+    def noting(self, runtime, job, most=workers.MOST):
         seen.append(most)
-        return run(self, runtime, launch, most)
+        return run(self, runtime, job, most)
 
-    monkeypatch.setattr(launching.Threads, "run", noting)
+    monkeypatch.setattr(workers.WorkerPool, "run", noting)
     return seen
 
 
@@ -54,15 +56,15 @@ def stepper(n=N, seed=0, cautious=True):
 def expected(steps, *args, **kwargs):
     """What one thread makes of it."""
     p, optimizer = stepper(*args, **kwargs)
-    with launching.threads.limited(1):
+    with workers.threads.limited(1):
         for _ in range(steps):
             optimizer.step()
     return p.detach()
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
-def test_any_team_gives_the_same_bits(number):
-    """More threads than cores among them, and a team that grows in between."""
+def test_any_number_of_threads_gives_the_same_bits(number):
+    """More threads than cores among them, and more of them later than at first."""
     p, optimizer = stepper()
     for _ in range(4):
         optimizer.step()
@@ -70,25 +72,25 @@ def test_any_team_gives_the_same_bits(number):
     for _ in range(4):
         optimizer.step()
     assert torch.equal(p, expected(8))
-    assert optimizer._plan.launches[0].parts == (2 if number == 1 else number)
+    assert optimizer.stepper.plan.spans.launches[0].job.part_count == (2 if number == 1 else number)
 
 
 def test_one_thread_of_pytorchs_is_one_of_ours(own, monkeypatch):
     """``torch.set_num_threads(1)`` holds for steps, too: nobody helps."""
     torch.set_num_threads(1)
-    monkeypatch.setattr(launching.Threads, "_begin", lambda *_: pytest.fail("workers began"))
+    monkeypatch.setattr(workers.WorkerPool, "_start", lambda *_: pytest.fail("workers started"))
     p, optimizer = stepper()
     optimizer.step()
     assert own == []
-    assert optimizer._plan.launches[0].parts == 1
+    assert optimizer.stepper.plan.spans.launches[0].job.part_count == 1
     assert torch.equal(p, expected(1))
 
 
 def test_a_limit_of_ours_holds_for_pytorchs_threads():
     p, optimizer = stepper()
-    with launching.threads.limited(1):
+    with workers.threads.limited(1):
         optimizer.step()
-    assert optimizer._plan.launches[0].parts == 1
+    assert optimizer.stepper.plan.spans.launches[0].job.part_count == 1
     assert torch.equal(p, expected(1))
 
 
@@ -100,34 +102,34 @@ def test_threads_that_wait_awake_come_in_time():
     for _ in range(200):
         torch.ones(4_000_000).exp_()
         optimizer.step()
-        if team._words[3]:
+        if openmp_threads.timely:
             return
     pytest.fail("never in 200 steps")
 
 
 def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
-    """Our own workers help with so many steps, then the team is tried again; late again, with twice as many."""
+    """Our own workers help with so many steps, then OpenMP is asked again; late again, with twice as many."""
     p, optimizer = stepper(cautious=False)
     optimizer.step()
-    launch = optimizer._plan.launches[0]
+    launch = optimizer.stepper.plan.spans.launches[0]
     asked = []
     timely = [0, 0, 0, 0, 1, 0, 0]
 
     class Runtime:
         """Machine code, at whose end it is said whether anybody was in time."""
 
-        shared, worker = launch._runtime.shared, launch._runtime.worker
+        with_workers, worker_at = launch._runtime.with_workers, launch._runtime.worker_at
 
         @staticmethod
-        def together(*args, real=launch._runtime.together):
+        def with_openmp(*args, real=launch._runtime.with_openmp):
             asked.append(len(own))
             done = real(*args)
-            team._words[3] = timely[len(asked) - 1]
+            openmp_threads._record["timely"] = timely[len(asked) - 1]
             return done
 
     launch._runtime = Runtime
     monkeypatch.setattr(module, "LONGEST", 4)
-    team._rest.left, team._rest.next = 0, 1
+    monkeypatch.setattr(OpenMPThreads, "_judge", JUDGE)
     own.clear()
     for _ in range(20):
         optimizer.step()
@@ -136,27 +138,27 @@ def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
     assert torch.equal(p, expected(21, cautious=False))
 
 
-def test_where_nobody_else_can_help_the_team_is_not_left_out(monkeypatch):
+def test_where_nobody_else_can_help_openmp_is_not_left_out(monkeypatch):
     """One core is all that this process may use, as far as the system says: there are no workers of our own."""
-    monkeypatch.setattr(launching.threads, "_boxes", np.zeros((0, 16), np.int64))
-    monkeypatch.setattr(module, "LONGEST", 4)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
     p, optimizer = stepper(cautious=False)
     for _ in range(10):
-        team._rest.left = 3
+        openmp_threads._back_off.left = 3
         optimizer.step()
-        assert optimizer._plan.launches[0].parts == 2
+        assert optimizer.stepper.plan.spans.launches[0].job.part_count == 2
     assert torch.equal(p, expected(10, cautious=False))
 
 
-def test_a_refused_launch_says_nothing_of_the_team():
+def test_a_refused_launch_says_nothing_of_openmp(monkeypatch):
     """The count of another launch that was made before decides nothing."""
     p, optimizer = stepper(cautious=False)
     optimizer.step()
-    launch = optimizer._plan.launches[0]
+    launch = optimizer.stepper.plan.spans.launches[0]
     optimizer.state[p]["step"].fill_(7.0)
-    team._words[3], team._rest.left, team._rest.next = 0, 0, 1
+    monkeypatch.setattr(OpenMPThreads, "_judge", JUDGE)
+    openmp_threads._record["timely"] = 0
     assert not launch()
-    assert team._rest.left == 0
+    assert openmp_threads._back_off.left == 0
 
 
 def test_fewer_chunks_than_threads():
@@ -165,34 +167,34 @@ def test_fewer_chunks_than_threads():
     torch.set_num_threads(64)
     for _ in range(5):
         optimizer.step()
-    launch = optimizer._plan.launches[0]
+    launch = optimizer.stepper.plan.spans.launches[0]
     assert launch.shares
-    assert launch.parts == launch.chunks < 64
+    assert launch.job.part_count == launch.job.chunks < 64
     assert torch.equal(p, expected(5, 75_000, cautious=False))
 
 
 def test_the_same_where_pytorch_has_no_openmp(own, monkeypatch):
     """Our own workers help, no more of them than PyTorch would use threads."""
-    monkeypatch.setattr(module, "_openmp", lambda: None)
-    one = Team()
+    monkeypatch.setattr(module, "_functions", lambda: None)
+    one = OpenMPThreads()
     p, optimizer = stepper()
     optimizer.step()
-    optimizer._plan.launches[0]._helpers = one
+    optimizer.stepper.plan.spans.launches[0]._helpers = one
     optimizer.step()
     assert own == [2, 2]  # the count of what is moved, and the move
     assert torch.equal(p, expected(2))
 
 
 def test_what_pytorch_computes_with_is_found():
-    parallel, number = module._openmp()
+    parallel, number = module._functions()
     assert parallel
     assert number
 
 
 @pytest.mark.parametrize("about", ["ATen parallel backend: native thread pool", "OpenMP 4.5\nATen parallel backend: x"])
-def test_another_backend_has_no_team(about, monkeypatch):
+def test_another_backend_is_not_openmp(about, monkeypatch):
     monkeypatch.setattr(torch.__config__, "parallel_info", lambda: about)
-    assert module._openmp() is None
+    assert module._functions() is None
 
 
 def test_several_python_threads_step_at_once():
@@ -216,24 +218,24 @@ def test_several_python_threads_step_at_once():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-def test_a_forked_child_steps_without_the_team():
+def test_a_forked_child_steps_without_openmp():
     """OpenMP's threads stayed with the parent, and a region of OpenMP would wait for them for ever."""
     done = run(
         """
         import os, signal, zlib, torch, descend
-        from descend.engines.native import launch as launching
-        from descend.engines.torch.openmp import team
+        from descend.engines.native import workers
+        from descend.engines.torch.openmp import openmp_threads
         torch.set_num_threads(2)
         p = torch.nn.Parameter(torch.ones(2_000_000))
         p.grad = torch.ones(2_000_000)
         optimizer = descend.optim.Adam([p])
         optimizer.step()
-        assert team._there
-        team._rest.left = 0
+        assert openmp_threads.available
+        openmp_threads._back_off.left = 0
         child = os.fork()
         if child == 0:
             signal.alarm(60)
-            assert launching.threads.forked
+            assert workers.threads.forked
         for _ in range(3):
             optimizer.step()
         os.write(1, f"{zlib.crc32(p.detach().numpy().tobytes())}\\n".encode())

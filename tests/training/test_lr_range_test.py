@@ -1,13 +1,11 @@
 """`find_lr`: against closed forms, the range test by hand, and whatever may be wrong with what it is given."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
 from scipy.signal import savgol_filter
-from tests.test_cli import descend as command
 
 import descend
 from descend.errors import ObjectiveError, OptionError, ProblemError, RuleError
@@ -170,44 +168,3 @@ def test_wrong_problems():
 
     with pytest.raises(ObjectiveError, match="ZeroDivisionError: on purpose"):
         descend.find_lr(descend.Problem(name="broken", start=lambda rng: np.ones(2), loss_and_grad=broken))
-
-
-def test_command(tmp_path):
-    """Answer, picture and JSON; the same figures everywhere."""
-    done = command("find-lr", "booth", "--rule", "gd", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    direct = descend.find_lr(descend.problems.load("booth"), "gd").to_dict()
-    assert {k: found[k] for k in direct if k != "seconds"} == {k: v for k, v in direct.items() if k != "seconds"}
-    assert found["answer"] in " ".join(done.stderr.split())
-    assert json.loads((tmp_path / found["table"]).read_text(encoding="utf-8"))["answer"] == found["answer"]
-    page = (tmp_path / found["picture"]).read_text(encoding="utf-8")
-    assert "median of seeds" in page
-    assert "http://" not in page.partition("<body>")[0]
-    narrow = command("find-lr", "booth", "--rule", "gd", "--out", "there", cwd=tmp_path, width=80)
-    assert narrow.returncode == 0
-    assert max(map(len, narrow.stdout.splitlines())) <= 80
-    assert (tmp_path / "there" / "find-lr-gd.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("args", "status", "says"),
-    [
-        (["nowhere"], 2, "unknown problem 'nowhere'"),
-        (["booth", "--rule", "adamm"], 2, "unknown rule"),
-        (["booth", "--low", "-1"], 2, "low=-1.0"),
-        (["booth", "--batch-size", "x"], 2, "--batch-size x"),
-    ],
-)
-def test_command_errors(tmp_path, args, status, says):
-    done = command("find-lr", *args, cwd=tmp_path)
-    assert done.returncode == status
-    assert says in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_command_cannot_write(tmp_path):
-    (tmp_path / "taken").write_text("a file")
-    done = command("find-lr", "booth", "--out", "taken", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "out='taken' cannot be written" in done.stderr

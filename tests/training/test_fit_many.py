@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
+from tests.training.stacks import alone, assert_identical, assert_same
 
 import descend
 from descend.engines import FusedStack, Reference, Stack
@@ -18,54 +18,15 @@ PROBLEMS = [
     *("digits", "digits-softmax", "breast-cancer", "diabetes", "quadratic", "deep-quadratic"),
     *("rosenbrock", "beale", "himmelblau", "booth", "saddle"),
 ]
+
+
 RULES = sorted(descend.rules.all())
-
-
-def alone(problem, rules, seeds, **options):
-    return [
-        descend.fit(problem, rule, seed=seed, keep_best=True, history=False, progress=False, **options)
-        for rule, seed in zip(rules, seeds, strict=True)
-    ]
-
-
-def figures(result):
-    looks = [
-        (e.step, e.epoch, e.examples, e.batch_loss, e.validation_loss, e.validation_metric)
-        for e in result.history.evaluations
-    ]
-    return np.array([*np.ravel(looks), result.fun, result.validation_metric, result.test_metric, result.best.step])
-
-
-def leaves(result):
-    memory = Memory(result.x)
-    return np.concatenate(memory.vectors)
-
-
-def assert_same(stacked, single, *, rtol=1e-8):
-    """Every figure to rounding, and all that counts or tells exactly."""
-    assert len(stacked) == len(single)
-    for a, b in zip(stacked, single, strict=True):
-        exact = ("nit", "nfev", "njev", "reason", "message", "examples", "epochs", "metric_name", "success", "status")
-        assert [a[name] for name in exact] == [b[name] for name in exact]
-        np.testing.assert_allclose(figures(a), figures(b), rtol=rtol, atol=1e-12)
-        np.testing.assert_allclose(leaves(a), leaves(b), rtol=1e3 * rtol, atol=1e-9)
-        assert type(a.x) is type(b.x)
-
-
-def assert_identical(a, b):
-    np.testing.assert_array_equal(figures(a), figures(b))
-    np.testing.assert_array_equal(leaves(a), leaves(b))
-    np.testing.assert_array_equal(np.concatenate(Memory(a.x_last).vectors), np.concatenate(Memory(b.x_last).vectors))
-    assert (a.reason, a.message, a.nit) == (b.reason, b.message, b.nit)
 
 
 @pytest.fixture
 def machine_code(monkeypatch):
     """Let every stack step by machine code, as a large one does."""
     monkeypatch.setattr(choice, "RUNS", 10**9)
-
-
-# ---- a run stacked is a run alone -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -155,9 +116,6 @@ def test_numbers_of_32_bits_stay_so():
     assert stacked[0].x["W1"].dtype == np.float32
 
 
-# ---- to the bit, whatever is beside it --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("engine", ["reference", "machine code"])
 @pytest.mark.parametrize("name", ["digits", "digits-softmax", "breast-cancer", "diabetes", "beale", "deep-quadratic"])
 def test_a_run_is_the_same_to_the_bit_whatever_its_stack(name, engine, request):
@@ -184,9 +142,6 @@ def test_stacks_of_a_few_at_a_time_give_the_same(monkeypatch):
     monkeypatch.setattr(stacking, "LEAST", 2)
     for one, other in zip(descend.fit_many(problem, rules, seeds, **options), expected, strict=True):
         assert_identical(one, other)
-
-
-# ---- runs that fail ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["diabetes", "digits", "quadratic", "rosenbrock"])
@@ -277,156 +232,6 @@ def test_an_interrupt_ends_all_after_the_step_at_hand(monkeypatch):
     assert [(str(r.reason), r.nit, r.history.evaluations[-1].step) for r in found] == [("interrupted", 3, 3)] * 2
 
 
-# ---- PyTorch ----------------------------------------------------------------------------------------------------
-
-
-def in_torch(make, dtype=torch.float32, loss=torch.nn.functional.cross_entropy):
-    digits = descend.problems.load("digits")
-    parts = [(torch.tensor(X, dtype=dtype), torch.tensor(y)) for X, y in (digits.train, digits.validation, digits.test)]
-    return descend.TorchProblem(
-        model=lambda: make().to(dtype),
-        loss=loss,
-        metric=lambda scores, y: (scores.argmax(1) == y).double().mean(),
-        higher_is_better=True,
-        **dict(zip(("train", "validation", "test"), parts, strict=True)),
-    )
-
-
-def mlp():
-    return torch.nn.Sequential(torch.nn.Linear(64, 16), torch.nn.Tanh(), torch.nn.Linear(16, 10))
-
-
-class Fixed(torch.nn.Module):
-    """Random features that are not trained, and a buffer: each seed has its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.features, self.last = torch.nn.Linear(64, 16), torch.nn.Linear(16, 10)
-        self.features.weight.requires_grad_(False)
-        self.register_buffer("scale", torch.rand(16))
-
-    def forward(self, x):
-        return self.last(torch.tanh(self.features(x) * self.scale))
-
-
-@pytest.mark.parametrize(
-    ("make", "dtype", "rtol"), [(mlp, torch.float64, 1e-8), (mlp, torch.float32, 1e-3), (Fixed, torch.float64, 1e-8)]
-)
-@pytest.mark.parametrize("seeds", [[0, 1, 2], [4, 4, 4]])
-def test_torch_problems_stack(make, dtype, rtol, seeds):
-    problem = in_torch(make, dtype)
-    rules = [descend.Adam(lr=lr) for lr in (0.001, 0.01, 0.03)]
-    options = {"steps": 30, "batch_size": 64}
-    stacked, single = descend.fit_many(problem, rules, seeds, **options), alone(problem, rules, seeds, **options)
-    for a, b in zip(stacked, single, strict=True):
-        np.testing.assert_allclose(figures(a), figures(b), rtol=rtol, atol=0.01 if rtol > 1e-4 else 1e-9)
-        assert a.x.keys() == b.x.keys()
-        assert all(isinstance(leaf, torch.Tensor) for leaf in a.x.values())
-        assert a.buffers.keys() == b.buffers.keys()
-        assert all(torch.equal(a.buffers[name], b.buffers[name]) for name in a.buffers)
-
-
-class Branch(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.last = torch.nn.Linear(64, 10)
-
-    def forward(self, x):
-        out = self.last(x)
-        return out if out.sum() > 0 else 2 * out
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda: torch.nn.Sequential(torch.nn.BatchNorm1d(64), mlp()), "the module's buffers change in training"),
-        (lambda: torch.nn.Sequential(torch.nn.Dropout(0.5), mlp()), "the module draws random numbers in training"),
-        (Branch, "stacked, the problem raised .*vmap.*data-dependent control flow"),
-    ],
-)
-def test_modules_that_do_not_stack_say_why(make, reason):
-    problem, rules = in_torch(make), [descend.Adam(), descend.Adam(lr=0.1)]
-    with pytest.raises(descend.errors.OptionError, match=f"cannot be stacked: {reason}.*by descend.fit"):
-        descend.fit_many(problem, rules, [0, 1], steps=3)
-
-
-def test_the_global_random_numbers_of_torch_stay_as_they_are():
-    torch.manual_seed(3)
-    before = torch.random.get_rng_state()
-    descend.fit_many(in_torch(mlp), [descend.Adam(), descend.Adam()], [0, 1], steps=2)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-# ---- what is refused --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("rules", "reason"),
-    [
-        ([descend.Adam(), descend.AdamW()], "the rules differ in kind: Adam and AdamW"),
-        ([descend.SGD(momentum=0.9), descend.SGD(momentum=0.9, nesterov=True)], "the rules differ in nesterov"),
-        ([descend.Adam(), descend.Adam(maximize=True)], "the rules differ in maximize: False and True"),
-        ([descend.Adam(), descend.Adam(weight_decay=0.1)], "the rules differ in couples decay: False and True"),
-        ([descend.SGD(), descend.SGD(momentum=0.9)], "state that they keep: none and momentum_buffer"),
-    ],
-)
-def test_rules_that_do_not_stack_say_why(rules, reason):
-    problem = descend.problems.load("diabetes")
-    assert reason in stacking.stackable(problem, rules, 16)
-    with pytest.raises(descend.errors.OptionError, match="the runs cannot be stacked"):
-        descend.fit_many(problem, rules, [0, 0], steps=3)
-
-
-def bowl(**options):
-    given = {"start": lambda rng: rng.normal(size=3), "stacks": True, **options}
-    return descend.Problem(**given)
-
-
-@pytest.mark.parametrize(
-    ("problem", "reason"),
-    [
-        (bowl(loss_and_grad=lambda x: (0.5 * x @ x, x), stacks=False), "no stacked gradient .stacks=True declares"),
-        (bowl(loss=lambda x: np.vecdot(x, x)), "jac=None is for one run"),
-        (bowl(loss_and_grad=lambda x: (0.5 * float(np.sum(x * x)), x)), r"shape \(\) for 2 runs: one real number"),
-        (bowl(loss_and_grad=lambda x: (np.vecdot(x, x), x.reshape(-1, 3)[0])), r"gave shape \(3,\) for params"),
-        (
-            bowl(loss_and_grad=lambda x: (np.vecdot(x, x), x - x.mean())),
-            "the stacked gradient is not that of each alone",
-        ),
-        (bowl(loss_and_grad=lambda x: (np.vecdot(x, x) * x.ndim, x)), "the stacked loss is not that of each alone"),
-        (bowl(loss_and_grad=lambda x: (x @ x, x)), "stacked, the problem raised ObjectiveError: .*matmul"),
-        (
-            bowl(start=lambda rng: np.ones(rng.integers(1, 9)), loss_and_grad=lambda x: (np.vecdot(x, x), x)),
-            "stacked, the problem raised ParameterError: the starts differ",
-        ),
-    ],
-)
-def test_problems_that_do_not_stack_say_why(problem, reason):
-    with pytest.raises(descend.errors.OptionError, match=reason):
-        descend.fit_many(problem, [descend.GD(), descend.GD()], [0, 1], steps=3)
-
-
-def test_options_are_checked_as_those_of_fit():
-    problem, rule = descend.problems.load("diabetes"), descend.GD()
-    for rules, seeds, options, match in [
-        ([], [], {}, "0 rules and 0 seeds"),
-        ([rule], [0, 1], {}, "1 rules and 2 seeds"),
-        ([rule], [-1], {}, "seed=-1"),
-        ([rule], [0], {"steps": 1, "epochs": 1}, "give one of them"),
-        ([rule], [0], {"evaluate_every": 0}, "evaluate_every=0"),
-        ([rule], [0], {"batch_size": 10**6}, "larger than the training data"),
-    ]:
-        with pytest.raises(descend.errors.OptionError, match=match):
-            descend.fit_many(problem, rules, seeds, **options)
-    with pytest.raises(descend.errors.ProblemError, match="not a Problem"):
-        descend.fit_many("digits", [rule], [0])
-    with pytest.raises(descend.errors.ProblemError, match="stacks='yes' must be True or False"):
-        bowl(loss=lambda x: 0.0, stacks="yes")
-
-
-# ---- the parts --------------------------------------------------------------------------------------------------
-
-
 def test_rows_are_the_memories_and_leave_them_when_they_are_not_kept():
     memories = [Memory({"w": np.full((2, 3), float(i)), "b": np.float32(i)}) for i in range(3)]
     rows = Rows(memories)
@@ -461,12 +266,3 @@ def test_a_stack_steps_as_engines_of_each_run(kind, name):
             apart[run].step([g[row] for g in grads])
             for p, expected in zip(params, apart[run].params, strict=True):
                 np.testing.assert_array_equal(p[row], expected)
-
-
-def test_loss_and_metric_at_once_is_what_both_are():
-    problem = descend.problems.load("digits")
-    one = problem.instance(0)
-    both = one.measure(one.params, *problem.validation)
-    assert both == (one.value(one.params, *problem.validation), problem.metric(one.params, *problem.validation))
-    with pytest.raises(descend.errors.ProblemError, match="loss_and_metric= is given but no metric"):
-        bowl(loss=lambda x: 0.0, loss_and_metric=lambda x: (0.0, 0.0))

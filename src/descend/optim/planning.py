@@ -1,0 +1,119 @@
+"""What a step plan is made from: an optimizer's groups and state, and the parameters in them that can be stepped."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import Any
+
+import torch
+
+from descend.errors import ParameterError
+from descend.optim.group_rules import GroupRules, GroupScalars
+from descend.optim.groups import parameter_name
+from descend.optim.rounds import Access
+from descend.optim.state import Counts, complete, counts, lay_out
+from descend.rules import Rule
+
+__all__ = ["Member", "Planning"]
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Member:
+    """A parameter that a plan steps whenever it has a gradient."""
+
+    param: torch.Tensor
+    group: dict[str, Any]
+    state: dict[str, Any]
+    counts: Counts
+    """What its state counted when the plan was made."""
+    rule: Rule
+    """The rule of its group, as it was then."""
+    scalars: GroupScalars
+    """Where its scalars come from, which it shares with others that are at the same step."""
+
+    def arrays(self) -> list[torch.Tensor]:
+        """The arrays of its state."""
+        return [self.state[name] for name in self.rule.kept_state()]
+
+    def counters(self) -> list[torch.Tensor]:
+        """The tensors that hold what its state counts."""
+        return [self.state[name] for name in ("step", *self.rule.carried)]
+
+    def access(self) -> Access:
+        """The memory that its step touches."""
+        return Access((self.param, *self.arrays(), *self.counters()), self.param.grad)
+
+
+class Planning:
+    """Answers what plans ask of an optimizer, and takes what they have to tell.
+
+    Parameters
+    ----------
+    optimizer
+        Any `torch.optim.Optimizer`: its groups and its state are looked up each time.
+    rule
+        The class of the rule that is run.
+    state_dtype
+        The dtype of state that is made; None for the parameter's.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, rule: type[Rule], state_dtype: torch.dtype | None) -> None:
+        self.optimizer, self.rule, self.state_dtype = optimizer, rule, state_dtype
+        self.rules = GroupRules(rule)
+        self.failed: set[Any] = set()
+        """The ways to step tensors that were tried and do not work here."""
+        self._said: set[str] = set()
+
+    def say_once(self, what: str) -> None:
+        """Say what a user would not expect of a step, with its reason; once."""
+        if what not in self._said:
+            self._said.add(what)
+            warnings.warn(f"{type(self.optimizer).__name__} {what}", RuntimeWarning, stacklevel=7)
+
+    def name_of(self, p: torch.Tensor) -> str:
+        """What to call a parameter in a message."""
+        return parameter_name(self.optimizer.param_groups, p)
+
+    def state_of(self, p: torch.Tensor, group: dict[str, Any], rule: Rule | None = None) -> dict[str, Any]:
+        """The parameter's state, made whole; raises `StateError` where it cannot be."""
+        state: dict[str, Any] = self.optimizer.state[p]
+        lay_out(state, p, rule or self.rules.of(group), self.state_dtype, lambda: self.name_of(p))
+        return state
+
+    def members(self) -> tuple[list[Member], list[torch.Tensor]]:
+        """All that a step may move, in order, and the parameters that it leaves alone.
+
+        Those are the parameters that have a gradient, whose state is made if need be, and those that had one before, by
+        their state. Raises `ParameterError` for a gradient that does not fit its parameter.
+        """
+        members: list[Member] = []
+        idle: list[torch.Tensor] = []
+        for group in self.optimizer.param_groups:
+            rule = self.rules.of(group)
+            shared: dict[Any, GroupScalars] = {}
+            for p in group["params"]:
+                there = p.grad is not None
+                if there:
+                    self._check_gradient(p)
+                    state = self.state_of(p, group, rule)
+                elif complete(self.optimizer.state.get(p), p, rule):
+                    state = self.optimizer.state[p]
+                else:
+                    idle.append(p)
+                    continue
+                counted = counts(state, self.rule)
+                # Those without a gradient fall behind, and so have scalars of their own from the beginning.
+                scalars = shared.get((there, counted))
+                if scalars is None:
+                    carried = dict(zip(self.rule.carried, counted[1:], strict=True))
+                    scalars = shared[there, counted] = GroupScalars(self.rules, group, int(counted[0]), carried)
+                members.append(Member(p, group, state, counted, rule, scalars))
+        return members, idle
+
+    def _check_gradient(self, p: torch.Tensor) -> None:
+        if p.grad.shape != p.shape:
+            raise ParameterError(
+                f"the gradient of {self.name_of(p)} has shape {tuple(p.grad.shape)}, the parameter {tuple(p.shape)}: "
+                "its data were replaced after the gradient was taken"
+            )
