@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from descend.rules import rule as base
+from descend.rules.registry import forgetting
 
 
 def pytest_runtest_setup(item):
@@ -26,7 +26,5 @@ def pytest_runtest_setup(item):
 @pytest.fixture(autouse=True)
 def registry_as_it_was():
     """A rule that a test or a snippet defines is forgotten when it ends."""
-    before = dict(base._REGISTRY)
-    yield
-    base._REGISTRY.clear()
-    base._REGISTRY.update(before)
+    with forgetting():
+        yield

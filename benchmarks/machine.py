@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    *("descend", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib"),
+    *("descend", "numpy", "llvmlite", "torch", "jax", "jaxlib"),
     *("optax", "pytorch-optimizer", "torch-optimi", "deepspeed", "scipy", "optimistix", "optiprofiler"),
 )
 

@@ -1658,12 +1658,6 @@ class Halves(descend.Rule, register=False):
         return (p - s.lr * g if s.hasty else p - s.lr * total), total
 
 
-class Branches(descend.Rule, register=False):
-    @staticmethod
-    def update(p, g, s):
-        return p - s.lr * (g if g > 0 else -g)
-
-
 def test_rule_of_a_user():
     """A rule of one's own steps in machine code and on tensors alike; its optimizer can be copied and pickled."""
     kind = optim.from_rule(Halves)
@@ -1713,14 +1707,6 @@ def test_rule_of_a_user_in_another_process(tmp_path, monkeypatch):
     load += "assert p.tolist() == [-0.5, -0.5], p; assert type(o).__name__ == 'Mine'"
     done = subprocess.run([sys.executable, "-c", load], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_rule_that_branches():
-    """A formula that asks an array a question is refused, with a remedy."""
-    p = torch.nn.Parameter(torch.ones(2))
-    p.grad = torch.ones(2)
-    with pytest.raises(RuleError, match=r"Branches.update branches on an array .*maths.where"):
-        optim.from_rule(Branches)([p]).step()
 
 
 def test_from_rule_of_something_else():

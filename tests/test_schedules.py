@@ -208,14 +208,14 @@ def test_integers_of_numpy_are_whole_numbers():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (schedules.Constant, "Constant(value={}): value must be a finite number"),
-        (lambda v: schedules.StepDecay(v, every=2), "StepDecay(value={}): value must be a finite number"),
-        (lambda v: schedules.StepDecay(1.0, every=2, gamma=v), "StepDecay(gamma={}): gamma must be a finite number"),
-        (lambda v: schedules.Exponential(1.0, gamma=v), "Exponential(gamma={}): gamma must be a finite number"),
-        (lambda v: schedules.Cosine(1.0, 5, final=v), "Cosine(final={}): final must be a finite number"),
-        (lambda v: schedules.LinearWarmup(1.0, 5, start=v), "LinearWarmup(start={}): start must be a finite number"),
-        (lambda v: schedules.LinearWarmup(v, 5), "LinearWarmup(then={}): then must be a finite number"),
-        (lambda v: schedules.OneCycle(v, 5), "OneCycle(peak={}): peak must be a finite number"),
+        (schedules.Constant, "Constant(value={}): a finite number is needed"),
+        (lambda v: schedules.StepDecay(v, every=2), "StepDecay(value={}): a finite number is needed"),
+        (lambda v: schedules.StepDecay(1.0, every=2, gamma=v), "StepDecay(gamma={}): a finite number is needed"),
+        (lambda v: schedules.Exponential(1.0, gamma=v), "Exponential(gamma={}): a finite number is needed"),
+        (lambda v: schedules.Cosine(1.0, 5, final=v), "Cosine(final={}): a finite number is needed"),
+        (lambda v: schedules.LinearWarmup(1.0, 5, start=v), "LinearWarmup(start={}): a finite number is needed"),
+        (lambda v: schedules.LinearWarmup(v, 5), "LinearWarmup(then={}): a finite number is needed"),
+        (lambda v: schedules.OneCycle(v, 5), "OneCycle(peak={}): a finite number is needed"),
     ],
     ids=lambda v: v.partition("{")[0].replace("(", "-").rstrip("=") if isinstance(v, str) else "",
 )
@@ -242,16 +242,16 @@ def test_a_number_of_steps_that_is_not_whole_is_refused(make, argument, value):
     with pytest.raises(ScheduleError) as caught:
         make(value)
     assert str(caught.value).startswith(argument.format(repr(value)))
-    assert "must be a whole number of steps ≥ 1" in str(caught.value)
+    assert "a whole number of steps ≥ 1 is needed" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rise": 1.5}, "OneCycle(rise=1.5): rise must be a share in [0, 1]"),
-        ({"rise": -0.1}, "OneCycle(rise=-0.1): rise must be a share in [0, 1]"),
-        ({"start_div": 0.0}, "OneCycle(start_div=0.0): start_div must be a number > 0"),
-        ({"final_div": -1.0}, "OneCycle(final_div=-1.0): final_div must be a number > 0"),
+        ({"rise": 1.5}, "OneCycle(rise=1.5): a number from 0 to 1 is needed"),
+        ({"rise": -0.1}, "OneCycle(rise=-0.1): a number from 0 to 1 is needed"),
+        ({"start_div": 0.0}, "OneCycle(start_div=0.0): a number > 0 is needed"),
+        ({"final_div": -1.0}, "OneCycle(final_div=-1.0): a number > 0 is needed"),
     ],
     ids=["rise_above", "rise_below", "start_div", "final_div"],
 )

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Callable
+from typing import Any
 
+from descend.checks import count, fraction, real
 from descend.errors import ScheduleError
 
 __all__ = ["Constant", "Cosine", "Exponential", "LinearWarmup", "OneCycle", "Schedule", "StepDecay"]
@@ -31,17 +32,15 @@ class _Checked:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+            value, words = getattr(self, field.name), self._words()
             if field.name in ("steps", "every"):
-                if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-                    self._refuse(field.name, value, "a whole number of steps ≥ 1")
-            elif field.name == "then" and callable(value):
-                continue
-            elif not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
-                self._refuse(field.name, value, "a finite number")
+                count(field.name, value, noun="whole number of steps", remedy="", **words)
+            elif not (field.name == "then" and callable(value)):
+                real(field.name, value, **words)
 
-    def _refuse(self, name: str, value: object, allowed: str) -> None:
-        raise ScheduleError(f"{type(self).__name__}({name}={value!r}): {name} must be {allowed}")
+    def _words(self) -> dict[str, Any]:
+        """What an error says of every number: of which schedule it is."""
+        return {"of": type(self).__name__, "error": ScheduleError}
 
     def __call__(self, step: int) -> float:
         raise NotImplementedError
@@ -129,11 +128,9 @@ class OneCycle(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.rise <= 1:
-            self._refuse("rise", self.rise, "a share in [0, 1]")
+        fraction("rise", self.rise, **self._words())
         for name in ("start_div", "final_div"):
-            if getattr(self, name) <= 0:
-                self._refuse(name, getattr(self, name), "a number > 0")
+            real(name, getattr(self, name), above=0.0, **self._words())
 
     def __call__(self, step: int) -> float:
         start = self.peak / self.start_div

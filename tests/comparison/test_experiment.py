@@ -174,8 +174,9 @@ def test_a_comparison_prints_as_its_table():
     assert found.answer.split(",")[0] in text
 
 
-def test_a_torch_problem_can_be_compared():
-    """A user's network in two processes."""
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])  # as each process loads torch
+def test_a_torch_problem_can_be_compared(jobs):
+    """A user's network, in this process and in two others."""
     import torch
 
     problem = descend.TorchProblem(
@@ -184,7 +185,7 @@ def test_a_torch_problem_can_be_compared():
         data=(X, Y),
         name="linear",
     )
-    found = descend.compare(problem, ["gd", "adam"], **{**SMALL, "jobs": 2, "learning_rates": [0.03, 0.1]})
+    found = descend.compare(problem, ["gd", "adam"], **{**SMALL, "jobs": jobs, "learning_rates": [0.03, 0.1]})
     assert found.rows[0].misses == 0
     assert found.rows[0].test.median < 2.0
 
@@ -196,7 +197,7 @@ def test_every_built_in_problem_can_be_compared(name):
         name,
         ["gd", "adam"],
         learning_rates=[1e-3, 1e-2],
-        budget=1100,
+        budget=64,
         tuning_seeds=1,
         final_seeds=1,
         target=0.0,

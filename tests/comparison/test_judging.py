@@ -12,6 +12,7 @@ from tests.comparison.comparing import lr, plan_of, run_of
 
 import descend
 from descend import Entry
+from descend.comparison.judging import bootstrap
 from descend.comparison.judging.bootstrap import best_shares
 from descend.comparison.judging.choice import choose, sensitivity
 from descend.comparison.judging.results import entry_results
@@ -84,6 +85,13 @@ def test_verdicts_follow_the_paired_differences(higher):
     assert table[0].at_edge
 
 
+@pytest.fixture
+def verdicts_alone(monkeypatch):
+    """Draw hardly any resamples: they say who is how often best, and no verdict depends on them."""
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 2)
+
+
+@pytest.mark.usefixtures("verdicts_alone")
 def test_false_differences_are_rare():
     """200 comparisons of two rules that are the same but for noise: at most 5 % claim a difference, by design fewer."""
     rng, false = np.random.default_rng(0), 0
@@ -94,6 +102,7 @@ def test_false_differences_are_rare():
     assert false <= 10
 
 
+@pytest.mark.usefixtures("verdicts_alone")
 def test_false_differences_are_rare_among_many():
     """200 comparisons of seven rules that are the same but for noise: any claim at all in at most 5 % of them.
 
@@ -109,6 +118,7 @@ def test_false_differences_are_rare_among_many():
     assert false <= 10
 
 
+@pytest.mark.usefixtures("verdicts_alone")
 def test_a_real_difference_is_found():
     """A shift of one and a half standard deviations of the paired noise is found most of the time with 10 seeds."""
     rng, found = np.random.default_rng(1), 0
@@ -120,6 +130,7 @@ def test_a_real_difference_is_found():
     assert found >= 80
 
 
+@pytest.mark.usefixtures("verdicts_alone")
 def test_one_fifth_better_is_found_and_never_turned_round():
     """200 comparisons in which one entry needs a fifth less, and runs vary by a tenth: its power is reported."""
     rng, found, wrong = np.random.default_rng(3), 0, 0

@@ -1,11 +1,104 @@
 """The options of a comparison: stated once, checked before any run."""
 
+import dataclasses
+import inspect
+import logging
+import re
+from concurrent.futures import Executor
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tests.comparison.comparing import SMALL, X, Y, line
 
 import descend
+from descend.comparison.options import EFFORTS, CompareOptions
 from descend.errors import OptionError, ProblemError
+
+
+def test_compare_has_the_options_of_the_dataclass():
+    """The same names and defaults, in the same order; only problem and rules come beside them."""
+    parameters = inspect.signature(descend.compare).parameters.values()
+    named = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert list(named.items()) == [(f.name, f.default) for f in dataclasses.fields(CompareOptions)]
+    assert [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY] == ["problem", "rules"]
+
+
+def test_compare_passes_each_option_on(monkeypatch):
+    """None is left out, and none is swapped for another one."""
+    passed = []
+
+    class Stopped(Exception):
+        pass
+
+    def stop(problem, rules, options):
+        passed.append(options)
+        raise Stopped
+
+    monkeypatch.setattr("descend.comparison.experiment.Experiment", stop)
+    given = {
+        "learning_rates": (0.1,), "space": {}, "trials": 1, "batch_size": 3, "budget": 4, "target": 0.5,
+        "tuning_seeds": 5, "final_seeds": 6, "studies": 7, "effort": "quick", "untuned": False, "timed": True,
+        "jobs": 8, "executor": Executor(), "out": Path("o"), "fresh": True, "announce": print, "progress": max, "leaders": min,
+    }  # fmt: skip
+    with pytest.raises(Stopped):
+        descend.compare("booth", **given)
+    assert {f.name: getattr(passed[0], f.name) for f in dataclasses.fields(CompareOptions)} == given
+
+
+def test_the_docstring_says_the_defaults():
+    """What `descend.compare` documents of its defaults is what they are."""
+    text = inspect.getdoc(descend.compare)
+    usual = EFFORTS["default"]
+    for name in ("trials", "tuning_seeds", "final_seeds", "studies"):
+        about = re.search(rf"^{name}\n((?:    .*\n)+)", text, flags=re.MULTILINE)[1]
+        assert f"Default {getattr(usual, name)}." in about, name
+    for field in dataclasses.fields(CompareOptions):
+        assert re.search(rf"^{field.name}\n    ", text, flags=re.MULTILINE), field.name
+        if isinstance(field.default, bool):
+            about = re.search(rf"^{field.name}\n((?:    .*\n)+)", text, flags=re.MULTILINE)[1]
+            assert f"Default {field.default}." in " ".join(about.split()), field.name
+
+
+def test_options_are_numbers_of_python():
+    """Learning rates ascend, each once; NumPy's numbers become Python's, so that they can be hashed and written."""
+    found = CompareOptions(learning_rates=np.array([0.1, 0.01, 0.1]), budget=np.int64(5), untuned=np.True_, target=1)
+    assert found.learning_rates == (0.01, 0.1)
+    assert [type(v) for v in (found.budget, found.untuned, found.target)] == [int, bool, float]
+    assert CompareOptions(learning_rates=0.1).learning_rates == (0.1,)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.budget = 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"jobs": 0}, "jobs=0: a whole number ≥ 1 is needed"),
+        ({"trials": 0}, "trials=0: a whole number ≥ 1 is needed"),
+        ({"fresh": 1}, "fresh=1: True or False is needed"),
+        ({"batch_size": 9999}, "larger than the training data"),
+        ({"budgt": 10}, "option 'budgt' is not known; did you mean 'budget'?"),
+        ({"announce": "loud"}, "announce='loud': a function is needed"),
+        ({"rules": ["adm"]}, "unknown rule 'adm'"),
+    ],
+    ids=str,
+)
+def test_several_problems_are_refused_before_any_work(options, words, tmp_path):
+    """No problem is run, and no folder made, if an option is wrong for any of them."""
+    ran = []
+    slow = line(loss=lambda w, X, y: ran.append(1) or 0.0)
+    settings = {**SMALL, "announce": ran.append, "out": tmp_path / "o", **options}
+    with pytest.raises(ValueError, match=re.escape(words)):
+        descend.compare_all([slow, "digits"], **settings)
+    assert ran == []
+    assert not (tmp_path / "o").exists()
+
+
+def test_what_is_announced_goes_to_the_log(caplog):
+    """Without `announce`, the plan is logged; the package itself prints nothing."""
+    with caplog.at_level(logging.INFO, logger="descend"):
+        descend.compare("booth", ["gd"], **{**SMALL, "budget": 20})
+    assert any("1 technique × 2 trials × 2 seeds" in record.message for record in caplog.records)
 
 
 @pytest.mark.parametrize(

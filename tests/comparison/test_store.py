@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from tests import processes
 from tests.comparison.comparing import SMALL, TRIALS
 
 import descend
@@ -66,7 +67,7 @@ def test_what_is_written_is_what_is_returned(tmp_path):
     assert whole["rows"][0]["label"] == found.rows[0].label
     assert len(whole["runs"]) == found.plan.runs
     assert (tmp_path / "report.html").stat().st_size > 10_000
-    assert {p.name for p in tmp_path.iterdir()} == {"comparison.json", "report.html", "runs.sqlite"}
+    assert {p.name for p in tmp_path.iterdir()} == {"comparison.json", "report.html", "runs.sqlite", "runs.sqlite.lock"}
 
 
 def test_two_processes_in_one_folder_make_no_run_twice(tmp_path):
@@ -159,3 +160,16 @@ def test_an_old_store_is_brought_up_to_date(tmp_path):
         db.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
     with pytest.raises(ComparisonError, match="use a newer descend, or choose another --out"):
         descend.compare("booth", ["gd"], **TRIALS, out=tmp_path, target="none")
+
+
+def test_no_locks_on_this_system(tmp_path):
+    """Without `fcntl` descend is imported, and a comparison goes on where it stopped."""
+    code = f"""
+        import sys
+        sys.modules["fcntl"] = None
+        import descend
+        options = dict(learning_rates=[0.1], budget=5, tuning_seeds=1, final_seeds=6, target="none", jobs=1)
+        for reused in (0, 13):
+            assert descend.compare("booth", ["gd"], **options, out={str(tmp_path)!r}).reused == reused
+    """
+    processes.run(code, PYTHONWARNINGS="ignore")

@@ -78,7 +78,15 @@ def test_a_bundle_that_kills_is_taken_apart(tmp_path):
     """Of runs that are made together, only those that die alone, too, are misses."""
     path = deadly(tmp_path, "((w > 1.2) & (w < 1.25)).any()", loss="(w ** 2).sum(axis=-1)", more=", stacks=True")
     found = descend.compare(
-        path, ["gd"], learning_rates=[0.1], budget=20, tuning_seeds=3, final_seeds=10, target="none", jobs=2
+        path,
+        ["gd"],
+        learning_rates=[0.1],
+        budget=20,
+        tuning_seeds=3,
+        final_seeds=10,
+        target="none",
+        untuned=False,
+        jobs=2,
     )
     dead = {run.seed for run in found.runs if run.reason == "killed"}
     assert dead == {run.seed for run in found.runs if 1.2 < np.random.default_rng(run.seed).uniform(0, 2) < 1.25}

@@ -1,13 +1,56 @@
 """Options of `descend.minimize`: each bad one is refused by name."""
 
+import dataclasses
+import inspect
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.objectives.functions import square
 
 import descend
+from descend.descent.history import LIMIT
 from descend.errors import GradientError, MethodError, ObjectiveError, OptionError, ParameterError, RuleError
+from descend.minimization.options import DEFAULT_MAX_STEPS, MinimizeOptions, default_gtol
+
+GUIDE = Path(__file__).parents[2] / "docs" / "minimizing.md"
+
+
+def test_the_signature_of_minimize_is_that_of_its_options():
+    """Every option, in order, with its default: for editors the function spells out what the dataclass declares."""
+    _fun, _x0, *given = inspect.signature(descend.minimize).parameters.values()
+    declared = [(field.name, field.default) for field in dataclasses.fields(MinimizeOptions)]
+    assert [(option.name, option.default) for option in given] == declared
+
+
+def test_every_option_reaches_the_options(monkeypatch):
+    """What `minimize` is given it passes on under its own name."""
+    made = []
+
+    class Caught(Exception):
+        pass
+
+    def catch(**options):
+        made.append(options)
+        raise Caught
+
+    monkeypatch.setattr("descend.minimization.minimize.MinimizeOptions", catch, raising=True)
+    given = {field.name: object() for field in dataclasses.fields(MinimizeOptions)}
+    with pytest.raises(Caught):
+        descend.minimize(square, 0.0, **given)
+    assert made == [given]
+
+
+@pytest.mark.parametrize("text", [descend.minimize.__doc__, GUIDE.read_text(encoding="utf-8")], ids=["help", "guide"])
+def test_the_defaults_that_are_told_are_those_that_hold(text):
+    """Tolerance, steps and records, in the function's help and in the guide."""
+    gtol, coarse = default_gtol([np.dtype(np.float64)]), default_gtol([np.dtype(np.float32)])
+    told = " ".join(text.replace("`", "").split())
+    assert f"gtol={gtol:.0e}".replace("e-0", "e-") in told
+    assert f"{coarse:.0e}".replace("e-0", "e-") in told
+    assert f"within {DEFAULT_MAX_STEPS:,} steps" in told
+    assert f"beyond {LIMIT:,} records" in told
 
 
 @pytest.mark.parametrize(

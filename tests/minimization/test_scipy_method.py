@@ -1,5 +1,7 @@
 """Rules and methods as a `method` of `scipy.optimize.minimize`."""
 
+import pickle
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -7,7 +9,7 @@ from tests.methods.cases import METHODS, RULES
 from tests.objectives.functions import ROSEN, bowl, corner
 
 import descend
-from descend.errors import MethodError, OptionError
+from descend.errors import DescendError, MethodError, OptionError
 
 
 @pytest.mark.parametrize("method", [*METHODS.values(), *RULES.values()], ids=[*METHODS, *RULES])
@@ -61,3 +63,19 @@ def test_scipys_budgets_do_not_end_tolerances():
 def test_disp_prints_the_message(capsys):
     scipy.optimize.minimize(**ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), options={"disp": True})
     assert "Converged: the gradient is within gtol" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", [descend.Adam(lr=0.1), descend.LBFGS(memory=3)], ids=["rule", "method"])
+def test_what_was_pickled_is_still_a_method(method):
+    """In another process, too: the adapter belongs to the package and not to the object."""
+    again = pickle.loads(pickle.dumps(method))
+    found = scipy.optimize.minimize(bowl, np.zeros(4), jac=True, method=again, options={"maxiter": 3})
+    assert again == method
+    assert found.nit == 3
+
+
+def test_without_minimize_a_rule_says_what_is_missing(monkeypatch):
+    """A rule can be called before the layer that descends is there; ``import descend`` brings it."""
+    monkeypatch.setattr("descend.rules.scipy_method._adapter", None)
+    with pytest.raises(DescendError, match="import descend first"):
+        descend.Adam()(bowl, np.zeros(4))

@@ -9,13 +9,13 @@ from tests.oracles.twins import TABLE
 
 import descend
 from descend.errors import RuleError
-from descend.rules import rule as base
+from descend.rules.hyperparameters import allowed_range
 
 
 def bad_values(rule):
     """Argument, its value, and what the message must contain, for every hyperparameter of a rule."""
     for field in dataclasses.fields(rule):
-        default, allowed = field.default, base.allowed_range(field)
+        default, allowed = field.default, allowed_range(field)
         if isinstance(default, bool):
             bad = [(value, "be True or False") for value in (2, 0.5, "yes", None)]
         else:

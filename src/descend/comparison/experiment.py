@@ -211,8 +211,9 @@ class Experiment:
             if options.fresh:
                 store.forget(plan.possible())
             phases = _Phases(problem, plan, store, workers, options, say)
-            place = where(None if options.executor is not None else options.processes)
-            say(" ".join([f"{plan.describe()}, {place}{phases.expected_duration()}.", *too_few(plan)]))
+            if announce is not None or logger.isEnabledFor(logging.INFO):  # the pilot is for whoever listens
+                place = where(None if options.executor is not None else options.processes)
+                say(" ".join([f"{plan.describe()}, {place}{phases.expected_duration()}.", *too_few(plan)]))
             comparison = self._concluded(phases, workers, began)
             if folder is not None:
                 save(folder, TABLE, comparison.to_dict(), comparison.save_report, f"the runs are kept in {STORE}")

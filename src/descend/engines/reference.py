@@ -13,6 +13,7 @@ from descend.engines.protocol import Capabilities
 from descend.parameters.memory import Array, Memory
 from descend.rules import Rule
 from descend.rules.formula import Formula, Part, check_state, scale_of, starting_state
+from descend.rules.tracing import can_be_split
 
 __all__ = ["Reference", "run"]
 
@@ -57,6 +58,8 @@ class Reference:
 
     def __init__(self, rule: Rule, params: Sequence[Array]) -> None:
         self._rule, self._formula = rule, Formula.of(rule)
+        self._splits = can_be_split(rule)
+        """Whether the formula is known to be elementwise, whatever the numbers of a step are."""
         self.params = list(params)
         self._arrays = as_parameters(self.params)
         start = starting_state(rule)
@@ -75,6 +78,8 @@ class Reference:
     @rule.setter
     def rule(self, rule: Rule) -> None:
         check_state(rule, self._formula.kept)
+        if type(rule) is not type(self._rule) or rule.flags != self._rule.flags:
+            self._splits = can_be_split(rule)
         self._adopt(rule)
         self._rule = rule
 
@@ -97,12 +102,14 @@ class Reference:
     def apply(self, grads: Sequence[Array], row: Any) -> None:
         """Step by a row of scalars, as one of `Rule.advance`; the count and the carried numbers stay."""
         formula = self._formula
+        splits = self._splits or can_be_split(self._rule, row)
         for p, g, state in zip(self._arrays, grads, self.state, strict=True):
-            parts = _blocks(p, g, [*state.values()])
+            kept = [*state.values()]
+            parts = _blocks(p, g, kept) if splits else [(p, g, kept)]
             mine = formula.reduced(row, parts, functools.partial(_scale, size=p.size)) if row.cautious else row
-            for p_run, g_run, kept in parts:
-                new = formula.step(p_run, g_run, kept, mine, copy=np.copy)
-                for old, value in zip((p_run, *kept), new, strict=True):
+            for p_run, g_run, kept_run in parts:
+                new = formula.step(p_run, g_run, kept_run, mine, copy=np.copy)
+                for old, value in zip((p_run, *kept_run), new, strict=True):
                     old[...] = value
 
     def move(self, params: Sequence[Array]) -> None:

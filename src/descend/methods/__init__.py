@@ -16,7 +16,7 @@ from descend.methods.conjugate import ConjugateGradient
 from descend.methods.first_order import AcceleratedGradient, AdaptiveGradient, BarzilaiBorwein, SteepestDescent
 from descend.methods.quasi_newton import BFGS, LBFGS
 from descend.methods.searches import Armijo, Search, Wolfe
-from descend.rules.rule import spelling
+from descend.rules.registry import spelling
 
 __all__ = [
     "BFGS",

@@ -13,7 +13,7 @@ import numpy as np
 
 from descend.checks import count
 from descend.errors import MethodError
-from descend.rules.rule import spelling
+from descend.rules.registry import spelling
 from descend.rules.scipy_method import SciPyMethod
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from descend.minimization.options import MethodLike
 from descend.parameters.bounds import Bounds
 from descend.parameters.memory import Memory
 from descend.rules import Rule, resolve
-from descend.rules.rule import spelling
+from descend.rules.registry import spelling
 
 __all__ = ["PAIRS_BYTES", "chosen"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any
 
 import numpy as np
 
+from descend.checks import is_real
 from descend.errors import ObjectiveError, described
 
 __all__ = ["as_complex", "as_loss", "call", "name_of"]
@@ -46,11 +46,11 @@ def as_loss(value: Any, name: str) -> float:
         return float(value)
     if value is None:
         raise ObjectiveError(f"{name} returned None: it must return a number; does it end without 'return'?")
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if is_real(value):
         try:
             return float(value)
         except OverflowError:  # an integer beyond all floats
-            return math.inf if bool(value > 0) else -math.inf  # type: ignore[operator]
+            return math.inf if bool(value > 0) else -math.inf
     if hasattr(value, "detach"):
         value = value.detach()
     try:

@@ -71,8 +71,8 @@ class GroupScalars:
     carried
         The numbers that the rule carries from step to step, as they are before the next one.
 
-    `targets` are where the scalars are written for machine code, one `Scalars` for each launch that steps some of the
-    tensors. Tensors that are stepped by PyTorch's operations get them from `row`.
+    `targets` write the scalars to where machine code reads them: for each launch that steps some of the tensors, one
+    `Scalars`. Tensors that are stepped by PyTorch's operations get them from `row`.
     """
 
     def __init__(self, rules: GroupRules, group: dict[str, Any], done: int, carried: dict[str, float]) -> None:
@@ -80,7 +80,7 @@ class GroupScalars:
         self.rule = rules.of(group)
         self.kind = _kind(self.rule)
         """What of the rule decides which kernel steps its tensors."""
-        self.targets: list[Any] = []
+        self.targets: dict[Any, Any] = {}
         self._filled = -1
         """Before which step the targets were written last; -1 if they must be written anew."""
         self.after: Mapping[str, float] = carried
@@ -102,7 +102,7 @@ class GroupScalars:
         if self._filled == self.done:
             return True
         constant = self.fixed
-        for scalars in self.targets:
+        for scalars in self.targets.values():
             self.after = scalars.fill(self.done + 1, self.carried)
             constant = constant and scalars.constant
         self.constant, self._filled = constant, self.done
@@ -119,7 +119,7 @@ class GroupScalars:
             self.rule = self.rules.with_values(asked[:many])
             if _kind(self.rule) != self.kind:
                 return False
-            for scalars in self.targets:
+            for scalars in self.targets.values():
                 scalars.change(self.rule)
         self._note(given, asked)
         return True

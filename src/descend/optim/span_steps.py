@@ -135,13 +135,15 @@ class SpanSteps:
         for counter, scalars, name in self.carried:
             first.expect(counter, scalars.after[name])
 
-    def split(self, scalars: GroupScalars, leaving: set[Member]) -> None:
-        """Let these members have their scalars from here instead of from where they had them."""
-        for launch in self.launches:
-            places = [span.place for span in self.spans if span.launch is launch and span.member in leaving]
-            if places:
-                row = launch.new_row(places)
-                scalars.targets.append(Scalars(scalars.rule, row, launch.kernel.numbers))
+    def split(self, scalars: GroupScalars, others: GroupScalars) -> None:
+        """Let those members that have got other scalars read them from rows of their own."""
+        for launch in [*scalars.targets]:
+            its = [span for span in self.spans if span.launch is launch]
+            places = [span.place for span in its if span.member.scalars is others]
+            if places and any(span.member.scalars is scalars for span in its):
+                others.targets[launch] = Scalars(others.rule, launch.new_row(places), launch.kernel.numbers)
+            elif places:
+                others.targets[launch] = scalars.targets.pop(launch)
 
     def run(self, grads: Sequence[torch.Tensor]) -> bool:
         """Step along these gradients, one for each span; False, and nothing done, if a count of steps is wrong."""
@@ -219,7 +221,7 @@ def _launch(layout: Layout, spans: list[PlannedSpan]) -> Launch:
         openmp_threads,
     )
     for scalars, target in zip(rows, targets, strict=True):
-        scalars.targets.append(target)
+        scalars.targets[launch] = target
     launch.point(PARAM, [member.param.data_ptr() for member in members])
     for k, name in enumerate(launch.kernel.kept):
         launch.point(STATE + k, [member.state[name].data_ptr() for member in members])

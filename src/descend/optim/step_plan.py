@@ -113,7 +113,7 @@ class StepPlan:
         self.cohorts[others] = leaving
         for i in leaving:
             self.members[i].scalars = others
-        self.spans.split(others, {self.members[i] for i in leaving})
+        self.spans.split(scalars, others)
 
     def _gradients(self) -> list[bool]:
         """Which members have a gradient."""

@@ -18,10 +18,13 @@ from descend.rules.adam import Adam, Adamax, AdamW, NAdam, RAdam
 from descend.rules.adam_momenta import Adan, AdEMAMix
 from descend.rules.adam_scales import ADOPT, AdaBelief, Yogi
 from descend.rules.describe import Description, Hyperparameter, describe
+from descend.rules.hyperparameters import Range, hyper
+from descend.rules.registry import known_rules, spelling
 from descend.rules.rmsprop import Adadelta, RMSprop
-from descend.rules.rule import Range, Rule, cautious_mask, cautious_scale, hyper, registry, spelling, step
+from descend.rules.rule import Rule
 from descend.rules.sgd import ASGD, GD, SGD, Momentum, Nesterov
 from descend.rules.signs import Lion, Rprop
+from descend.rules.step import cautious_mask, cautious_scale, step
 
 __all__ = [
     "ADOPT",
@@ -62,14 +65,14 @@ __all__ = [
 
 def all() -> Mapping[str, type[Rule]]:
     """Every rule known now, the user's own included: name → class, in alphabetical order."""
-    return dict(sorted(registry().items()))
+    return dict(sorted(known_rules().items()))
 
 
 def get(name: str) -> type[Rule]:
     """The rule class of that name, in any spelling of case, ``-`` and ``_``; raises `RuleError` for an unknown one."""
-    found = registry().get(spelling(name))
+    found = known_rules().get(spelling(name))
     if found is None:
-        raise RuleError(f"unknown rule {name!r}: {did_you_mean(name, registry())}")
+        raise RuleError(f"unknown rule {name!r}: {did_you_mean(name, known_rules())}")
     return found
 
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from descend.rules.hyperparameters import hyper
 from descend.rules.maths import sqrt
-from descend.rules.rule import Rule, hyper
+from descend.rules.rule import Rule
 
 __all__ = ["Adagrad"]
 

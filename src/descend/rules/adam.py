@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from descend.rules.hyperparameters import hyper
 from descend.rules.maths import absolute, maximum, sqrt
-from descend.rules.rule import Rule, hyper
+from descend.rules.rule import Rule
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
 

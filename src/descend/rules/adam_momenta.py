@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from descend.rules.adam import correct_from
+from descend.rules.hyperparameters import hyper
 from descend.rules.maths import sqrt
-from descend.rules.rule import Rule, hyper
+from descend.rules.rule import Rule
 
 __all__ = ["AdEMAMix", "Adan"]
 

@@ -7,7 +7,8 @@ import inspect
 import re
 from typing import Any
 
-from descend.rules.rule import Rule, allowed_range
+from descend.rules.hyperparameters import allowed_range
+from descend.rules.rule import Rule
 
 __all__ = ["Description", "Hyperparameter", "describe"]
 

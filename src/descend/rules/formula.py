@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 from descend.errors import ParameterError, RuleError
-from descend.rules.rule import Rule, cautious_mask, cautious_scale, step
+from descend.rules.rule import Rule
+from descend.rules.step import cautious_mask, cautious_scale, step
 
 __all__ = ["Form", "Formula", "Part", "check_state", "scale_of", "starting_state"]
 

@@ -15,14 +15,39 @@ import numpy as np
 __all__ = ["absolute", "clip", "maximum", "minimum", "sign", "sqrt", "where"]
 
 
+class _Numbers:
+    """NumPy's functions for a number of Python's, of which they make a number of Python's again.
+
+    NumPy's own would be a float64 that makes float64 of every array it meets.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(np, name)
+
+        def call(*args: Any) -> Any:
+            made = function(*args)
+            return made.item() if isinstance(made, np.generic) or (type(made) is np.ndarray and not made.ndim) else made
+
+        setattr(self, name, call)
+        return call
+
+
+_NUMBERS = _Numbers()
+
+
 def _library(x: Any) -> Any:
-    """The module whose functions work on `x`: numpy, torch or jax.numpy."""
-    owner = type(x).__module__.partition(".")[0]
+    """What has the functions that work on `x`: numpy, torch, jax.numpy, or what `x` says of itself."""
+    kind = type(x)
+    if kind is np.ndarray:
+        return np
+    if kind in (float, int, bool):
+        return _NUMBERS
+    owner = kind.__module__.partition(".")[0]
     if owner == "torch":
         return sys.modules["torch"]
     if owner in ("jax", "jaxlib"):
         return sys.modules["jax.numpy"]
-    return np
+    return getattr(x, "maths", np)
 
 
 def sqrt(x: Any) -> Any:
@@ -38,7 +63,7 @@ def absolute(x: Any) -> Any:
 def sign(x: Any) -> Any:
     """−1, 0 or 1 by the sign of x, elementwise; NaN where x is NaN."""
     library = _library(x)
-    if library.__name__ == "torch":  # whose own sign of NaN is 0: a NaN gradient must not pass for none
+    if getattr(library, "__name__", "") == "torch":  # whose own sign of NaN is 0: a NaN gradient must not pass for none
         return library.where(library.isnan(x), x, library.sign(x))
     return library.sign(x)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from descend.rules.hyperparameters import hyper
 from descend.rules.maths import maximum, sqrt
-from descend.rules.rule import Rule, hyper
+from descend.rules.rule import Rule
 
 __all__ = ["Adadelta", "RMSprop"]
 

@@ -19,89 +19,23 @@ Engines run it; they never repeat it. Subclassing `Rule` is all it takes to have
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import dataclasses
 import functools
 import inspect
 import math
-import numbers
 from collections import namedtuple
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
 
 from descend.errors import RuleError
-from descend.rules.maths import clip, where
+from descend.rules.hyperparameters import Range, allowed_range, checked, hyper, kind_of
+from descend.rules.registry import enter, spelling
 from descend.rules.scipy_method import SciPyMethod
+from descend.rules.tracing import Untraceable, trace
 
-__all__ = [
-    "Range",
-    "Rule",
-    "allowed_range",
-    "cautious_mask",
-    "cautious_scale",
-    "hyper",
-    "registry",
-    "spelling",
-    "step",
-    "unpickling",
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """The numbers that a hyperparameter may take; open or closed at each end."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    low_open: bool = False
-    high_open: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.low_open else value >= self.low
-        below = value < self.high if self.high_open else value <= self.high
-        return math.isfinite(value) and above and below
-
-    def __str__(self) -> str:
-        if self.high == math.inf:
-            if self.low == -math.inf:
-                return "a finite number"
-            return f"a finite number {'>' if self.low_open else '≥'} {self.low:g}"
-        left = "(" if self.low_open else "["
-        right = ")" if self.high_open else "]"
-        return f"in {left}{self.low:g}, {self.high:g}{right}"
-
-
-def hyper(
-    *,
-    default: Any,
-    doc: str,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-    kw_only: bool = False,
-) -> Any:
-    """Declare a hyperparameter: its default, one line on what it is, and the range it must lie in.
-
-    A ``bool`` default declares a flag, constant for the life of a rule; a ``tuple`` default declares several
-    numbers, each of which must lie in the range.
-    """
-    low, high = (at_least if above is None else above), (at_most if below is None else below)
-    allowed = Range(
-        -math.inf if low is None else low,
-        math.inf if high is None else high,
-        low_open=above is not None,
-        high_open=below is not None,
-    )
-    return dataclasses.field(default=default, kw_only=kw_only, metadata={"doc": doc, "range": allowed})
-
-
-def allowed_range(field: dataclasses.Field[Any]) -> Range:
-    """The range of a number that is declared with `hyper`, or plainly as ``lr: float = 0.1``."""
-    found: Range = field.metadata.get("range", Range(low=0.0) if field.name == "lr" else Range())
-    return found
+__all__ = ["Rule", "hyper"]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(hyper, dataclasses.field))
@@ -155,6 +89,9 @@ class Rule(SciPyMethod, _Declared):
     """The hyperparameters; of which type each is, bool, tuple or float; and the range of its numbers."""
     name: ClassVar[str] = ""
     """The registry's name of the rule: the class name in lower case, without underscores."""
+    scope: ClassVar[str] = "entry"
+    """What one update looks at: an ``"entry"`` of a parameter by itself. Rules that look at a whole ``"tensor"``, for a
+    norm or a matrix product, will declare that; they are not built yet."""
 
     def __init_subclass__(cls, *, register: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -164,13 +101,22 @@ class Rule(SciPyMethod, _Declared):
             cls.update = staticmethod(update)  # type: ignore[method-assign]
         dataclasses.dataclass(frozen=True)(cls)
         cls.__doc__ = doc  # dataclass writes the signature into an empty one
-        cls._declared = tuple((f, _kind(f), allowed_range(f)) for f in dataclasses.fields(cls))
+        cls._declared = tuple((f, kind_of(f), allowed_range(f)) for f in dataclasses.fields(cls))
         cls.name = spelling(cls.__name__)
         cls.state = _state_names(cls)
         if not _knows_all_scalars(cls):
             cls.constant_from = Rule.constant_from  # type: ignore[method-assign]
+        if cls.scope != "entry":
+            known = "rules over whole tensors are not built yet" if cls.scope == "tensor" else "there is no such scope"
+            raise RuleError(f'{cls.__name__}.scope = {cls.scope!r}: {known}; leave it at "entry"')
+        _check_formula(cls)
         if register:
-            _enter(cls)
+            enter(cls)
+
+    @classmethod
+    def has_formula(cls) -> bool:
+        """Whether the class has an `update`; a common base of other rules may have none."""
+        return cls.update is not Rule.update
 
     @staticmethod
     def update(p: Any, g: Any, *state_and_s: Any) -> Any:
@@ -178,14 +124,14 @@ class Rule(SciPyMethod, _Declared):
         raise NotImplementedError
 
     def __post_init__(self) -> None:
-        if type(self).update is Rule.update:
+        if not self.has_formula():
             raise RuleError(f"{type(self).__name__} has no update(p, g, <state …>, s): define it as a staticmethod")
         scheduled = []
         for field, kind, allowed in self._declared:
             given: Any = getattr(self, field.name)
             if type(given) is kind and (kind is bool or (isinstance(given, float) and given in allowed)):
                 continue  # as it should be, which is usual: a learning rate that changes at each step makes many rules
-            value, is_scheduled = _checked(self, field, given)
+            value, is_scheduled = checked(self, field, given)
             object.__setattr__(self, field.name, value)
             if is_scheduled:
                 scheduled.append(field.name)
@@ -241,7 +187,7 @@ class Rule(SciPyMethod, _Declared):
         # and a schedule may pass through what that refuses (momentum 0 with nesterov).
         # A schedule takes the number of steps done before, as torch's schedulers count.
         values = {
-            f.name: _checked(self, f, _evaluate(getattr(self, f.name), t - 1))[0]
+            f.name: checked(self, f, _evaluate(getattr(self, f.name), t - 1))[0]
             for f, *_ in self._declared
             if f.name in names
         }
@@ -263,6 +209,11 @@ class Rule(SciPyMethod, _Declared):
         For a rule that carries numbers it is the row of a first step numbered `t`; `advance` has those of any.
         """
         return self.advance(t, self.starting())[0]
+
+    def sample_row(self) -> Any:
+        """A row that has the names and flags of every step. No schedule is asked: the default stands for its number."""
+        defaults = {f.name: _sample(f.default) for f, *_ in self._declared if f.name in self._scheduled}  # type: ignore[attr-defined]
+        return self.with_unchecked(defaults).row(1)._replace(**self._decay) if defaults else self.row(1)
 
     def advance(self, t: int, before: Mapping[str, float]) -> tuple[Any, Mapping[str, float]]:
         """The scalars of step `t` as `row` has them, and the carried numbers after it, from those before it."""
@@ -318,66 +269,12 @@ class Rule(SciPyMethod, _Declared):
         return values
 
 
-def step(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tuple[Any, ...]:
-    """One whole step: what every rule shares (direction, weight decay), then the rule's own formula.
-
-    Returns the new ``p`` followed by the new state. Pure: what is passed in is not changed. This is what an engine
-    runs, on arrays, tensors or single numbers alike. Before a cautious step an engine asks `cautious_mask` for the
-    share of each array that will move, and puts `cautious_scale` of it into ``s.cautious_scale``.
-    """
-    p, g = with_decay(p, g, s)
-    out = rule.update(p, g, *state, s)
-    new = out if type(out) is tuple else (out,)
-    return (with_cautious_mask(p, g, new[0], s), *new[1:]) if s.cautious else new
-
-
-def cautious_mask(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> Any:
-    """Where a cautious step will move: the entries whose update does not go against their gradient."""
-    p, g = with_decay(p, g, s)
-    out = rule.update(p, g, *state, s)
-    return goes_downhill(p, g, out[0] if type(out) is tuple else out)
-
-
-def cautious_scale(share: Any) -> Any:
-    """What a cautious step multiplies the moves by that it keeps, from their share of all; as its authors' code.
-
-    The share is a number, or an array of one under a compiler.
-    """
-    factor = 1.0 / clip(share, 1e-3, math.inf)
-    return float(factor) if isinstance(factor, np.floating) else factor  # NumPy's would make all it meets float64
-
-
-# The parts of a step around the formula. An engine that compiles a step calls them and the formula one by one.
-
-
-def with_decay(p: Any, g: Any, s: Any) -> tuple[Any, Any]:
-    """Parameter and gradient as every rule's formula takes them."""
-    if s.maximize:
-        g = -g
-    if s.couples_decay:
-        g = g + s.weight_decay * p
-    if s.decouples_decay:
-        p = p * s.keep
-    return p, g
-
-
-def goes_downhill(p: Any, g: Any, new_p: Any) -> Any:
-    """Whether the way from `p` to `new_p` goes along the descent that `g` asks for."""
-    return (new_p - p) * g < 0
-
-
-def with_cautious_mask(p: Any, g: Any, new_p: Any, s: Any) -> Any:
-    """Where a cautious step leads instead of `new_p`."""
-    move = new_p - p
-    return p + s.cautious_scale * where(goes_downhill(p, g, new_p), move, 0 * move)
-
-
 # ---- declaration ------------------------------------------------------------------------------------------------
 
 
 def _state_names(cls: type[Rule]) -> tuple[str, ...]:
     names = tuple(inspect.signature(cls.update).parameters)
-    if cls.update is Rule.update:
+    if not cls.has_formula():
         return ()
     if len(names) < 3 or names[:2] != ("p", "g") or names[-1] != "s":
         raise RuleError(
@@ -386,9 +283,25 @@ def _state_names(cls: type[Rule]) -> tuple[str, ...]:
     return names[2:-1]
 
 
-def _kind(field: dataclasses.Field[Any]) -> type:
-    """Of which type a hyperparameter is: bool, tuple or float."""
-    return next((kind for kind in (bool, tuple) if isinstance(field.default, kind)), float)
+def _check_formula(cls: type[Rule]) -> None:
+    """Refuse a formula that no rule may have, as it is with nothing and with everything switched on.
+
+    What else its settings make of it, an engine finds out. So it does with a formula that cannot be traced.
+    """
+    if not cls.has_formula():
+        return
+    shared = {field.name for field in dataclasses.fields(Rule)}
+    own = [field.name for field, kind, _ in cls._declared if kind is bool and field.name not in shared]
+    asked = {name for name in cls.state_if.values() if name not in own}
+    everything: dict[str, Any] = dict.fromkeys(own, True) | dict.fromkeys(asked, 0.5)
+    for chosen in ({}, everything):
+        try:
+            rule = cls(**chosen)
+            rule.sample_row()
+        except Exception:  # settings that the rule refuses, or cannot do without: that is no fault of its formula
+            continue
+        with contextlib.suppress(Untraceable):
+            trace(rule)
 
 
 def _knows_all_scalars(cls: type[Rule]) -> bool:
@@ -408,89 +321,14 @@ def _as_python(value: Any) -> Any:
     return bool(value) if isinstance(value, (bool, np.bool_)) else float(value)
 
 
+def _sample(default: Any) -> Any:
+    """A number, or several, that a hyperparameter with this default may have."""
+    if isinstance(default, tuple):
+        return tuple(map(_sample, default))
+    return 0.5 if callable(default) else default
+
+
 def _evaluate(value: Any, done: int) -> Any:
     if isinstance(value, tuple):
         return tuple(_evaluate(v, done) for v in value)
     return value(done) if callable(value) else value
-
-
-def _checked(rule: Rule, field: dataclasses.Field[Any], value: Any) -> tuple[Any, bool]:
-    """The value as float, bool or tuple of floats, and whether a schedule is in it; raises `RuleError`."""
-    default = field.default
-    if isinstance(default, bool):
-        if not isinstance(value, (bool, np.bool_, numbers.Integral)) or value not in (0, 1):
-            raise _complaint(rule, field.name, field.name, value, "be True or False", default)
-        return bool(value), False
-    allowed = allowed_range(field)
-    if isinstance(default, tuple):
-        if not isinstance(value, (tuple, list)) or len(value) != len(default):
-            raise _complaint(rule, field.name, field.name, value, f"be {len(default)} numbers", default)
-        parts = [
-            _number(rule, field.name, f"{field.name}[{i}]", v, allowed, default[i], whole=value)
-            for i, v in enumerate(value)
-        ]
-        return tuple(parts), any(callable(v) for v in parts)
-    number = _number(rule, field.name, field.name, value, allowed, default, whole=value)
-    return number, callable(number)
-
-
-def _number(rule: Rule, field: str, label: str, value: Any, allowed: Range, default: Any, whole: Any) -> Any:
-    if callable(value):
-        return value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise _complaint(rule, field, label, whole, "be a number or a schedule", default)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if number not in allowed:
-        raise _complaint(rule, field, label, whole, _must(allowed), default)
-    return number
-
-
-def _must(allowed: Range) -> str:
-    text = str(allowed)
-    return f"lie {text}" if text.startswith("in ") else f"be {text}"
-
-
-def _complaint(rule: Rule, field: str, label: str, value: Any, must: str, default: Any) -> RuleError:
-    return RuleError(f"{type(rule).__name__}({field}={value!r}): {label} must {must}; try {default!r}")
-
-
-# ---- registry ---------------------------------------------------------------------------------------------------
-
-_REGISTRY: dict[str, type[Rule]] = {}
-_UNPICKLING: contextvars.ContextVar[bool] = contextvars.ContextVar("unpickling", default=False)
-
-
-@contextlib.contextmanager
-def unpickling() -> Iterator[None]:
-    """While rule classes arrive from another process: none of them takes a name that is taken."""
-    token = _UNPICKLING.set(True)
-    try:
-        yield
-    finally:
-        _UNPICKLING.reset(token)
-
-
-def spelling(name: str) -> str:
-    """A rule's name as the registry spells it, from any spelling of case, ``-`` and ``_``."""
-    return name.strip().lower().replace("-", "").replace("_", "")
-
-
-def _enter(cls: type[Rule]) -> None:
-    known = _REGISTRY.get(cls.name)
-    # The same class defined again (a notebook cell run twice, a worker that unpickles it) replaces itself.
-    if known is not None and _UNPICKLING.get():
-        return  # it may have been made with register=False, which pickle does not repeat
-    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise RuleError(
-            f"a rule named {cls.name!r} exists already ({known.__module__}.{known.__qualname__}): "
-            "rename the class, or pass register=False"
-        )
-    _REGISTRY[cls.name] = cls
-
-
-def registry() -> Mapping[str, type[Rule]]:
-    """Name → class of every rule known now. A class without a formula, a common base, is none."""
-    return {name: rule for name, rule in _REGISTRY.items() if rule.update is not Rule.update}

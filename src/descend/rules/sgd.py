@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from descend.errors import RuleError
-from descend.rules.rule import Rule, hyper
+from descend.rules.hyperparameters import hyper
+from descend.rules.rule import Rule
 
 __all__ = ["ASGD", "GD", "SGD", "Momentum", "Nesterov"]
 

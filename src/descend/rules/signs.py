@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from descend.errors import RuleError
+from descend.rules.hyperparameters import hyper
 from descend.rules.maths import clip, sign, where
-from descend.rules.rule import Rule, hyper
+from descend.rules.rule import Rule
 
 __all__ = ["Lion", "Rprop"]
 

@@ -124,21 +124,26 @@ def test_numbers_below_the_normal_range_are_flushed_and_only_in_a_step():
 def test_an_interrupt_in_a_cautious_step_leaves_a_launch_that_steps(monkeypatch):
     """What counts the moves has a job of its own: the other still has its kernel and its counters."""
     rule = descend.GD(lr=0.5, cautious=True)
-    ends = []
-    for kind in (Reference, Fused):
-        p, g = np.linspace(-1, 1, 50_000), np.linspace(-2, 1, 50_000)
-        runner = kind(rule, [p])
-        if kind is Fused:
-            (part,) = runner._parts
-            real = part.launch._alone
-            monkeypatch.setattr(part.launch, "_alone", lambda at: (_ for _ in ()).throw(KeyboardInterrupt))
-            monkeypatch.setattr(part.launch, "shares", False)
+    expected, g, count = np.linspace(-1, 1, 50_000), np.linspace(-2, 1, 50_000), np.zeros(1, np.float32)
+    p = expected.copy()
+    Reference(rule, [expected]).step([g])
+    made, (scalars,) = launch.lay_out([rule], Layout("float64", "float64", ()), [p.size], [0])
+    pointed(made, [p], [g]).watch([count.ctypes.data], [0.0], [1.0], [1.0])
+    scalars.fill(1, {})
+
+    def interrupted(job):
+        raise KeyboardInterrupt
+
+    for name in ("_alone", "_run"):
+        with monkeypatch.context() as patched:
+            patched.setattr(made, name, interrupted)
+            patched.setattr(made, "shares", False)
             with pytest.raises(KeyboardInterrupt):
-                runner.step([g])
-            monkeypatch.setattr(part.launch, "_alone", real)
-        runner.step([g])
-        ends.append(p)
-    assert ends[0].tobytes() == ends[1].tobytes()
+                made()
+    assert count[0] == 0
+    assert made()
+    assert count[0] == 1
+    assert p.tobytes() == expected.tobytes()
 
 
 def test_large_steps_have_wide_vectors():

@@ -17,7 +17,7 @@ from descend.comparison.running.runs import Run, run_task, run_tasks
 from descend.engines import threads
 from descend.errors import ProblemError
 from descend.problems import FILE_MODULE, Problem
-from descend.rules.rule import unpickling
+from descend.rules.registry import unpickling
 
 __all__ = ["begun_mark", "make_runs", "one_thread", "pack", "start", "work"]
 

@@ -1,303 +1,249 @@
-"""What a rule's Python code means in a kernel: the numbers written in it, the functions it calls, memory.
+"""LLVM IR of a kernel: a loop over the chunks of spans, around the graph of a formula.
 
-Loaded when a kernel has to be made, and not to use one.
+A kernel is a function of three addresses: the spans, the rows of scalars, and a part (see `layout`). It claims the
+part's chunks one by one, finds the span of each, and steps the span's numbers that lie in it. In the loop stand the
+graph's operations (see `instructions`), which LLVM makes vectors of.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-import types
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba import njit
-from numba.core import ir as numba_ir
-from numba.core import types as nb
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
-from numba.core.compiler_machinery import FunctionPass, register_pass
-from numba.core.untyped_passes import IRProcessing
-from numba.extending import intrinsic, overload
 
-from descend.engines.native.formats import Layout
-from descend.rules import maths
+from descend.engines.native.formats import Layout, arithmetic
+from descend.engines.native.instructions import DOUBLE_TYPE, FLOAT_TYPE, HALF_TYPE, Values, resized
+from descend.engines.native.layout import PART, SPAN
+from descend.rules.tracing import TracedFormula
+from descend.rules.tracing.graph import BOOL, NUMBER, Node, ordered
 
-__all__ = ["Compiled", "memory"]
+__all__ = ["Work", "counts", "emit", "steps"]
 
-
-class Compiled:
-    """Compiles the functions of a rule, and what they call, for one format of numbers."""
-
-    def __init__(self, number: Any) -> None:
-        self.pipeline = _pipeline(number)
-        self._made: dict[Callable[..., Any], Any] = {}
-
-    def __call__(self, function: Callable[..., Any]) -> Any:
-        if function not in self._made:
-            self._made[function] = None  # while it is being made: a function may call itself
-            self._made[function] = njit(error_model="numpy", pipeline_class=self.pipeline)(self._with_callees(function))
-        return self._made[function]
-
-    def _with_callees(self, function: Any) -> Any:
-        """The function, with the plain functions that it calls compiled in their turn."""
-        scope = dict(function.__globals__)
-        for name in function.__code__.co_names:
-            if name in scope:
-                scope[name] = self._callee(scope[name])
-        cells = tuple(types.CellType(self._callee(cell.cell_contents)) for cell in function.__closure__ or ())
-        return types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells or None)
-
-    def _callee(self, value: Any) -> Any:
-        plain = isinstance(value, types.FunctionType) and value.__module__ not in (maths.__name__, "numpy")
-        return self(value) if plain else value
+_I64, _I32, _I16 = (ir.IntType(bits) for bits in (64, 32, 16))
+_PTR = ir.PointerType()
+_FIELDS = {"i64": _I64, "i32": _I32, "ptr": _PTR, "double": DOUBLE_TYPE, "float": FLOAT_TYPE}
+_MEMORY = {"float64": DOUBLE_TYPE, "float32": FLOAT_TYPE, "float16": HALF_TYPE, "bfloat16": _I16}
 
 
-def _pipeline(number: Any) -> Any:
-    """Numba's pipeline, in which a number that is written in the code takes the format of the arithmetic.
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a kernel does with a span: which arrays it writes, and which fields of the span it adds to.
 
-    Numba makes an int or float literal 64 bits wide, and whatever it meets with it. NumPy, PyTorch and JAX let it take
-    the format of what it meets, and so must a kernel.
+    Parameters
+    ----------
+    scalars
+        The names of the numbers of a row, in order.
+    arrays
+        The names of a span's arrays, in order.
+    stores
+        The arrays that are written, and what to.
+    reductions
+        The fields that the whole of a span is reduced to before it is stepped, and of what: bools are counted.
     """
-    kind = np.dtype(str(number)).type
 
-    @register_pass(mutates_CFG=False, analysis_only=False)
-    class Literals(FunctionPass):
-        _name = f"descend_literals_{number}"
-
-        def __init__(self) -> None:
-            FunctionPass.__init__(self)
-
-        def run_pass(self, state: Any) -> bool:
-            if state.func_ir.func_id.func_name == "kernel":
-                return False
-            exact = set()  # names of numbers that must stay as they are: exponents, indices
-            operands = set()
-            for block in state.func_ir.blocks.values():
-                for assign in block.find_insts(numba_ir.Assign):
-                    value = assign.value
-                    if not isinstance(value, numba_ir.Expr):
-                        continue
-                    if value.op in ("binop", "inplace_binop"):
-                        operands |= {value.lhs.name, value.rhs.name}
-                        if "pow" in getattr(value.fn, "__name__", ""):
-                            exact.add(value.rhs.name)
-                    elif value.op == "call":
-                        operands |= {v.name for v in value.list_vars()}
-                    elif value.op == "unary":
-                        operands.add(value.value.name)
-            changed = False
-            for block in state.func_ir.blocks.values():
-                for assign in block.find_insts(numba_ir.Assign):
-                    literal = _written(assign.value)
-                    whole_exponent = assign.target.name in exact and type(literal) is int
-                    if literal is not None and assign.target.name in operands and not whole_exponent:
-                        assign.value = numba_ir.Const(kind(literal), assign.loc)
-                        changed = True
-            return changed
-
-    class Pipeline(CompilerBase):
-        def define_pipelines(self) -> list[Any]:
-            builder = DefaultPassBuilder.define_nopython_pipeline(self.state)
-            builder.add_pass_after(Literals, IRProcessing)
-            builder.finalize()
-            return [builder]
-
-    _teach_maths()
-    return Pipeline
+    scalars: tuple[str, ...]
+    arrays: tuple[str, ...]
+    stores: tuple[tuple[str, Node], ...] = ()
+    reductions: tuple[tuple[str, Node], ...] = ()
 
 
-def _written(value: Any) -> int | float | None:
-    """The number that a piece of Numba's representation stands for, if it is one that is written in the code."""
-    constant = isinstance(value, (numba_ir.Const, numba_ir.Global, numba_ir.FreeVar))
-    return value.value if constant and type(value.value) in (int, float) else None
+def steps(formula: TracedFormula) -> Work:
+    """The work of a step: every output goes where its input was."""
+    return Work(formula.scalars, ("p", "g", *formula.kept), stores=formula.outputs)
 
 
-@functools.cache
-def _teach_maths() -> None:
-    """Give Numba the functions of `descend.rules.maths`, for single numbers."""
-
-    @overload(maths.sqrt, strict=False)
-    def _sqrt(x: Any) -> Any:
-        return lambda x: math.sqrt(x)
-
-    @overload(maths.absolute, strict=False)
-    def _absolute(x: Any) -> Any:
-        return lambda x: abs(x)
-
-    @overload(maths.sign, strict=False)
-    def _sign(x: Any) -> Any:
-        def sign(x: Any) -> Any:
-            zero = x - x  # of the format of x, and NaN where x is
-            up = type_as(1.0, x) if x > 0 else zero
-            return type_as(-1.0, x) if x < 0 else up
-
-        type_as = _type_as()
-        return sign
-
-    @overload(maths.maximum, strict=False)
-    def _maximum(x: Any, y: Any) -> Any:
-        return lambda x, y: x if x > y or x != x else y
-
-    @overload(maths.minimum, strict=False)
-    def _minimum(x: Any, y: Any) -> Any:
-        return lambda x, y: x if x < y or x != x else y
-
-    @overload(maths.clip, strict=False)
-    def _clip(x: Any, low: Any, high: Any) -> Any:
-        def clip(x: Any, low: Any, high: Any) -> Any:
-            raised = type_as(low, x) if x < low else x
-            return type_as(high, x) if raised > high else raised
-
-        type_as = _type_as()
-        return clip
-
-    @overload(maths.where, strict=False)
-    def _where(condition: Any, x: Any, y: Any) -> Any:
-        return lambda condition, x, y: x if condition else y
+def counts(formula: TracedFormula) -> Work:
+    """The work before a cautious step: count what it will move."""
+    assert formula.mask is not None
+    return Work(formula.scalars, ("p", "g", *formula.kept), reductions=(("count", formula.mask),))
 
 
-def _type_as() -> Any:
-    """A function for kernels: the number `value` in the format of `like`."""
+def emit(work: Work, layout: Layout, *, wide: bool = False) -> str:
+    """A module with the one function ``kernel``; raises `Untraceable` if the graph has what a kernel cannot compute.
 
-    @intrinsic
-    def type_as(_context: Any, value: Any, like: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return context.cast(builder, args[0], signature.args[0], signature.return_type)
-
-        return like(value, like), generate
-
-    return type_as
-
-
-# ---- memory -----------------------------------------------------------------------------------------------------
-
-
-def memory(layout: Layout, number: Any, wide: bool) -> dict[str, Any]:
-    """What a kernel reads and writes memory with: ``load_k``, ``store_k`` for array k of a span, words, scalars.
-
-    With `wide` the kernel's vectors are as wide as the processor's.
+    With `wide` its vectors are as wide as the processor's.
     """
-    word, double = ir.IntType(64), ir.DoubleType()
-    given: dict[str, Any] = {}
-    for k, name in enumerate(layout.arrays):
-        given[f"load_{k}"] = _load(k, len(layout.arrays), name, number)
-        given[f"store_{k}"] = _store(k, len(layout.arrays), name, number)
-
-    def place(builder: Any, base: Any, index: Any, kind: Any) -> Any:
-        return builder.gep(builder.inttoptr(base, kind.as_pointer()), [index])
-
-    @intrinsic
-    def load_word(_context: Any, base: Any, index: Any) -> Any:
-        def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            return builder.load(place(builder, args[0], args[1], word))
-
-        return nb.int64(nb.int64, nb.int64), generate
-
-    @intrinsic
-    def load_scalar(_context: Any, base: Any, index: Any) -> Any:
-        def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            return builder.load(place(builder, args[0], args[1], double))
-
-        return nb.float64(nb.int64, nb.int64), generate
-
-    @intrinsic
-    def as_float(_context: Any, bits: Any) -> Any:
-        def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            return builder.bitcast(args[0], double)
-
-        return nb.float64(nb.int64), generate
-
-    @intrinsic
-    def claim(_context: Any, part: Any) -> Any:
-        def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            if wide:  # LLVM's own name for it, which llvmlite does not know
-                set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-            place = builder.inttoptr(args[0], word.as_pointer())
-            return builder.atomic_rmw("add", place, ir.Constant(word, 1), "monotonic")
-
-        return nb.int64(nb.int64), generate
-
-    @intrinsic
-    def add_word(_context: Any, base: Any, index: Any, count: Any) -> Any:
-        def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            builder.atomic_rmw("add", place(builder, args[0], args[1], word), args[2], "monotonic")
-            return context.get_dummy_value()
-
-        return nb.void(nb.int64, nb.int64, nb.int64), generate
-
-    given.update(load_word=load_word, load_scalar=load_scalar, as_float=as_float, claim=claim, add_word=add_word)
-    return given
+    module = ir.Module("descend")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_PTR] * 3), "kernel")
+    if wide:  # LLVM's own name for it, which llvmlite does not know
+        set.add(function.attributes, '"prefer-vector-width"="512"')
+    _Kernel(work, layout, function).write()
+    return str(module)
 
 
-def _apart(builder: Any, access: Any, k: int, count: int) -> Any:
-    """Tell LLVM that the arrays of a span do not overlap, so that it need not test for it before each loop."""
-    module = builder.module
-    text = lambda value: ir.MetaDataString(module, value)  # noqa: E731
-    domain = module.add_metadata([text("descend")])
-    scopes = [module.add_metadata([text(f"array {i}"), domain]) for i in range(count)]
-    access.set_metadata("alias.scope", module.add_metadata([scopes[k]]))
-    access.set_metadata("noalias", module.add_metadata([s for i, s in enumerate(scopes) if i != k]))
-    return access
+class _Kernel:
+    """One kernel while it is written."""
+
+    def __init__(self, work: Work, layout: Layout, function: Any) -> None:
+        self.work = work
+        self.layout = layout
+        self.function = function
+        self.module = function.module
+        self.number = DOUBLE_TYPE if arithmetic(layout) == "float64" else FLOAT_TYPE
+        fields = [_FIELDS[kind] for kind in SPAN.fields.values()]
+        self.span_type = ir.LiteralStructType([*fields, ir.ArrayType(_PTR, len(work.arrays))])
+        self.entry, self.claim, self.find, self.later, self.begin, self.test, self.body, self.finish, self.done = (
+            function.append_basic_block(name)
+            for name in ("entry", "claim", "find", "later", "begin", "test", "body", "finish", "done")
+        )
+        self.nodes = ordered(node for _, node in (*work.stores, *work.reductions))
+
+    def write(self) -> None:
+        """Write all of it."""
+        spans, rows, part = self.function.args
+        ir.IRBuilder(self.entry).branch(self.claim)
+        chunk, span = self._next_chunk(spans, part)
+        build = ir.IRBuilder(self.begin)
+        values = Values(build, self.number, self.module)
+        start, stop = self._bounds(build, chunk, span)
+        self._read_scalars(build, values, span, rows)
+        addresses = [build.load(self._array(build, span, k), typ=_PTR) for k in range(len(self.work.arrays))]
+        for node in self.nodes:
+            if node.is_uniform and node.operation != "scalar":
+                values.compute(node)
+        for node in self.nodes:
+            if node.is_uniform:
+                values.convert(node, NUMBER)
+        build.branch(self.test)
+        self._loop(values, start, stop, addresses, span)
+        ir.IRBuilder(self.done).ret_void()
+
+    # ---- chunks -----------------------------------------------------------------------------------------------------
+
+    def _next_chunk(self, spans: Any, part: Any) -> tuple[Any, Any]:
+        """Claim the part's next chunk, and find its span, from that of the last one on."""
+        build = ir.IRBuilder(self.claim)
+        first = build.phi(_PTR)
+        first.add_incoming(spans, self.entry)
+        types = ir.LiteralStructType([_FIELDS[kind] for kind in PART.fields.values()])
+        at = {name: build.gep(part, [_I32(0), _I32(PART.index(name))], source_etype=types) for name in PART.fields}
+        chunk = build.atomic_rmw("add", at["next_chunk"], _I64(1), "monotonic")
+        stop = build.load(at["stop_chunk"], typ=_I64)
+        build.cbranch(build.icmp_signed("<", chunk, stop), self.find, self.done)
+
+        build = ir.IRBuilder(self.find)
+        span = build.phi(_PTR)
+        span.add_incoming(first, self.claim)
+        build.cbranch(build.icmp_signed("<", chunk, self._field(build, span, "chunks_end")), self.begin, self.later)
+        build = ir.IRBuilder(self.later)
+        span.add_incoming(build.gep(span, [_I64(1)], source_etype=self.span_type), self.later)
+        build.branch(self.find)
+        first.add_incoming(span, self.finish)
+        return chunk, span
+
+    def _place(self, build: Any, span: Any, name: str) -> Any:
+        return build.gep(span, [_I32(0), _I32(SPAN.index(name))], source_etype=self.span_type)
+
+    def _field(self, build: Any, span: Any, name: str) -> Any:
+        return build.load(self._place(build, span, name), typ=_FIELDS[SPAN.fields[name]])
+
+    def _array(self, build: Any, span: Any, k: int) -> Any:
+        arrays = len(SPAN.fields)
+        return build.gep(span, [_I32(0), _I32(arrays), _I32(k)], source_etype=self.span_type)
+
+    def _bounds(self, build: Any, chunk: Any, span: Any) -> tuple[Any, Any]:
+        """The first number of a chunk in its span, and the one after its last."""
+        length, before = self._field(build, span, "chunk_length"), self._field(build, span, "chunks_before")
+        start = build.mul(build.sub(chunk, before), length)
+        stop, end = build.add(start, length), self._field(build, span, "length")
+        return start, build.select(build.icmp_signed("<", stop, end), stop, end)
+
+    def _read_scalars(self, build: Any, values: Values, span: Any, rows: Any) -> None:
+        """The numbers of the span's row that are asked for, and how far it stretches a cautious step."""
+        row = build.gep(rows, [self._field(build, span, "row_start")], source_etype=DOUBLE_TYPE)
+        for node in self.nodes:
+            if node.operation == "scalar":
+                place = _I64(self.work.scalars.index(node.given))
+                values.give(
+                    node,
+                    self._field(build, span, "cautious_scale")
+                    if node.given == "cautious_scale"
+                    else build.load(build.gep(row, [place], source_etype=DOUBLE_TYPE), typ=DOUBLE_TYPE),
+                )
+
+    # ---- the loop ---------------------------------------------------------------------------------------------------
+
+    def _loop(self, values: Values, start: Any, stop: Any, addresses: Sequence[Any], span: Any) -> None:
+        """The loop over a chunk's numbers: load, compute, store or add up."""
+        build = ir.IRBuilder(self.test)
+        i = build.phi(_I64)
+        i.add_incoming(start, self.begin)
+        sums = [build.phi(_I64) for _ in self.work.reductions]
+        for total in sums:
+            total.add_incoming(_I64(0), self.begin)
+        build.cbranch(build.icmp_signed("<", i, stop), self.body, self.finish)
+
+        build = values.build = ir.IRBuilder(self.body)
+        memory = _Memory(build, self.layout.arrays, addresses, i)
+        for node in self.nodes:
+            if node.operation == "array":
+                values.give(node, memory.load(self.work.arrays.index(node.given), self.number))
+            elif not node.is_uniform:
+                values.compute(node)
+        for name, node in self.work.stores:
+            memory.store(self.work.arrays.index(name), values.stored(node))
+        for total, (_, node) in zip(sums, self.work.reductions, strict=True):
+            total.add_incoming(build.add(total, build.zext(values.convert(node, BOOL), _I64)), self.body)
+        i.add_incoming(build.add(i, _I64(1), flags=["nsw"]), self.body)
+        build.branch(self.test)
+
+        build = ir.IRBuilder(self.finish)
+        for total, (name, _) in zip(sums, self.work.reductions, strict=True):
+            build.atomic_rmw("add", self._place(build, span, name), total, "monotonic")
+        build.branch(self.claim)
 
 
-def _kinds(name: str) -> tuple[Any, Any]:
-    """LLVM's type of a number in memory, and Numba's type once it is loaded."""
-    if name == "float64":
-        return ir.DoubleType(), nb.float64
-    if name == "float32":
-        return ir.FloatType(), nb.float32
-    return (ir.IntType(16), nb.float32) if name == "bfloat16" else (ir.HalfType(), nb.float32)
+class _Memory:
+    """The arrays of a span, at one place in the loop."""
+
+    def __init__(self, build: Any, formats: Sequence[str], addresses: Sequence[Any], index: Any) -> None:
+        self.build = build
+        self.formats = formats
+        self.places = [
+            build.gep(address, [index], inbounds=True, source_etype=_MEMORY[name])
+            for address, name in zip(addresses, formats, strict=True)
+        ]
+        module = build.module
+        domain = module.add_metadata([ir.MetaDataString(module, "descend")])
+        self.scopes = [
+            module.add_metadata([ir.MetaDataString(module, f"array {k}"), domain]) for k in range(len(formats))
+        ]
+
+    def load(self, k: int, number: Any) -> Any:
+        """The number in array k, in the format of the arithmetic."""
+        build, name = self.build, self.formats[k]
+        value = self._apart(build.load(self.places[k], typ=_MEMORY[name]), k)
+        if name == "bfloat16":
+            value = build.bitcast(build.shl(build.zext(value, _I32), _I32(16)), FLOAT_TYPE)
+        return resized(build, value, number)
+
+    def store(self, k: int, value: Any) -> None:
+        """Write a number to array k."""
+        build, name = self.build, self.formats[k]
+        if name == "bfloat16":
+            value = _bfloat16(build, resized(build, value, FLOAT_TYPE))
+        elif name == "float16":
+            value = resized(build, resized(build, value, FLOAT_TYPE), HALF_TYPE)
+        else:
+            value = resized(build, value, _MEMORY[name])
+        self._apart(build.store(value, self.places[k]), k)
+
+    def _apart(self, access: Any, k: int) -> Any:
+        """Tell LLVM that the arrays of a span do not overlap, so that it need not test for it before each loop."""
+        module = self.build.module
+        access.set_metadata("alias.scope", module.add_metadata([self.scopes[k]]))
+        others = [scope for i, scope in enumerate(self.scopes) if i != k]
+        access.set_metadata("noalias", module.add_metadata(others))
+        return access
 
 
-def _load(k: int, count: int, name: str, number: Any) -> Any:
-    kind, loaded = _kinds(name)
-
-    @intrinsic
-    def load(_context: Any, base: Any, index: Any) -> Any:
-        def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            place = builder.gep(builder.inttoptr(args[0], kind.as_pointer()), [args[1]], inbounds=True)
-            value = _apart(builder, builder.load(place), k, count)
-            if name == "bfloat16":
-                wide = builder.shl(builder.zext(value, ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
-                value = builder.bitcast(wide, ir.FloatType())
-            elif name == "float16":
-                value = builder.fpext(value, ir.FloatType())
-            return context.cast(builder, value, loaded, number)
-
-        return number(nb.int64, nb.int64), generate
-
-    return load
-
-
-def _store(k: int, count: int, name: str, number: Any) -> Any:
-    kind, loaded = _kinds(name)
-
-    @intrinsic
-    def store(_context: Any, base: Any, index: Any, value: Any) -> Any:
-        def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            value = context.cast(builder, args[2], number, loaded)
-            if name == "bfloat16":
-                value = _rounded(builder, value)
-            elif name == "float16":
-                value = builder.fptrunc(value, ir.HalfType())
-            place = builder.gep(builder.inttoptr(args[0], kind.as_pointer()), [args[1]], inbounds=True)
-            _apart(builder, builder.store(value, place), k, count)
-            return context.get_dummy_value()
-
-        return nb.void(nb.int64, nb.int64, number), generate
-
-    return store
-
-
-def _rounded(builder: Any, value: Any) -> Any:
+def _bfloat16(build: Any, value: Any) -> Any:
     """A float32 as the nearest bfloat16, ties to even; NaN stays NaN."""
-    i32 = ir.IntType(32)
-    whole = lambda number: ir.Constant(i32, number)  # noqa: E731
-    bits = builder.bitcast(value, i32)
-    odd = builder.and_(builder.lshr(bits, whole(16)), whole(1))
-    nearest = builder.add(bits, builder.add(odd, whole(0x7FFF)))
-    quiet = builder.or_(bits, whole(0x400000))
-    kept = builder.select(builder.fcmp_unordered("uno", value, value), quiet, nearest)
-    return builder.trunc(builder.lshr(kept, whole(16)), ir.IntType(16))
+    bits = build.bitcast(value, _I32)
+    odd = build.and_(build.lshr(bits, _I32(16)), _I32(1))
+    nearest = build.add(bits, build.add(odd, _I32(0x7FFF)))
+    quiet = build.or_(bits, _I32(0x400000))
+    kept = build.select(build.fcmp_unordered("uno", value, value), quiet, nearest)
+    return build.trunc(build.lshr(kept, _I32(16)), _I16)

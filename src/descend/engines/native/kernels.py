@@ -1,32 +1,27 @@
-"""Kernels by rule, flags and formats: made once, kept on disk, loaded in a millisecond.
+"""From a rule to machine code: one kernel for each formula and layout.
 
-A kernel depends on the rule's code and whatever it calls, this package's code around it, the flags, the formats, the
-processor, and the versions of Python, Numba and LLVM: a hash of all that is its file's name.
+A kernel is made of the graph that a rule's formula traces to, and found again by the graph's text: rules and settings
+that give the same text have the same kernel, and a formula that has changed has another. Tracing takes a tenth of a
+millisecond and is done whenever a kernel is asked for; a kernel is made in a few hundredths of a second.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib.metadata
-import sys
+import re
 import threading
-from pathlib import Path
 from typing import Any
 
-from descend.engines.native import keeping
 from descend.engines.native import runtime as native
-from descend.engines.native import trace as compiling
 from descend.engines.native.availability import Unavailable, why_not
 from descend.engines.native.formats import Layout
-from descend.errors import RuleError
-from descend.rules import Rule, maths
+from descend.rules import Rule
+from descend.rules.tracing import TracedFormula, Untraceable, trace
 
-__all__ = ["Kernel", "Unavailable", "kernel"]
+__all__ = ["Kernel", "Unavailable", "code", "kernel", "optimised"]
 
 
 class Kernel:
-    """Machine code that steps spans by one rule, with one setting of its flags, in one layout.
+    """Machine code that steps spans by one formula, in one layout.
 
     `address` is its entry, `numbers` the names of the scalars in the order in which it finds them in a row, `kept` the
     names of the state in the order in which it finds their addresses in a span.
@@ -37,102 +32,76 @@ class Kernel:
         self.numbers = numbers
         self.kept = kept
         self.layout = layout
-        self.width = compiling.HEADER + 2 + len(kept)
 
 
 _KNOWN: dict[Any, Kernel] = {}
-_LOCK = threading.RLock()
+"""The kernels that this process has made, by all that they depend on."""
+_LOCK = threading.Lock()
 
 
 def kernel(rule: Rule, layout: Layout, *, counting: bool = False, wide: bool = False) -> Kernel:
-    """The kernel for `rule`, of which only the class and the flags matter; raises `Unavailable`.
+    """The kernel for `rule` as its formula is now; raises `Unavailable`.
 
-    A `wide` one is for steps that memory holds up; it makes no difference where a processor has one width of vectors.
+    With `counting` it changes nothing and counts, for each span, the entries that a cautious step will move. A `wide`
+    one is for steps that memory holds up; it makes no difference where a processor has one width of vectors.
     """
-    kept = rule.kept_state()
+    reason = why_not(layout)
+    if reason is not None:
+        raise Unavailable(reason)
+    try:
+        formula = trace(rule)
+    except Untraceable as error:
+        raise Unavailable(str(error)) from error
     wide = wide and native.has_wide_vectors()
-    key = (type(rule), rule.flags, kept, layout, counting, wide)
+    text = formula.mask_text if counting else formula.text
+    key = (text, formula.scalars, formula.kept, layout, counting, wide)
     found = _KNOWN.get(key)
     if found is None:
         with _LOCK:
             found = _KNOWN.get(key)
             if found is None:
-                row = rule.row(1)
-                address = _address(rule, row, kept, layout, counting, wide)
-                found = _KNOWN[key] = Kernel(address, compiling.numbers(rule, row), kept, layout)
+                address = _made(formula, layout, counting, wide)
+                found = _KNOWN[key] = Kernel(address, formula.scalars, formula.kept, layout)
     return found
 
 
-def _address(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting: bool, wide: bool) -> int:
-    """The entry of a kernel, from the cache or made now."""
-    reason = why_not(layout)
-    if reason is not None:
-        raise Unavailable(reason)
-    source = compiling.source_of(type(rule))
-    kind = (type(rule).__name__, row._fields, rule.flags, kept, layout.arrays, counting, wide)
-    code = keeping.kept(
-        [*kind, source, *_surroundings()] if source else None, lambda: _made(rule, row, kept, layout, counting, wide)
-    )
-    symbol, _, code = code.partition(b"\n")
-    (address,) = native.load(code, symbol.decode())
+def code(formula: TracedFormula, layout: Layout, *, counting: bool = False, wide: bool = False) -> str:
+    """A kernel in LLVM's language, before it is optimised; raises `Unavailable` for what kernels cannot compute."""
+    from descend.engines.native import emit  # which loads llvmlite
+
+    try:
+        return emit.emit((emit.counts if counting else emit.steps)(formula), layout, wide=wide)
+    except Untraceable as error:
+        raise Unavailable(f"{formula.name} {error}") from error
+
+
+def _made(formula: TracedFormula, layout: Layout, counting: bool, wide: bool) -> int:
+    """The entry of a new kernel."""
+    text = code(formula, layout, counting=counting, wide=wide)
+    try:
+        return _loaded(text)
+    except Exception as error:  # whatever LLVM raises that reads another language, or has no memory
+        raise Unavailable(f"LLVM cannot compile {formula.name}: {error}") from error
+
+
+def optimised(text: str) -> Any:
+    """A kernel as a module of LLVM's, once its loop is one over vectors."""
+    import llvmlite.binding as llvm
+
+    target = native.target(3)
+    module = llvm.parse_assembly(text)
+    module.triple, module.data_layout = target.triple, str(target.target_data)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = True
+    passes = llvm.create_pass_builder(target, tuning)
+    passes.getModulePassManager().run(module, passes)
+    return module
+
+
+def _loaded(text: str) -> int:
+    """The entry of a kernel, optimised and loaded into the process."""
+    # LLVM may make calls of the C library of these: for powers always, for roundings on older processors.
+    called = sorted(set(re.findall(r"@\"?llvm\.(pow|floor|ceil|trunc|rint)\.", text)))
+    native.link([spelled for name in called for spelled in (name, f"{name}f")])
+    (address,) = native.load(bytes(native.target(3).emit_object(optimised(text))), "kernel")
     return address
-
-
-def _made(rule: Rule, row: Any, kept: tuple[str, ...], layout: Layout, counting: bool, wide: bool) -> bytes:
-    """The name of a new kernel's function, a line's end, and its machine code."""
-    kind = type(rule)
-    _check_branches(rule, row, kept)
-    print(
-        f"descend: compiling {kind.__name__} for {layout.param}; it takes a second or two, and is kept for later",
-        file=sys.stderr,
-    )
-    try:
-        from numba.core.errors import NumbaError
-    except ImportError as error:
-        raise Unavailable(f"Numba cannot be loaded ({error})") from error
-    try:
-        code, symbol = compiling.translate(rule, row, kept, layout, counting=counting, wide=wide)
-    except NumbaError as error:
-        why = next((line for line in str(error).splitlines() if line.strip() and "pipeline" not in line), "")
-        raise Unavailable(f"Numba cannot compile {kind.__name__}.update: {why.strip()}") from error
-    code += f"""
-define void @kernel(ptr %spans, ptr %rows, ptr %part) {{
-  %result = alloca ptr
-  %error = alloca ptr
-  %spans.i = ptrtoint ptr %spans to i64
-  %rows.i = ptrtoint ptr %rows to i64
-  %part.i = ptrtoint ptr %part to i64
-  call i32 @{symbol}(ptr %result, ptr %error, i64 %spans.i, i64 %rows.i, i64 %part.i)
-  ret void
-}}
-"""
-    return b"kernel\n" + native.emit(code, only="kernel")
-
-
-def _check_branches(rule: Rule, row: Any, kept: tuple[str, ...]) -> None:
-    """Refuse a formula that asks an array a question: for single numbers it would compile, and mean something else."""
-    import numpy as np
-
-    two = np.ones(2)
-    state = tuple(two if name in kept else None for name in rule.state)
-    try:
-        with np.errstate(all="ignore"):
-            rule.update(two, two, *state, row)
-    except ValueError as error:
-        if "ambiguous" not in str(error):
-            raise
-        raise RuleError(
-            f"{type(rule).__name__}.update branches on an array (with if, and, or, max, min): a formula is "
-            "elementwise; use descend.rules.maths.where, maximum or minimum"
-        ) from error
-
-
-@functools.cache
-def _surroundings() -> tuple[str, ...]:
-    """Everything behind a kernel that is not the rule: this package's code, the versions, the processor."""
-    code = hashlib.sha256()
-    for name in ("trace", "emit", "formats", "runtime"):
-        code.update(Path(__file__).with_name(f"{name}.py").read_bytes())
-    code.update(Path(str(maths.__file__)).read_bytes())
-    versions = (importlib.metadata.version(p) for p in ("numba", "llvmlite", "numpy"))
-    return (code.hexdigest(), sys.version, *versions, *native.processor())

@@ -227,8 +227,9 @@ def lay_out(
     `Launch.point` says where the arrays are.
     """
     rule = rules[0]
+    machine = best_kernel(rule, layout, sum(sizes))
     counting = kernel(rule, layout, counting=True) if rule.cautious else None
-    launch = Launch(best_kernel(rule, layout, sum(sizes)), sizes, rows, counting=counting, helpers=helpers)
+    launch = Launch(machine, sizes, rows, counting=counting, helpers=helpers)
     numbers = launch.kernel.numbers
     return launch, [Scalars(rule, memoryview(launch.scalars[i]), numbers) for i, rule in enumerate(rules)]
 

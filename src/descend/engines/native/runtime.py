@@ -19,7 +19,19 @@ from typing import Any
 from descend.engines.native import layout
 from descend.engines.native.availability import Unavailable, why_not
 
-__all__ = ["Runtime", "builtin", "compiled", "emit", "has_wide_vectors", "load", "processor", "runtime", "template"]
+__all__ = [
+    "Runtime",
+    "builtin",
+    "compiled",
+    "emit",
+    "has_wide_vectors",
+    "link",
+    "load",
+    "processor",
+    "runtime",
+    "target",
+    "template",
+]
 
 _FLUSH = {
     "x86_64": (
@@ -70,8 +82,11 @@ def has_wide_vectors() -> bool:
     return "+avx512f" in processor()[1].split(",")
 
 
-def _target(level: int) -> Any:
-    """A code generator of LLVM's for this processor; a new one, as one that a linker owns serves no other."""
+def target(level: int) -> Any:
+    """A code generator of LLVM's for this processor, from the quickest, level 0, to that of the best code, level 3.
+
+    It is a new one, as one that a linker owns serves no other.
+    """
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
@@ -82,27 +97,18 @@ def _target(level: int) -> Any:
     )
 
 
-def emit(code: str, *, only: str | None = None, level: int = 3) -> bytes:
-    """An object file from LLVM's intermediate representation; with `only`, of that function and what it needs."""
+def emit(code: str, level: int) -> bytes:
+    """An object file from LLVM's language, as it stands."""
     import llvmlite.binding as llvm
 
-    target = _target(level)
-    module = llvm.parse_assembly(code)
-    if only is not None:
-        for function in module.functions:
-            if not function.is_declaration and function.name != only:
-                function.linkage = "internal"
-        passes = llvm.create_new_module_pass_manager()
-        passes.add_global_dead_code_eliminate_pass()
-        passes.run(module, llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options()))
-    return bytes(target.emit_object(module))
+    return bytes(target(level).emit_object(llvm.parse_assembly(code)))
 
 
 def load(code: bytes, *names: str) -> list[int]:
     """Load an object file into the process; the addresses of functions in it. It stays for the life of the process."""
     import llvmlite.binding as llvm
 
-    linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(3))
+    linker = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target(3))
     linker.add_object_file(llvm.ObjectFileRef.from_data(code))
     linker.finalize_object()
     _LOADED.append(linker)
@@ -145,13 +151,13 @@ def _compiled(file: Path, names: tuple[str, ...], level: int) -> tuple[int, ...]
     """The same, or why not: what failed once is not tried again at each step."""
     try:
         code = template(file)
-        _link(re.findall(r"(?m)^declare .*@(\w+)\(", code))
-        return tuple(load(emit(code, level=level), *names))
+        link(re.findall(r"(?m)^declare .*@(\w+)\(", code))
+        return tuple(load(emit(code, level), *names))
     except Exception as error:  # whatever LLVM raises that reads another language, or a system without a function
         return Unavailable(f"LLVM cannot compile {file.name} ({type(error).__name__}: {error})")
 
 
-def _link(names: list[str]) -> None:
+def link(names: list[str]) -> None:
     """Let machine code call these functions of the system's or of Python's C API; one that is missing raises.
 
     LLVM ends the process when it links code whose functions it does not find.
