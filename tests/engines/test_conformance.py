@@ -303,19 +303,3 @@ def test_machine_code_refuses_a_rule_with_other_flags():
     with pytest.raises(DescendError, match=r"another maximize"):
         driver.engine.rule = descend.Adam(maximize=True)
     driver.engine.rule = dataclasses.replace(driver.engine.rule, lr=0.5)
-
-
-def test_an_update_that_forgets_state_is_refused():
-    """Too few arrays would leave a state as it was, at every step."""
-
-    class Forgetful(descend.Rule, register=False):
-        """Takes two states, and returns one."""
-
-        lr: float = 0.1
-
-        @staticmethod
-        def update(p, g, one, other, s):
-            return p - s.lr * g, one
-
-    with pytest.raises(DescendError, match=r"Forgetful.update returns 1 .*takes one, other"):
-        Reference(Forgetful(), [np.ones(2)]).step([np.ones(2)])

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from descend.errors import ParameterError, RuleError
 from descend.rules.rule import Rule
-from descend.rules.step import cautious_mask, cautious_scale, step
+from descend.rules.step import cautious_mask, cautious_scale, number_names, step
 
 __all__ = ["Form", "Formula", "Part", "check_state", "scale_of", "starting_state"]
 
@@ -49,7 +49,7 @@ class Formula:
     @classmethod
     def of(cls, rule: Rule) -> Formula:
         """The formula of a rule with its settings."""
-        kind: Any = type(rule)
+        kind: Any = type(rule)  # which can be hashed, though its objects may not
         return _formula(kind, rule.kept_state())
 
     def reduced(self, row: Any, parts: Iterable[Part], scale: Callable[[Iterator[Any]], Any]) -> Any:
@@ -143,8 +143,7 @@ class Form:
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the scalars that are numbers, in order."""
-        flags = dict(self.flags)
-        return tuple(name for name in self.row_type._fields if name not in flags)
+        return number_names(self.row_type, dict(self.flags))
 
     def numbers(self, row: Any) -> list[float]:
         """The numbers of a row."""

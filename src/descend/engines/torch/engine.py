@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from descend.engines.memory import Intervals
 from descend.engines.protocol import Capabilities
 from descend.engines.torch.compiled import compiled_step
 from descend.engines.torch.foreach import foreach_step
+from descend.engines.torch.memory import extent
 from descend.engines.torch.tensors import tensor_step
 from descend.errors import OptionError, ParameterError
 from descend.rules import Rule
@@ -89,10 +91,8 @@ class Torch:
     def _apart(self, grads: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The gradients, none of which is changed by an earlier parameter's step."""
         written = [*self.params, *(t for kept in self.state for t in kept.values())]
-        storages = {_storage(t) for t in written}
-        return [
-            g.clone() if g is not p and _storage(g) in storages else g for g, p in zip(grads, self.params, strict=True)
-        ]
+        intervals = Intervals(filter(None, map(extent, written)))
+        return [_outside(g, intervals) if g is not p else g for g, p in zip(grads, self.params, strict=True)]
 
     def _check(self, grads: Sequence[torch.Tensor]) -> None:
         if self.state:
@@ -106,21 +106,16 @@ class Torch:
                 raise ParameterError(f"a gradient of shape {(*g.shape,)} for a parameter of shape {(*p.shape,)}")
 
 
-def _storage(t: torch.Tensor) -> Any:
-    """What tensors have in common that may share memory; tensors of other layouts have nothing."""
-    return (t.device, t.untyped_storage().data_ptr()) if t.layout is torch.strided and t.numel() else id(t)
+def _outside(g: torch.Tensor, written: Intervals) -> torch.Tensor:
+    lies = extent(g)
+    return g.clone() if lies is not None and written.meets(*lies) else g
 
 
 def _check_apart(params: Sequence[torch.Tensor]) -> None:
-    """Raise `ParameterError` if two parameters share memory; they may lie in one storage, one after the other."""
-    spans = []
-    for i, p in enumerate(params):
-        if p.layout is torch.strided and p.numel():
-            length = 1 + sum((n - 1) * s for n, s in zip(p.shape, p.stride(), strict=True))
-            spans.append((_storage(p), p.storage_offset(), p.storage_offset() + length, i))
-    spans.sort(key=lambda span: (hash(span[0]), *span[1:]))
-    for (one, _, end, i), (other, start, _, j) in itertools.pairwise(spans):
-        if one == other and start < end:
+    """Raise `ParameterError` if two parameters may share memory; they may lie in one storage, one after the other."""
+    extents = sorted((*found, i) for i, p in enumerate(params) if (found := extent(p)) is not None)
+    for (_, end, i), (start, _, j) in itertools.pairwise(extents):
+        if start < end:
             raise ParameterError(
                 f"params[{min(i, j)}] and params[{max(i, j)}] share memory: pass a copy of one of them"
             )

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from descend.engines.memory import Intervals
 from descend.engines.native import runtime as native
 from descend.engines.native.availability import Unavailable, warn_once
 from descend.engines.native.launch import Launch
 from descend.engines.native.layout import DL_TENSOR, GUARD, GUARD_SET
 from descend.engines.torch.internals import keys_place, view_tensor
-from descend.engines.torch.memory import Intervals, span
+from descend.engines.torch.memory import span
 
 __all__ = ["SWITCH", "GuardSet", "NativeGuards", "NotGuardable", "PythonGuards", "guard_set"]
 

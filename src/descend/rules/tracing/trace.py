@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from descend.errors import RuleError
-from descend.rules.step import cautious_mask, step
+from descend.rules.step import cautious_mask, number_names, step
 from descend.rules.tracing import graph
 from descend.rules.tracing.effects import side_effect
 from descend.rules.tracing.graph import DOUBLE, FLAG, WEAK, Graph, Node, promoted
@@ -81,8 +81,7 @@ def trace(rule: Rule) -> TracedFormula:
     """
     name = f"{type(rule).__name__}.update"
     row = rule.sample_row()
-    flags = dict(rule.flags)
-    names = tuple(field for field in row._fields if field not in flags)
+    names = number_names(row, dict(rule.flags))
     with _named(name):
         _require_no_effect(rule, row, names)
         outputs, mask = _traced(rule, row, names)
