@@ -1,11 +1,14 @@
 """A step as it comes in a training: right after work of PyTorch's own, or after a pause.
 
-    python benchmarks/step_after_work.py [--rounds 101]
+    python benchmarks/step_after_work.py [--rounds 101] [--threads 2] [--always]
 
 After a matrix product, as after a backward pass, OpenMP's threads wait for more work awake, and after a pause they
 sleep. So a step among other steps, which `step.py` times, says little of one that stands alone. Here each contender
 steps once at a time, in turn, on parameters of its own. A mean stands beside each median, as a few steps may wait for a
 thread by far longer than most.
+
+descend leaves OpenMP's threads out of a few steps after one to which they came too late. With ``--always`` it does not,
+which shows whether that pays.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import torch
 from machine import describe, heading, spread, table
 
 import descend
+from descend.engines.torch.openmp import openmp_threads
 
 SIZES = {"100k": 100_000, "300k": 300_000, "1M": 1_000_000, "10M": 10_000_000}
 RULES = {"Adam": ("Adam", {}), "Momentum": ("SGD", {"lr": 1e-3, "momentum": 0.9}), "SGD": ("SGD", {"lr": 1e-3})}
@@ -72,7 +76,13 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=101, help="steps of each contender (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="of PyTorch's (default: as many as it chooses)")
+    parser.add_argument("--always", action="store_true", help="let OpenMP's threads help with each step of descend's")
     given = parser.parse_args()
+    if given.threads is not None:
+        torch.set_num_threads(given.threads)
+    if given.always:
+        openmp_threads.longest = 0
     print("\n".join(heading(describe(torch.get_num_threads()))))
     rows = []
     for said, before in (("work of PyTorch's", work), (f"{1000 * PAUSE:.0f} ms of sleep", pause)):

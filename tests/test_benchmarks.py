@@ -146,6 +146,19 @@ def test_step_after_work(tmp_path):
 
 
 @pytest.mark.slow
+def test_worker_threads(tmp_path):
+    """A row for each pause and size, which names the fastest number of threads."""
+    printed = run("worker_threads", "--rounds", "3", "--threads", "2", "3", "--sizes", "100k", folder=tmp_path)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("|")]
+    columns, _, *rows = rows
+    assert columns[2:] == ["1 threads", "2 threads", "3 threads", "fastest"]
+    assert [row[1] for row in rows] == ["100k"] * 2
+    for row in rows:
+        medians = [float(cell.split()[0].replace(",", "")) for cell in row[2:5]]
+        assert row[5] == str(1 + medians.index(min(medians)))
+
+
+@pytest.mark.slow
 def test_sweep(tmp_path):
     """Every contender makes its trials, and their networks have learnt."""
     pytest.importorskip("optuna")

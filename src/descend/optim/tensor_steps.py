@@ -27,6 +27,8 @@ class PlannedTensor:
         self.kind: Any = None
         """What of its tensors decides how it is stepped; None until there is a gradient."""
         self.way: tuple[Any, ...] = ()
+        self.memory = self._memory()
+        """Where all that its step writes lies, by which it was told apart from others."""
         if member.param.grad is not None:
             self.note()
 
@@ -39,6 +41,12 @@ class PlannedTensor:
         tensors = (self.member.param, g, *self.member.arrays())
         return [(type(t), t.device, t.dtype, t.layout, t.layout is torch.strided and t.stride()) for t in tensors]
 
+    def _memory(self) -> list[int] | None:
+        try:
+            return [t.data_ptr() for t in self.member.access().written]
+        except RuntimeError:  # PyTorch's, for tensors that stand for others, and have no memory
+            return None
+
     def fits(self, g: torch.Tensor, written: Intervals) -> bool:
         """Whether it is still as it was planned, and this gradient is nowhere that a step writes to."""
         member, scalars = self.member, self.member.scalars
@@ -48,7 +56,7 @@ class PlannedTensor:
                 return False
             counted = state["step"].item() == member.counts[0]
             carries = all(state[name].item() == value for name, value in scalars.carried.items())
-            if not (counted and carries and self._kind(g) == self.kind):
+            if not (counted and carries and self._kind(g) == self.kind and self._memory() == self.memory):
                 return False
             lies = extent(g)
         except (KeyError, AttributeError):

@@ -115,7 +115,7 @@ def test_a_builtin_outlives_what_made_it():
       ret ptr %made
     }
     """
-    runtime._link(["PyLong_FromVoidPtr", "PyLong_AsVoidPtr"])
+    runtime.link(["PyLong_FromVoidPtr", "PyLong_AsVoidPtr"])
     (address,) = runtime.load(runtime.emit(code, level=0), "again")
     assert [runtime.builtin(address, number)() for number in (7, 2**40)] == [7, 2**40]
 

@@ -128,7 +128,7 @@ def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
             return done
 
     launch._runtime = Runtime
-    monkeypatch.setattr(module, "LONGEST", 4)
+    monkeypatch.setattr(openmp_threads, "longest", 4)
     monkeypatch.setattr(OpenMPThreads, "_judge", JUDGE)
     own.clear()
     for _ in range(20):
@@ -138,15 +138,17 @@ def test_threads_that_come_too_late_are_left_out_for_a_while(own, monkeypatch):
     assert torch.equal(p, expected(21, cautious=False))
 
 
-def test_where_nobody_else_can_help_openmp_is_not_left_out(monkeypatch):
-    """One core is all that this process may use, as far as the system says: there are no workers of our own."""
-    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
+def test_small_steps_wake_no_workers_while_openmp_is_left_out(own, monkeypatch):
+    """They are made by the caller alone."""
+    monkeypatch.setattr(workers, "WAKE", 1 << 30)
     p, optimizer = stepper(cautious=False)
-    for _ in range(10):
-        openmp_threads._back_off.left = 3
+    optimizer.step()
+    openmp_threads._back_off.left = 3
+    for _ in range(3):
         optimizer.step()
-        assert optimizer.stepper.plan.spans.launches[0].job.part_count == 2
-    assert torch.equal(p, expected(10, cautious=False))
+    assert own == [2] * 3
+    assert openmp_threads._back_off.left == 0
+    assert torch.equal(p, expected(4, cautious=False))
 
 
 def test_a_refused_launch_says_nothing_of_openmp(monkeypatch):

@@ -23,7 +23,7 @@ __all__ = ["MOST", "Helpers", "WorkerPool", "threads", "usable_cores"]
 MOST = 8
 """Threads at most that work on a step, the caller's included. Memory feeds few cores at a time, and a large machine has
 other work to do."""
-WAKE = 4 << 20
+WAKE = 16 << 20
 """Bytes that a step must move before it pays to wake a worker for it, which takes some tenth of a millisecond."""
 
 

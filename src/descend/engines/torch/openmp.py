@@ -13,10 +13,7 @@ from descend.engines.native.launch import Job
 from descend.engines.native.layout import OPENMP
 from descend.engines.native.workers import threads
 
-__all__ = ["LONGEST", "OpenMPThreads", "openmp_threads"]
-
-LONGEST = 256
-"""Launches at most that OpenMP's threads are left out of, after one to which they came too late."""
+__all__ = ["OpenMPThreads", "openmp_threads"]
 
 
 class _BackOff(threading.local):
@@ -34,12 +31,16 @@ class OpenMPThreads:
     have been there, and to wake one may take as long as a turn of the system's scheduler. So after a launch to which
     they came too late our own workers help with the next one; with twice as many each time that it happens again.
 
+    `longest` is how many launches in a row they are left out of at most; 0 lets them help with each.
+    ``benchmarks/step_after_work.py`` compares that with 256, which it takes by default.
+
     Our own workers help, too, where PyTorch computes with other threads than OpenMP's, and in a forked child, in which
     OpenMP would wait for threads that stayed behind. It is not known of a child whose parent had not loaded this
     package; there large operations of PyTorch's wait for ever as well.
     """
 
     def __init__(self) -> None:
+        self.longest = 256
         self._lock = threading.Lock()
         self._record = OPENMP.one()
         self._at = self._record.ctypes.data
@@ -65,9 +66,7 @@ class OpenMPThreads:
         usable = self.available and not threads.forked
         if back_off.left or not usable:
             back_off.left = max(back_off.left - 1, 0)
-            done = threads.run(runtime, job, number)
-            if done is not None or not usable:
-                return done
+            return threads.run(runtime, job, number)
         if not self._lock.acquire(blocking=False):
             return None
         try:
@@ -85,7 +84,7 @@ class OpenMPThreads:
         if self.timely:
             back_off.next = 1
         else:
-            back_off.left, back_off.next = back_off.next, min(2 * back_off.next, LONGEST)
+            back_off.left, back_off.next = min(back_off.next, self.longest), min(2 * back_off.next, self.longest)
 
 
 def _functions() -> tuple[int, int] | None:
