@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.test_cli import descend as command
+from tests.cli.commands import descend as command
 
 import descend
 
