@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, for somebody who did not run the comparison.
+"""The report: one HTML file that needs nothing else, for readers who did not run the comparison.
 
 `write` turns a `Comparison` into what ``report.html.j2`` shows. Text, tables and the marks in them are in the file; the
 charts are Plotly figures, drawn by the script that the file carries. Everything a user has named is escaped.
@@ -191,7 +191,7 @@ def _failures(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _settings(comparison: Comparison) -> list[tuple[str, str]]:
-    """The plan and where it was carried out, for the list at the end."""
+    """The plan and the machine, for the list at the end."""
     plan, shape = comparison.plan, comparison.shape
     settings = [("Problem", f"{plan.problem}: {comparison.summary}" if comparison.summary else plan.problem)]
     if shape["train"]:

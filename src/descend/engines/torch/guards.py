@@ -342,8 +342,8 @@ def _machine_code() -> _MachineCode:
     except Unavailable as error:  # which whoever steps says
         raise NotGuardable(str(error)) from error
     try:
-        # LLVM's level 1, as it runs in each step: a small step takes 5 % longer with level 0.
-        (check,) = native.compiled(Path(__file__).with_name("guards.ll"), "check", level=1)
+        # LLVM's level 2, as it runs in each step: a small step takes 6 % longer with level 0.
+        (check,) = native.compiled(Path(__file__).with_name("guards.ll"), "check", level=2)
     except Unavailable as error:
         warn_once(f"descend.optim checks its tensors in Python, which takes longer: {error}")
         raise NotGuardable(str(error)) from error
