@@ -39,7 +39,8 @@ def test_compare_passes_each_option_on(monkeypatch):
     given = {
         "learning_rates": (0.1,), "space": {}, "trials": 1, "batch_size": 3, "budget": 4, "target": 0.5,
         "tuning_seeds": 5, "final_seeds": 6, "studies": 7, "effort": "quick", "untuned": False, "timed": True,
-        "jobs": 8, "executor": Executor(), "out": Path("o"), "fresh": True, "announce": print, "progress": max, "leaders": min,
+        "jobs": 8, "executor": Executor(), "out": Path("o"), "fresh": True, "announce": print, "progress": max,
+        "leaders": min,
     }  # fmt: skip
     with pytest.raises(Stopped):
         descend.compare("booth", **given)

@@ -211,7 +211,9 @@ class Experiment:
             if options.fresh:
                 store.forget(plan.possible())
             phases = _Phases(problem, plan, store, workers, options, say)
-            if announce is not None or logger.isEnabledFor(logging.INFO):  # the pilot is for whoever listens
+            if announce is not None or logger.isEnabledFor(
+                logging.INFO
+            ):  # else nobody reads it, and the pilot is in vain
                 place = where(None if options.executor is not None else options.processes)
                 say(" ".join([f"{plan.describe()}, {place}{phases.expected_duration()}.", *too_few(plan)]))
             comparison = self._concluded(phases, workers, began)
@@ -335,5 +337,5 @@ class _Phases:
         for why in sorted({*reasons.values()} - self._explained):
             self._explained.add(why)
             labels = [label for label, reason in reasons.items() if reason == why]
-            whose = "" if len(labels) == len(self.plan.everyone) else f" of {listed(labels)}"
+            whose = "" if len(labels) == len(self.plan.all_entries) else f" of {listed(labels)}"
             self.say(f"Runs{whose} are made one at a time: {why}.")

@@ -51,7 +51,7 @@ class Suite:
 
     @property
     def enough(self) -> bool:
-        """Whether there are enough problems with a target for profiles to say who is fastest overall."""
+        """Whether there are enough problems with a target for profiles to say which entry is fastest overall."""
         return len(self.with_target) >= ENOUGH
 
     @property

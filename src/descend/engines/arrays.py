@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterable, Sequence
 from operator import is_
 from typing import Any
 
 import numpy as np
 
+from descend.engines.memory import Intervals
 from descend.errors import ParameterError
 from descend.parameters.memory import Array
 
@@ -88,9 +88,7 @@ class Gradients:
         self._given = _NONE
         self._found: list[Array] = []
         self._copied: list[int] = []
-        spans = sorted(_bounds(a) for a in written if a.size)
-        self._starts = [start for start, _ in spans]
-        self._ends = [*np.maximum.accumulate([end for _, end in spans]).tolist()] if spans else []
+        self._written = Intervals(_bounds(array) for array in written if array.size)
 
     def __call__(self, grads: Sequence[Any]) -> list[Array]:
         """The gradients of a step; raises `ParameterError` if they do not fit."""
@@ -119,9 +117,7 @@ class Gradients:
             return True
         if not g.size or (g.ctypes.data == p.ctypes.data and g.strides == p.strides):
             return False  # its own parameter's memory: an entry is read before it is written
-        start, end = _bounds(g)
-        before = bisect.bisect_left(self._starts, end)
-        return before > 0 and self._ends[before - 1] > start
+        return self._written.meets(*_bounds(g))
 
 
 def _plain(g: Any, p: Array, i: int) -> Array:

@@ -64,11 +64,11 @@ class CurvaturePairs:
 
     H is that of Byrd, Nocedal and Schnabel (1994), theorem 2.2, in their letters: R is the part of S Yᵀ in which no
     step is later than the change, D its diagonal, γ the scale sᵀy / yᵀy of the newest pair. Their order is that of age.
-    Here rows and columns of R⁻¹ have the order of the ring: it is the same matrix, with both permuted alike.
+    Here rows and columns of R and R⁻¹ have the order of the ring: they are the same matrices, permuted alike.
     """
 
     saved: ClassVar[tuple[str, ...]] = (
-        *("rows", "inverse", "gram", "curvature", "with_gradient"),
+        *("rows", "upper", "inverse", "gram", "curvature", "with_gradient"),
         *("scale", "newest", "count"),
     )
     """What it takes to go on later."""
@@ -77,8 +77,8 @@ class CurvaturePairs:
         self.memory = memory
         (self.rows,) = aligned((2 * memory, size))
         self.steps, self.changes = self.rows[:memory], self.rows[memory:]
-        self.inverse = np.zeros((memory, memory))
-        """R⁻¹."""
+        self.upper, self.inverse = np.zeros((memory, memory)), np.zeros((memory, memory))
+        """R and R⁻¹."""
         self.gram = np.zeros((memory, memory))
         """Y Yᵀ."""
         self.curvature = np.zeros(memory)
@@ -96,15 +96,16 @@ class CurvaturePairs:
 
     def learn(self, gradient: Array) -> None:
         """Take in the pair that stands in the row `next`, if it is curved; `gradient` is that at its end."""
-        row, memory, products, inverse = self.next, self.memory, self.with_change, self.inverse
+        row, memory, products = self.next, self.memory, self.with_change
+        upper, inverse, gram = self.upper, self.inverse, self.gram
         step = self.steps[row]
         np.dot(self.rows, gradient, out=self.with_gradient)
         np.dot(self.rows, self.changes[row], out=products)
         sy, yy, ss = float(products[row]), float(products[memory + row]), dot(step, step)
         # Without its oldest pair R has lost its first row and column, and so has its inverse, as R is triangular.
-        inverse[row] = inverse[:, row] = 0.0
+        upper[row] = inverse[row] = inverse[:, row] = 0.0
         if not curved(sy, ss, yy, MIN_CURVATURE):  # the oldest pair is lost as well: rare, and no harm
-            self.steps[row] = self.changes[row] = self.gram[row] = self.gram[:, row] = 0.0
+            self.steps[row] = self.changes[row] = upper[:, row] = gram[row] = gram[:, row] = 0.0
             self.with_gradient[row] = self.with_gradient[memory + row] = 0.0
             self.count = min(self.count, memory - 1)
             return
@@ -113,14 +114,15 @@ class CurvaturePairs:
         column *= -1.0 / sy
         column[row] = 1.0 / sy
         inverse[:, row] = column
-        self.gram[row] = self.gram[:, row] = products[memory:]
+        upper[:, row] = products[:memory]
+        gram[row] = gram[:, row] = products[memory:]
         self.curvature[row] = sy
         self.scale = sy / yy
         self.newest, self.count = row, min(self.count + 1, memory)
 
     def forget(self) -> None:
         """Drop all pairs."""
-        for array in (self.rows, self.inverse, self.gram, self.with_gradient):
+        for array in (self.rows, self.upper, self.inverse, self.gram, self.with_gradient):
             array[...] = 0.0
         self.scale, self.count = 1.0, 0
 
@@ -132,11 +134,11 @@ class CurvaturePairs:
         # −H g = γ (Sᵀ b + Yᵀ a − g) with the weights a = R⁻¹ S g and b = R⁻ᵀ (Y g − Y Yᵀ a − D a / γ).
         weights, inner, memory = self.weights, self.inner, self.memory
         a = weights[memory:]
-        np.dot(self.inverse, self.with_gradient[:memory], out=a)
+        _solve(self.upper, self.inverse, self.with_gradient[:memory], a)
         np.dot(self.gram, a, out=inner)
         np.subtract(self.with_gradient[memory:], inner, out=inner)
         inner -= self.curvature * a / self.scale
-        np.dot(inner, self.inverse, out=weights[:memory])
+        _solve(self.upper.T, self.inverse.T, inner, weights[:memory])
         np.dot(weights, self.rows, out=out)
         out -= gradient
         out *= self.scale
@@ -175,6 +177,19 @@ class CurvaturePairs:
             for row, sy, ss, yy in zip(by_age, *(p[by_age].tolist() for p in products), strict=True)
             if curved(sy, ss, yy, MIN_FREE_CURVATURE)
         ]
+
+
+def _solve(matrix: Array, inverse: Array, right: Array, out: Array) -> None:
+    """Solve a system whose inverse is known, with one step of iterative refinement.
+
+    A product with an inverse is less exact than substitution, which NumPy does not have, where a matrix is
+    ill-conditioned; so is R in few dimensions, whose many pairs are nearly dependent. One step of refinement makes up
+    for that, at the price of two small products.
+    """
+    np.dot(inverse, right, out=out)
+    residual = np.dot(matrix, out)
+    np.subtract(right, residual, out=residual)
+    out += np.dot(inverse, residual)
 
 
 def free_variables(x: Array, gradient: Array, lower: Array, upper: Array, most: float) -> Array | None:

@@ -60,8 +60,8 @@ def minimize(
     bounds
         Where the parameters may lie: ``(lower, upper)``, each None, a number, or a container like `x0`; a
         `scipy.optimize.Bounds`; or a ``(low, high)`` pair for each parameter. Rules are projected after each step; of
-        the methods, BFGS, conjugate gradients and steepest descent do not keep to bounds. `gtol` is then for how far a
-        step along the gradient would lead within them.
+        the methods, BFGS, conjugate gradients and steepest descent do not keep to bounds. `gtol` is then for the
+        projected gradient: how far a step along the gradient would lead within them.
     gtol, ftol, xtol
         Stop when the largest absolute gradient entry is at most `gtol`; when the loss changes in a step by at most
         ``ftol · max(1, |loss|)``; when no parameter changes in a step by more than ``xtol · max(1, max |x|)``.
@@ -99,8 +99,7 @@ def minimize(
     -------
     Result
         The point where a criterion that was asked for holds, or else the best finite point that was seen; and why the
-        descent stopped. Ctrl-C ends the descent after the step at hand and
-        returns the result so far.
+        descent stopped. Ctrl-C ends the descent after the step at hand and returns the result so far.
 
     Raises
     ------

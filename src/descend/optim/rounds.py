@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from descend.engines.torch.memory import Intervals, extent
+from descend.engines.memory import Intervals
+from descend.engines.torch.memory import extent
 
 __all__ = ["Access", "rounds"]
 

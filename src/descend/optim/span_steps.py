@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from descend.engines.memory import Intervals
 from descend.engines.native.availability import Unavailable, why_not
 from descend.engines.native.formats import FORMATS, Layout
-from descend.engines.native.kernels import Kernel, kernel
-from descend.engines.native.launch import Launch, best_kernel
+from descend.engines.native.launch import Launch, lay_out
 from descend.engines.native.layout import GRAD, PARAM, STATE
 from descend.engines.native.scalars import Scalars
-from descend.engines.torch.memory import Intervals, alike, dense, extent
+from descend.engines.torch.memory import alike, dense, extent
 from descend.engines.torch.openmp import openmp_threads
 from descend.optim.group_rules import GroupScalars
 from descend.optim.planning import Member
@@ -72,12 +72,12 @@ class SpanSteps:
             try:
                 if why is not None:
                     raise Unavailable(why)
-                machine = best_kernel(spans[0].member.rule, layout, sum(s.member.param.numel() for s in spans))
+                launch = self._launch(layout, spans)
             except Unavailable as error:
                 for span in spans:
                     decline(span.member, str(error), True)
                 continue
-            self.launches.append(self._launch(machine, spans))
+            self.launches.append(launch)
             self.spans += spans
         self.params = [span.member.param for span in self.spans]
         places = {member: i for i, member in enumerate(members)}
@@ -88,24 +88,22 @@ class SpanSteps:
         """The one launch, if guards may call it at once."""
         self._watch()
 
-    def _launch(self, machine: Kernel, spans: list[PlannedSpan]) -> Launch:
-        """The launch of spans that one kernel steps."""
+    def _launch(self, layout: Layout, spans: list[PlannedSpan]) -> Launch:
+        """The launch of spans that one kernel steps; raises `Unavailable`."""
         members = [span.member for span in spans]
-        rule = members[0].rule
         rows = list(dict.fromkeys(member.scalars for member in members))
-        launch = Launch(
-            machine,
+        launch, targets = lay_out(
+            [scalars.rule for scalars in rows],
+            layout,
             [member.param.numel() for member in members],
             [rows.index(member.scalars) for member in members],
-            counting=kernel(rule, machine.layout, counting=True) if rule.cautious else None,
-            helpers=openmp_threads,
+            openmp_threads,
         )
-        for i, scalars in enumerate(rows):
-            target = Scalars(scalars.rule, memoryview(launch.scalars[i]), machine.numbers)
+        for scalars, target in zip(rows, targets, strict=True):
             self._targets[scalars, launch] = target
             scalars.targets.append(target)
         launch.point(PARAM, [member.param.data_ptr() for member in members])
-        for k, name in enumerate(machine.kept):
+        for k, name in enumerate(launch.kernel.kept):
             launch.point(STATE + k, [member.state[name].data_ptr() for member in members])
         for place, span in enumerate(spans):
             span.launch, span.place = launch, place

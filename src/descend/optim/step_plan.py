@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from descend.engines.memory import Intervals
 from descend.engines.native.availability import switched_off
 from descend.engines.torch.guards import guard_set
-from descend.engines.torch.memory import Intervals
 from descend.optim.group_rules import GroupScalars
 from descend.optim.planning import Member, Planning
 from descend.optim.rounds import rounds

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from descend.engines.memory import Intervals
 from descend.engines.torch.compiled import LARGE, compiled_step
 from descend.engines.torch.foreach import foreach_step
-from descend.engines.torch.memory import Intervals, alike, dense, extent
+from descend.engines.torch.memory import alike, dense, extent
 from descend.engines.torch.sparse import sparse_step
 from descend.engines.torch.tensors import tensor_step
 from descend.optim.group_rules import GroupScalars

@@ -13,9 +13,10 @@ from typing import Any, Self
 
 from descend.errors import ParameterError, RuleError
 from descend.rules.rule import Rule
-from descend.rules.step import cautious_mask, cautious_scale, step
+from descend.rules.step import cautious_mask, cautious_scale, number_names, step
+from descend.rules.tracing import can_be_split
 
-__all__ = ["Form", "Formula", "Part", "check_state", "scale_of", "starting_state"]
+__all__ = ["Form", "Formula", "Part", "check_state", "looks_at_arrays", "scale_of", "starting_state"]
 
 Part = tuple[Any, Any, Sequence[Any]]
 """A parameter, its gradient and its kept state; or the same run of each."""
@@ -49,7 +50,7 @@ class Formula:
     @classmethod
     def of(cls, rule: Rule) -> Formula:
         """The formula of a rule with its settings."""
-        kind: Any = type(rule)
+        kind: Any = type(rule)  # which can be hashed, though its objects may not
         return _formula(kind, rule.kept_state())
 
     def reduced(self, row: Any, parts: Iterable[Part], scale: Callable[[Iterator[Any]], Any]) -> Any:
@@ -116,6 +117,14 @@ def check_state(rule: Rule, names: Iterable[str]) -> None:
         )
 
 
+def looks_at_arrays(rule: Rule) -> bool:
+    """Whether a step of several arrays is another one than that of all their numbers in one: whoever packs must not.
+
+    So it is with cautious steps, and with a formula that is not known to be elementwise.
+    """
+    return rule.cautious or not can_be_split(rule)
+
+
 def starting_state(rule: Rule) -> dict[str, float]:
     """The number that each kept state starts from; a schedule has its number of the first step."""
     first = rule if type(rule).initial is Rule.initial else rule.at(1)  # a schedule is not asked for nothing
@@ -143,8 +152,7 @@ class Form:
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The names of the scalars that are numbers, in order."""
-        flags = dict(self.flags)
-        return tuple(name for name in self.row_type._fields if name not in flags)
+        return number_names(self.row_type, dict(self.flags))
 
     def numbers(self, row: Any) -> list[float]:
         """The numbers of a row."""

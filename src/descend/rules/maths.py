@@ -8,6 +8,7 @@ the operand exists, so nothing is imported here but NumPy.
 from __future__ import annotations
 
 import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -15,24 +16,23 @@ import numpy as np
 __all__ = ["absolute", "clip", "maximum", "minimum", "sign", "sqrt", "where"]
 
 
-class _Numbers:
-    """NumPy's functions for a number of Python's, of which they make a number of Python's again.
+def _of_numbers(function: Any) -> Any:
+    """A function of NumPy's that makes a number of Python's of such numbers.
 
-    NumPy's own would be a float64 that makes float64 of every array it meets.
+    NumPy's own would be a float64, which makes float64 of every array it meets.
     """
 
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(np, name)
+    def call(*args: Any) -> Any:
+        made = function(*args)
+        return made.item() if isinstance(made, np.generic) or (type(made) is np.ndarray and not made.ndim) else made
 
-        def call(*args: Any) -> Any:
-            made = function(*args)
-            return made.item() if isinstance(made, np.generic) or (type(made) is np.ndarray and not made.ndim) else made
-
-        setattr(self, name, call)
-        return call
+    return call
 
 
-_NUMBERS = _Numbers()
+_NUMBERS = types.SimpleNamespace(
+    **{name: _of_numbers(getattr(np, name)) for name in ("abs", "clip", "maximum", "minimum", "sign", "sqrt", "where")}
+)
+"""The functions for numbers of Python's."""
 
 
 def _library(x: Any) -> Any:

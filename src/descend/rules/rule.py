@@ -18,7 +18,6 @@ Engines run it; they never repeat it. Subclassing `Rule` is all it takes to have
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -33,7 +32,7 @@ from descend.errors import RuleError
 from descend.rules.hyperparameters import Range, allowed_range, checked, hyper, kind_of
 from descend.rules.registry import enter, spelling
 from descend.rules.scipy_method import SciPyMethod
-from descend.rules.tracing import Untraceable, trace
+from descend.rules.tracing import check
 
 __all__ = ["Rule", "hyper"]
 
@@ -300,8 +299,7 @@ def _check_formula(cls: type[Rule]) -> None:
             rule.sample_row()
         except Exception:  # settings that the rule refuses, or cannot do without: that is no fault of its formula
             continue
-        with contextlib.suppress(Untraceable):
-            trace(rule)
+        check(rule)
 
 
 def _knows_all_scalars(cls: type[Rule]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,20 @@ from descend.rules.maths import clip, where
 if TYPE_CHECKING:
     from descend.rules.rule import Rule
 
-__all__ = ["cautious_mask", "cautious_scale", "goes_downhill", "step", "with_cautious_mask", "with_decay"]
+__all__ = [
+    "cautious_mask",
+    "cautious_scale",
+    "goes_downhill",
+    "number_names",
+    "step",
+    "with_cautious_mask",
+    "with_decay",
+]
+
+
+def number_names(row: Any, flags: Mapping[str, bool]) -> tuple[str, ...]:
+    """The names of those scalars in a row that are no flags, in order: the numbers that compiled code is given."""
+    return tuple(name for name in row._fields if name not in flags)
 
 
 def step(rule: type[Rule], p: Any, g: Any, state: tuple[Any, ...], s: Any) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ def test_the_runtime_is_made_once():
     assert made.worker_at
 
 
-@pytest.mark.parametrize(("file", "name", "level"), [(STEPPING, "alone", 0), (GUARDS, "check", 1)])
+@pytest.mark.parametrize(("file", "name", "level"), [(STEPPING, "alone", 0), (GUARDS, "check", 2)])
 def test_a_template_compiles_in_a_blink(file, name, level):
     """Nothing of it is kept on disk: each process that steps compiles it, within its tenth of a second."""
     runtime.compiled(file, name, level=level)  # the system's part of it, once

@@ -261,6 +261,18 @@ def test_settings_other_than_the_defaults_are_looked_at_too():
         )  # fmt: skip
 
 
+def test_a_state_may_be_called_as_anything():
+    """What a graph has beside the state is not mixed up with it."""
+
+    def update(p, g, mask, the_mask, s):
+        return p - mask * g, mask + 1.0, the_mask + 2.0
+
+    traced = trace(type(rule_of(update))(cautious=True))
+    assert [name for name, _ in traced.outputs] == ["p", "mask", "the_mask"]
+    assert traced.mask is not None
+    assert traced.mask_text.splitlines()[-2].partition(" = ")[2].startswith("bool less")
+
+
 def test_scopes_that_are_not_built_are_refused():
     with pytest.raises(RuleError, match="scope = 'tensor': rules over whole tensors are not built yet"):
         rule_of(lambda p, g, s: p - g, scope="tensor")

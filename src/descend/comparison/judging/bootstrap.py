@@ -15,9 +15,9 @@ from descend.parameters.memory import Array
 __all__ = ["best_shares", "difference", "middle", "resampled_median"]
 
 RESAMPLES = 10_000
-"""How often the seeds are drawn anew to find out who is best."""
+"""How often the seeds are drawn anew to estimate how often each entry is best."""
 MANY = 1_000
-"""Seeds up to which the bootstrap distribution of a median is written down."""
+"""Seeds up to which the bootstrap distribution of a median is computed exactly."""
 
 
 def difference(minus: Array, confidence: float) -> Interval:

@@ -1,4 +1,4 @@
-"""Performance profiles: how entries compare over many problems, without an average over what cannot be averaged."""
+"""Performance profiles: how entries compare over many problems, without averaging costs over problems."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Profile:
     ratios: tuple[float, ...]
 
     def within(self, factor: float) -> float:
-        """The share of the problems on which the entry took at most so many times what the best one took: ρ(τ)."""
+        """ρ(τ): the share of the problems on which the entry's cost is at most `factor` times that of the best one."""
         return sum(ratio <= factor for ratio in self.ratios) / len(self.ratios)
 
     @property
@@ -44,8 +44,8 @@ def profiles(costs: Sequence[Mapping[str, float]]) -> list[Profile]:
     Parameters
     ----------
     costs
-        For each problem, the cost of each entry by its label; ∞ for a miss. A problem that nobody solved says nothing
-        of who is better, and counts against everyone.
+        For each problem, the cost of each entry by its label; ∞ for a miss. A problem that no entry solved
+        ranks none of them, and lowers the profiles of all.
 
     Examples
     --------

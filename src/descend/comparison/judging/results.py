@@ -26,11 +26,11 @@ T = TypeVar("T")
 class EntryResult:
     """What the runs say of one entry: a row of the table.
 
-    `chosen` has the hyperparameters that each study found, None where none served. `to_target` counts gradient
-    evaluations to the target, None if there is no target; `test` is the test metric at the best
-    evaluation. `untuned` has the
-    test metric with the entry's own hyperparameters; None if nobody asked for it. `seconds` is how long a run takes
-    with no other beside it; None if that was not measured. `verdict` is that of the measure which orders the table.
+    `chosen` has the hyperparameters that each study chose, None where every trial failed. `to_target` is the standing
+    by the gradient evaluations to the target, None if there is no target; `test` is that by the test metric at the best
+    evaluation. `untuned` has the test metric with the entry's own hyperparameters; None if it was not asked for.
+    `seconds` is how long a run takes with no other beside it; None if that was not measured. `verdict` is that of the
+    measure which orders the table.
     """
 
     entry: int
@@ -52,12 +52,12 @@ class EntryResult:
 
     @property
     def learning_rates(self) -> list[float]:
-        """The learning rates that were chosen, ascending; one for each study that found one."""
+        """The learning rates that were chosen, ascending; one for each study that chose one."""
         return sorted({float(point["lr"]) for point in self.chosen if point is not None})
 
     @property
     def learning_rate(self) -> float | None:
-        """The learning rate that was chosen, the middle one of several studies; None if none served."""
+        """The learning rate that was chosen, the middle one of several studies; None if every trial failed."""
         rates = self.learning_rates
         return rates[len(rates) // 2] if rates else None
 
@@ -100,7 +100,7 @@ def _by_seed(plan: Plan, runs: Sequence[Run], cost: Callable[[Run], T], miss: T)
 
 
 def _reached(plan: Plan, entry: Entry, runs: Sequence[Run], target: float) -> list[tuple[float, float]]:
-    """Gradient evaluations to the target for each final seed: at the earliest, and those of the look that saw it."""
+    """Gradient evaluations to the target for each final seed: the least they may be, and those that were seen."""
 
     def found(run: Run) -> tuple[float, float]:
         if run.miss:

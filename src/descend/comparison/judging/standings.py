@@ -36,7 +36,7 @@ FAILED, NOT_REACHED = "failed", "not reached"
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """How one entry did by one measure, and beside the entry that is best by it.
+    """How one entry compares by one measure with the entry that is best by it.
 
     `median`, `low` and `high` are over the final runs, `hits` the runs that have such a figure at all. `difference` is
     to the best entry, paired by seed; None for the best itself. `best_probability` is the share of bootstrap resamples
@@ -98,8 +98,8 @@ def standings(
     never
         The verdict on an entry without a single hit.
     earliest
-        What each of the costs may have been in truth, at the least, where it was only looked at from time to time. Two
-        that may have been the same are no difference. Default: the costs are exact.
+        The least that each of the costs may have been, where a run is evaluated from time to time only. Two that may
+        have been the same are no difference. Default: the costs are exact.
 
     Where not even the best entry has a hit in half of its runs, none is called the best.
     """

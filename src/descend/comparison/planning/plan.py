@@ -28,7 +28,7 @@ FROM_REFERENCE, NO_TARGET = "reference", "none"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is compared, on what, at what cost. `budget` and `evaluate_every` count examples seen.
+    """What is compared, on which problem, at what cost. `budget` and `evaluate_every` count examples seen.
 
     `target` is a value of the validation metric, ``"reference"`` (what a pool of reference runs finds) or ``"none"``.
     The seeds are those of all studies, one study's after the other's.
@@ -51,16 +51,16 @@ class Plan:
     untuned: bool
     timed: bool
     fingerprint: str
-    """What the problem's code hashes to, with the package's and the versions of what runs them."""
+    """A hash of the problem's code, of the package's, and of the versions of what runs them."""
 
     @property
-    def everyone(self) -> tuple[Entry, ...]:
-        """Whom a task's or a run's `entry` counts: the entries, and then the reference pool's rules."""
+    def all_entries(self) -> tuple[Entry, ...]:
+        """The entries, and then the reference pool's rules: a task's or a run's `entry` is an index of these."""
         return *self.entries, *self.reference
 
     def entry(self, task: Task) -> Entry:
-        """Who runs in a task, with the hyperparameters of the task."""
-        return self.everyone[task.entry].at(dict(task.hyperparameters))
+        """The entry of a task, with the hyperparameters of the task."""
+        return self.all_entries[task.entry].at(dict(task.hyperparameters))
 
     def cost(self, metric: float | None) -> float:
         """A value of the metric as something to be minimised; a miss, which has none, is infinite."""
@@ -124,7 +124,7 @@ class Plan:
             yield Task(entry, _pairs(point), seed, "final", study)
 
     def defaults(self) -> Iterator[Task]:
-        """The runs of each entry as it is, which nobody tuned, on the same fresh seeds."""
+        """The runs of each entry with its own hyperparameters, untuned, on the same fresh seeds."""
         for i in range(len(self.entries) if self.untuned else 0):
             for study in range(self.studies):
                 for seed in self.seeds_of(self.final_seeds, study):
@@ -139,7 +139,7 @@ class Plan:
                     yield dataclasses.replace(task, phase="timing")
 
     def possible(self) -> Iterator[Task]:
-        """Every task that the plan may come to, whatever its runs will say."""
+        """Every task that the plan may lead to, whatever the outcome of its runs."""
         for trial in self.pool():
             yield trial
             yield from self.pool_finals(trial)
@@ -172,7 +172,7 @@ class Plan:
         return _hashed(self.settings())
 
     def key(self, task: Task) -> str:
-        """What the store knows a run by: a hash of everything that decides its outcome, and of nothing else.
+        """The key of a run in the store: a hash of everything that decides its outcome, and of nothing else.
 
         Another plan that has the same run among its own finds it there.
         """
@@ -185,18 +185,18 @@ class Plan:
         )
 
     def steps(self, entry: Entry, examples: int) -> int:
-        """How many steps so many gradient evaluations pay for."""
+        """The steps of an entry that a number of gradient evaluations pays for."""
         return examples if self.examples is None else Batches(self.examples, entry.batch_size, 0).steps(examples)
 
     def next_step(self, entry: Entry, examples: float | None) -> float:
-        """The gradient evaluations that an entry has spent a step after it has spent so many; 0 at the start, None."""
+        """The gradient evaluations of an entry one step after it has spent `examples`; 0 for None, before the start."""
         if examples is None or self.examples is None:
             return 0.0 if examples is None else examples + 1
         batches = Batches(self.examples, entry.batch_size, 0)
         return batches.examples(batches.steps(int(examples)) + 1)
 
     def fitting(self, entry: Entry) -> dict[str, Any]:
-        """What a descent of an entry is told beside its rule, seed and budget."""
+        """The options of `descend.fit` for an entry, beside its rule, seed and budget."""
         return {
             "batch_size": None if self.examples is None else entry.batch_size,
             "evaluate_every_examples": self.evaluate_every,

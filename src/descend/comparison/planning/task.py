@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["Chosen", "Task"]
 
 Chosen = Mapping[str, Any] | None
-"""The hyperparameters that a study found for an entry; None if none served."""
+"""The hyperparameters that a study chose for an entry; None if every trial failed."""
 
 
 @dataclasses.dataclass(frozen=True)

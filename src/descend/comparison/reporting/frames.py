@@ -72,7 +72,7 @@ def exported(frame: Any, path: Path) -> Path:
 
 
 def _run_in_a_row(plan: Plan, run: Run) -> dict[str, Any]:
-    entry = plan.everyone[run.entry]
+    entry = plan.all_entries[run.entry]
     figures = dataclasses.asdict(run)
     searched = figures.pop("hyperparameters")
     del figures["curve"]

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, for somebody who did not run the comparison.
+"""The report: one HTML file that needs nothing else, for readers who did not run the comparison.
 
 `write` turns a `Comparison` into what ``report.html.j2`` shows. Text, tables and the marks in them are in the file; the
 charts are Plotly figures, drawn by the script that the file carries. Everything a user has named is escaped.
@@ -104,9 +104,8 @@ def _suite_context(suite: Suite, links: Sequence[str]) -> dict[str, Any]:
 
 def _context(comparison: Comparison) -> dict[str, Any]:
     """Everything the template is given."""
-    plan, data = comparison.plan, bool(comparison.shape["train"])
+    plan, data, entries = comparison.plan, bool(comparison.shape["train"]), len(comparison.plan.entries)
     figures = charts(comparison)
-    entries = len(plan.entries)
     command, python = repeat(comparison)
     return {
         "comparison": comparison,
@@ -191,7 +190,7 @@ def _failures(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _settings(comparison: Comparison) -> list[tuple[str, str]]:
-    """The plan and where it was carried out, for the list at the end."""
+    """The plan and the machine, for the list at the end."""
     plan, shape = comparison.plan, comparison.shape
     settings = [("Problem", f"{plan.problem}: {comparison.summary}" if comparison.summary else plan.problem)]
     if shape["train"]:

@@ -96,7 +96,7 @@ def leaderboard(plan: Plan, runs: Sequence[Run]) -> Any:
     for name, justify in (("so far", "left"), ("lr", "right"), (plan.metric, "right"), ("runs", "right")):
         view.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for entry, (cost, n, lr) in sorted(best.items(), key=lambda item: item[1][0]):
-        view.add_row(plan.everyone[entry].label, f"{lr:g}", number(plan.metric_of(cost)), str(n))
+        view.add_row(plan.all_entries[entry].label, f"{lr:g}", number(plan.metric_of(cost)), str(n))
     return view
 
 

@@ -167,7 +167,7 @@ def _span(values: Sequence[Any]) -> str:
 
 
 def level(rows: Sequence[EntryResult], verdict: Callable[[EntryResult], str]) -> str:
-    """Who is best, and who shows no clear difference to it."""
+    """The entries that are best, and those that show no clear difference to them."""
     best = [row.label for row in rows if verdict(row) == BEST]
     return ", ".join([*best, *[f"≈\N{NO-BREAK SPACE}{row.label}" for row in rows if verdict(row) == UNCLEAR]]) or "–"
 

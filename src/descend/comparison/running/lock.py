@@ -12,10 +12,10 @@ __all__ = ["locked"]
 
 @contextlib.contextmanager
 def locked(path: Path, announce: Callable[[str], Any]) -> Iterator[None]:
-    """Hold the lock file `path`: nobody else does in the meantime, and it is let go however this process ends.
+    """Hold the lock file `path` alone; the system releases it however this process ends.
 
-    Another process that holds it is waited for, which is announced. The file itself stays where it is: were it taken
-    away, who waits for the old file and who makes a new one would both hold a lock.
+    If another process holds it, that is announced, and waited for. The file itself is never removed: a process that
+    waits for the old file and one that makes a new file would both hold a lock.
     """
     import filelock
 
@@ -37,7 +37,7 @@ def locked(path: Path, announce: Callable[[str], Any]) -> Iterator[None]:
 
 
 def _can_be_made(path: Path) -> bool:
-    """Whether it is not the file itself that is the trouble."""
+    """Whether the file can be written, so that only its lock is the trouble."""
     try:
         path.touch()
     except OSError:

@@ -26,10 +26,10 @@ SEED = 2**31
 
 
 def estimate(problem: Problem, plan: Plan, bundles: Iterable[Bundle], jobs: int) -> float:
-    """Seconds that the bundles will take on so many processes, about.
+    """About how many seconds the bundles will take on `jobs` processes.
 
     Each kind of run makes short descents, stacked as it will be, from a seed that no run has, until one of them is long
-    enough to be measured. What they find is thrown away.
+    enough to be measured. Their results are thrown away.
     """
     seconds = 0.0
     known: dict[object, tuple[float, float]] = {}

@@ -28,7 +28,7 @@ Done = Callable[[Task, Run], Any]
 
 
 class Workers:
-    """Makes the runs of a comparison: in this process, in pools of its own, or through somebody's executor.
+    """Makes the runs of a comparison: in this process, in pools of its own, or through an executor of the user's.
 
     BLAS runs on one thread in each, wherever it is made, so that the figures do not depend on it. Processes are started
     when they are first needed, stay for the next runs, and end with the block.
@@ -116,8 +116,7 @@ class Workers:
             pending = [bundle for bundle in left if bundle not in suspects]
 
     def _with_no_other(self, bundle: Bundle, done: Done) -> None:
-        """Make a bundle in a process of its own, or else each of its runs; a miss if that dies."""
-        self._end_pool(at_once=False)
+        """Make a bundle in a process beside no other, or else each of its runs; a miss if that dies."""
         try:
             _through(self._pool_of(1), [bundle], done, None)
         except BrokenExecutor:
@@ -176,7 +175,7 @@ def _through(executor: Executor, bundles: list[Bundle], done: Done, parcel: byte
             else:
                 _hand_over(bundle, runs, done)
     finally:
-        if parcel is not None:  # somebody else's executor goes on; our own pool ends with its block
+        if parcel is not None:  # the user's executor goes on; our own pool ends with its block
             for future in futures:
                 future.cancel()
     if apart:

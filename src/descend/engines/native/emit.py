@@ -51,13 +51,18 @@ class Work:
 
 def steps(formula: TracedFormula) -> Work:
     """The work of a step: every output goes where its input was."""
-    return Work(formula.scalars, ("p", "g", *formula.kept), stores=formula.outputs)
+    return Work(formula.scalars, _arrays(formula), stores=formula.outputs)
 
 
 def counts(formula: TracedFormula) -> Work:
     """The work before a cautious step: count what it will move."""
     assert formula.mask is not None
-    return Work(formula.scalars, ("p", "g", *formula.kept), reductions=(("count", formula.mask),))
+    return Work(formula.scalars, _arrays(formula), reductions=(("count", formula.mask),))
+
+
+def _arrays(formula: TracedFormula) -> tuple[str, ...]:
+    """The arrays of a span, in the order of `layout.PARAM`, `GRAD` and `STATE`."""
+    return ("p", "g", *formula.kept)
 
 
 def emit(work: Work, layout: Layout, *, wide: bool = False) -> str:

@@ -14,7 +14,8 @@ from descend.engines.native.kernels import Kernel, kernel
 from descend.engines.native.layout import COUNTER, JOB, PART, span
 from descend.engines.native.scalars import Scalars
 from descend.engines.native.workers import Helpers, threads
-from descend.rules import Rule, cautious_scale
+from descend.rules import Rule
+from descend.rules.formula import scale_of
 
 __all__ = ["SHARE", "WIDE", "Job", "Launch", "best_kernel", "lay_out"]
 
@@ -216,9 +217,7 @@ class Launch:
         self.table["count"] = 0
         self._run(counting)
         counts = self.table["count"].tolist()
-        self.table["cautious_scale"] = [
-            cautious_scale(count / size) if size else 1.0 for count, size in zip(counts, self.sizes, strict=True)
-        ]
+        self.table["cautious_scale"] = [scale_of(count, size) for count, size in zip(counts, self.sizes, strict=True)]
 
 
 def lay_out(

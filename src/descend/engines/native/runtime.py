@@ -138,7 +138,7 @@ class _Template(string.Template):
 def compiled(file: Path, *names: str, level: int = 0) -> tuple[int, ...]:
     """The addresses of functions of a template, compiled and loaded. Raises `Unavailable` where that cannot be done.
 
-    LLVM's quickest code generator, level 0, takes 4 ms for either template and level 1 takes 15.
+    LLVM's quickest code generator, level 0, takes 4 ms for either template, and the others take 15.
     """
     found = _compiled(file, names, level)
     if isinstance(found, Unavailable):

@@ -29,27 +29,28 @@ class Scalars:
         self.constant_from = math.inf if self.scheduled else rule.constant_from()
         # Most rules carry nothing from step to step, and need not be asked for it.
         self.scalars = rule.scalars if type(rule).carry is Rule.carry else None
-        self.places: list[int] | None = None
+        self.places: list[tuple[str, int]] | None = None
         self.constant = False
 
     def fill(self, t: int, carried: Mapping[str, float]) -> Mapping[str, float]:
         """Write the row of step `t`, before which the rule carried these numbers; what it carries after it."""
         if self.constant and t >= self.constant_from:
             return carried
-        self.constant = t >= self.constant_from
-        places = self.places
-        if places is None:
+        self.constant = False  # until all is written: scalars may raise
+        if self.places is None:
             values, after = self.rule.numbers(t, carried)
             for place, name in enumerate(self.numbers):
                 self.target[place] = values[name]
             if not self.scheduled:
-                self.places = [self.numbers.index(name) for name in self.rule.carry(t, carried)[0]]
-            return after
-        if self.scalars is not None:
-            extra, after = self.scalars(t), carried
+                changing = self.rule.carry(t, carried)[0]
+                self.places = [(name, self.numbers.index(name)) for name in changing]
         else:
-            extra, after = self.rule.carry(t, carried)
-        target = self.target
-        for place, value in zip(places, extra.values()):  # noqa: B905  # strict costs as much as the rest
-            target[place] = value
+            if self.scalars is not None:
+                extra, after = self.scalars(t), carried
+            else:
+                extra, after = self.rule.carry(t, carried)
+            target = self.target
+            for name, place in self.places:
+                target[place] = extra[name]
+        self.constant = t >= self.constant_from
         return after

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from descend.engines.memory import Intervals
 from descend.engines.native import runtime as native
 from descend.engines.native.availability import Unavailable, warn_once
 from descend.engines.native.launch import Launch
-from descend.engines.native.layout import DL_TENSOR, GUARD, GUARD_SET
+from descend.engines.native.layout import DL_TENSOR, GUARD, GUARD_SET, Record
 from descend.engines.torch.internals import keys_place, view_tensor
-from descend.engines.torch.memory import Intervals, span
+from descend.engines.torch.memory import span
 
 __all__ = ["SWITCH", "GuardSet", "NativeGuards", "NotGuardable", "PythonGuards", "guard_set"]
 
@@ -45,10 +46,14 @@ _ITEM, _ATTRIBUTE, _LIST, _DICT = range(4)
 _SHOW = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)
 """The type of the function that shows a tensor."""
 _SOURCE = Path(__file__).with_name("guards.ll")
-_View: Any = namedtuple("_View", DL_TENSOR.fields)
-"""The fields of a tensor that is shown."""
-_Row: Any = namedtuple("_Row", GUARD.fields, defaults=[0] * len(GUARD.fields))
-"""The fields of a guard."""
+
+
+def _fields_of(record: Record) -> Any:
+    """A named tuple of a record's fields, each 0 unless given."""
+    return namedtuple("_Fields", record.fields, defaults=[0] * len(record.fields))
+
+
+_View, _Row = _fields_of(DL_TENSOR), _fields_of(GUARD)
 
 Container = list[Any] | dict[Any, Any]
 
@@ -354,8 +359,8 @@ def _machine_code() -> _MachineCode:
     except Unavailable as error:  # which whoever steps says
         raise NotGuardable(str(error)) from error
     try:
-        # LLVM's level 1, as it runs in each step: a small step takes 5 % longer with level 0.
-        (check,) = native.compiled(_SOURCE, "check", level=1)
+        # LLVM's level 2, as it runs in each step: a small step takes 6 % longer with level 0.
+        (check,) = native.compiled(_SOURCE, "check", level=2)
     except Unavailable as error:
         warn_once(f"descend.optim checks its tensors in Python, which takes longer: {error}")
         raise NotGuardable(str(error)) from error

@@ -4,7 +4,7 @@
 `trace` runs a rule's step, and `effects` finds out whether it does more than compute.
 """
 
-from descend.rules.tracing.trace import TracedFormula, can_be_split, trace
+from descend.rules.tracing.trace import TracedFormula, can_be_split, check, trace
 from descend.rules.tracing.tracer import Untraceable
 
-__all__ = ["TracedFormula", "Untraceable", "can_be_split", "trace"]
+__all__ = ["TracedFormula", "Untraceable", "can_be_split", "check", "trace"]

@@ -33,20 +33,19 @@ _KNOWN: weakref.WeakKeyDictionary[Any, dict[Any, str | None]] = weakref.WeakKeyD
 """What was found out, by the formula's function, and the settings it was run with."""
 
 
-def side_effect(rule: type[Any], flags: Any, kept: tuple[str, ...], trace: Callable[[], Any]) -> str | None:
-    """What the rule's formula does beside computing, beginning with a verb; None if nothing is seen.
+def side_effect(update: Any, settings: Any, trace: Callable[[], Any]) -> str | None:
+    """What a formula does beside computing, beginning with a verb; None if nothing is seen.
 
-    `trace` runs it on symbolic values. It is run with each setting once, as long as the function is the same. Raises
-    `Refused` for a formula that gives another graph each time.
+    `trace` runs it on symbolic values, which is done once for each of its `settings`, as long as the function is the
+    same. Raises `Refused` for a formula that gives another graph each time.
     """
-    update, key = rule.update, (rule, flags, kept)
     try:
         known = _KNOWN.setdefault(update, {})
     except TypeError:  # a callable that cannot be referred to weakly, or hashed
         known = {}
-    if key not in known:
-        known[key] = _found(update, trace)
-    return known[key]
+    if settings not in known:
+        known[settings] = _found(update, trace)
+    return known[settings]
 
 
 def _found(update: Any, trace: Callable[[], Any]) -> str | None:
@@ -61,7 +60,7 @@ def _found(update: Any, trace: Callable[[], Any]) -> str | None:
             if error.harmless:
                 trace()  # beside what it prints it may do what no rule may
         return str(error)
-    if first != second and _text(first) != _text(second):
+    if _text(first) != _text(second):
         raise Refused(
             "computes something else each time it is called, by random numbers or by what it counts: kernels and JAX "
             "would go on with the first; draw them outside, and let scalars(self, t) count"

@@ -16,13 +16,14 @@ changed gives another graph.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from descend.errors import RuleError
-from descend.rules.step import cautious_mask, step
+from descend.rules.step import cautious_mask, number_names, step
 from descend.rules.tracing import graph
 from descend.rules.tracing.effects import side_effect
 from descend.rules.tracing.graph import DOUBLE, FLAG, WEAK, Graph, Node, promoted
@@ -32,8 +33,10 @@ from descend.rules.tracing.tracer import Fork, Refused, Tracer, Untraceable
 if TYPE_CHECKING:
     from descend.rules.rule import Rule
 
-__all__ = ["TracedFormula", "Untraceable", "can_be_split", "trace"]
+__all__ = ["TracedFormula", "can_be_split", "check", "trace"]
 
+_MASK = "the mask"
+"""What the mask is called among the outputs; no state can be called so."""
 QUESTIONS = 6
 """How many questions about numbers of the step, such as ``if s.late``, a formula may ask and still be traced."""
 
@@ -79,14 +82,18 @@ def trace(rule: Rule) -> TracedFormula:
     Raises `RuleError` for a formula that no rule may have, and `Untraceable` for one that cannot be traced, or that
     does more than compute.
     """
-    name = f"{type(rule).__name__}.update"
-    row = rule.sample_row()
-    flags = dict(rule.flags)
-    names = tuple(field for field in row._fields if field not in flags)
+    name, row, names = _inputs(rule)
     with _named(name):
         _require_no_effect(rule, row, names)
         outputs, mask = _traced(rule, row, names)
     return TracedFormula(name, names, rule.kept_state(), outputs, mask)
+
+
+def check(rule: Rule) -> None:
+    """Raise `RuleError` for a formula that no rule may have, as it is with this rule's settings."""
+    name, row, names = _inputs(rule)
+    with contextlib.suppress(Untraceable), _named(name):
+        _require_no_effect(rule, row, names)
 
 
 def can_be_split(rule: Rule, row: Any = None) -> bool:
@@ -106,9 +113,16 @@ def can_be_split(rule: Rule, row: Any = None) -> bool:
     return True
 
 
+def _inputs(rule: Rule) -> tuple[str, Any, tuple[str, ...]]:
+    """How errors call a rule's formula, a row of scalars, and which of these are numbers."""
+    row, flags = rule.sample_row(), dict(rule.flags)
+    return f"{type(rule).__name__}.update", row, number_names(row, flags)
+
+
 def _require_no_effect(rule: Rule, row: Any, names: tuple[str, ...]) -> None:
     """Raise `Untraceable` if the formula does more than compute."""
-    effect = side_effect(type(rule), (rule.flags, names), rule.kept_state(), lambda: _traced(rule, row, names))
+    settings = (rule.flags, rule.kept_state(), row._fields, names)
+    effect = side_effect(type(rule).update, settings, lambda: _traced(rule, row, names))
     if effect is not None:
         raise Untraceable(effect)
 
@@ -139,11 +153,11 @@ def _traced(rule: Rule, row: Any, names: tuple[str, ...]) -> tuple[tuple[tuple[s
         state = tuple(given(name) if name in kept else None for name in rule.state)
         outputs = _checked(rule, tracer, step(kind, given("p"), given("g"), state, s))
         if row.cautious:
-            outputs["mask"] = tracer.node(cautious_mask(kind, given("p"), given("g"), state, s))
+            outputs[_MASK] = tracer.node(cautious_mask(kind, given("p"), given("g"), state, s))
         return outputs
 
     outputs = _all_paths(run, shared, {})
-    mask = outputs.pop("mask", None)
+    mask = outputs.pop(_MASK, None)
     return tuple(outputs.items()), mask
 
 

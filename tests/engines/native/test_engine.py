@@ -1,25 +1,14 @@
-"""The fused engine: bit for bit the reference engine, in every layout, from any thread, and never from a stale file."""
+"""The fused engine: bit for bit the reference engine, in every layout, with gradients that change."""
 
 import itertools
-import warnings
 
 import numpy as np
 import pytest
-from tests.oracles import naive
 
 import descend
-from descend.engines import Fused, Reference, engine
-from descend.engines import select as choice
+from descend.engines import Fused, Reference
 from descend.errors import ParameterError
 
-SHIPPED = naive.shipped()
-EVERY = [pytest.param(rule, chosen, id=label) for rule in SHIPPED.values() for label, chosen in naive.settings(rule)]
-ENDS = [
-    pytest.param(rule, chosen, id=label)
-    for rule in SHIPPED.values()
-    for label, chosen in (naive.settings(rule)[0], naive.settings(rule)[-1])
-]
-"""Each rule with nothing on, and with everything on."""
 SHAPES = ((3,), (), (40_000,), (0,), (5, 7))
 
 
@@ -50,9 +39,6 @@ def agree(rule, dtype, steps=6, shapes=SHAPES):
     (p, state), (fused_p, fused_state) = both(rule, arrays, grads)
     assert all(itertools.starmap(same_bits, zip(p, fused_p, strict=True)))
     assert all(itertools.starmap(same_bits, zip(state, fused_state, strict=True)))
-
-
-# ---- arrays -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -108,36 +94,3 @@ def test_schedules_and_carried_numbers():
         descend.ASGD(lr=0.1, t0=5.0),
     ):
         agree(rule, np.float64, steps=20)
-
-
-# ---- which engine -----------------------------------------------------------------------------------------------
-
-
-def test_the_choice_depends_on_size_and_steps_alone():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert type(engine(descend.GD(), [np.ones(2)], steps=100)) is Reference
-        assert type(engine(descend.GD(), [np.ones(2)], steps=10**6)) is Fused
-        assert type(engine(descend.GD(), [np.ones(10**6)], steps=1000)) is Fused
-        assert type(engine(descend.GD(), [np.ones(2)])) is Reference
-        assert choice.UNKNOWN * choice.STEP < choice.PAYS
-
-
-def test_minimize_and_fit_give_the_same_bits_by_either_engine(monkeypatch):
-    """A descent that is long enough for machine code, and the same one by NumPy."""
-    problem = descend.problems.load("digits")
-    ends = []
-    for pays in (0.0, float("inf")):
-        monkeypatch.setattr(choice, "PAYS", pays)
-        fitted = descend.fit(problem, descend.Adam(lr=0.01, cautious=True), epochs=2, progress=False)
-        found = descend.minimize(
-            lambda x: float(np.sum((x - 3) ** 2)),
-            np.zeros(5),
-            jac=lambda x: 2 * (x - 3),
-            method=descend.NAdam(lr=0.1),
-            max_steps=200,
-        )
-        ends.append(
-            [*(np.asarray(v).tobytes() for v in fitted.x.values()), found.x.tobytes(), found.history.loss.tobytes()]
-        )
-    assert ends[0] == ends[1]

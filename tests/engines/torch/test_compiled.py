@@ -1,4 +1,4 @@
-"""The tensor engine's ways: many tensors at once and compiled, bit for bit or to rounding what one tensor gets."""
+"""The tensor engine, compiled: to rounding what one tensor gets, and not compiled anew for numbers and sizes."""
 
 import functools
 import shutil
@@ -11,16 +11,11 @@ from tests.oracles import naive
 
 import descend
 from descend import optim
-from descend.engines.torch import compiled, foreach
+from descend.engines.torch import compiled
 from descend.engines.torch.compiled import compiled_step
-from descend.engines.torch.foreach import Tensors, foreach_step
 from descend.engines.torch.tensors import tensor_step
-from descend.optim import step_plan as plan
-from descend.rules import maths
+from descend.optim import tensor_steps
 
-EVERY = [
-    pytest.param(rule, chosen, id=label) for rule in naive.shipped().values() for label, chosen in naive.settings(rule)
-]
 SHAPES = ((3,), (), (0,), (40, 7), (2, 3, 4))
 
 
@@ -55,44 +50,10 @@ def same(a, b):
     return torch.equal(a.isnan(), b.isnan()) and torch.equal(a[~a.isnan()], b[~b.isnan()])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex128], ids=str)
-@pytest.mark.parametrize(("rule", "chosen"), EVERY)
-def test_many_at_once_are_each_alone(rule, chosen, dtype):
-    """The bits of a step of one tensor, in parameters and state, for every rule and flag."""
-    rule = rule(**chosen)
-    params, grads, states = made(rule, dtype)
-    alone, own = copies(params, states)
-    for row, gs in zip(rows(rule), grads, strict=True):
-        foreach_step(rule, row, params, gs, states)
-        for p, g, state in zip(alone, gs, own, strict=True):
-            tensor_step(rule, row, p, g, state)
-    for p, q, state, other in zip(params, alone, states, own, strict=True):
-        assert same(p, q)
-        assert all(same(state[n], other[n]) for n in state)
-
-
-def test_operators():
-    """Whatever a formula may do to a tensor it may do to a list of them, from either side and with numbers between."""
-    torch.manual_seed(1)
-    xs, ys = ([torch.randn(5) for _ in range(3)] for _ in range(2))
-    x, y = Tensors(xs), Tensors(ys)
-    formulas = [
-        lambda x, y: 2.0 - x / (3.0 / y + 1) * 4 + y - 0.5,
-        lambda x, y: -x + abs(y) ** 2 + 2.0**y,
-        lambda x, y: maths.where((x > 0) & ~(y <= 0.1) | (x == y), maths.sqrt(maths.absolute(x)), 0 * y),
-        lambda x, y: maths.clip(maths.maximum(x, y), -0.5, 0.5) + maths.minimum(x, y) * maths.sign(x),
-        lambda x, y: maths.where(x > 0.3, x, y) - maths.where(y != 0.1, 1.0 * y, y),
-    ]
-    for formula in formulas:
-        assert all(map(torch.equal, formula(x, y), map(formula, xs, ys)))
-    with pytest.raises(TypeError):
-        maths._library(x).cbrt(x)
-
-
 def elsewhere(monkeypatch, large=100):
     """Let every tensor pass for one on another device."""
-    monkeypatch.setattr(plan, "_elsewhere", lambda p: True)
-    monkeypatch.setattr(plan, "LARGE", large)
+    monkeypatch.setattr(tensor_steps, "elsewhere", lambda p: True)
+    monkeypatch.setattr(tensor_steps, "LARGE", large)
 
 
 def trained(cls, steps=4, **options):
@@ -124,13 +85,13 @@ def test_another_device(monkeypatch, eager, options):
     elsewhere(monkeypatch)
     ways = []
     for name in ("foreach_step", "compiled_step", "tensor_step"):
-        step = getattr(plan, name)
+        step = getattr(tensor_steps, name)
 
         def noted(rule, row, p, *rest, name=name, step=step):
             ways.append((name, len(p) if name == "foreach_step" else 1))
             step(rule, row, p, *rest)
 
-        monkeypatch.setattr(plan, name, noted)
+        monkeypatch.setattr(tensor_steps, name, noted)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found, optimizer = trained(optim.Adam, fused=False, **options)
@@ -156,7 +117,13 @@ def compiled_is_plain(rule, dtype, size):
     torch.testing.assert_close(states, own, equal_nan=True)
 
 
-@pytest.mark.parametrize("rule", naive.shipped().values(), ids=lambda rule: rule.name)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(rule, id=name, marks=() if name == "adam" else pytest.mark.slow)
+        for name, rule in naive.shipped().items()
+    ],
+)
 def test_a_compiled_step_is_the_rule(eager, rule):
     """Every rule, with its last settings but caution, in three dtypes; not compiled anew for numbers and sizes."""
     chosen = {**naive.settings(rule)[-1][1], "cautious": False}
@@ -194,35 +161,3 @@ def test_without_a_compiler(monkeypatch):
         found, _ = trained(optim.RMSprop, fused=False)
     assert all(map(torch.equal, found, expected))
     assert len(tried) == 1
-
-
-def test_a_formula_of_one_tensor(monkeypatch):
-    """A rule that calls a tensor's method goes on with one tensor at a time, and says so."""
-
-    class Centered(descend.Rule, register=False):
-        lr: float = 0.1
-
-        @staticmethod
-        def update(p, g, s):
-            return p - s.lr * g.add(1.0)
-
-    class Kept(optim.from_rule(Centered)):
-        pass
-
-    with pytest.warns(RuntimeWarning, match="steps one tensor after the other: AttributeError"):
-        found, _ = trained(Kept, foreach=True)
-    expected, _ = trained(Kept, fused=False)
-    assert all(map(torch.equal, found, expected))
-
-
-def test_a_failure_of_many_changes_none(monkeypatch):
-    """Nothing is written before all is computed, so what follows starts from the same numbers."""
-    expected, _ = trained(optim.Adam, fused=False)
-
-    def out_of_memory(*args):
-        raise torch.OutOfMemoryError("one tensor too many")
-
-    monkeypatch.setitem(foreach._FUNCTIONS, maths.np.sqrt, out_of_memory)
-    with pytest.warns(RuntimeWarning, match="OutOfMemoryError: one tensor too many"):
-        found, _ = trained(optim.Adam, foreach=True)
-    assert all(map(torch.equal, found, expected))
