@@ -115,7 +115,7 @@ def assert_same(driver, reference, label):
     assert driver.carried == pytest.approx(reference.carried, rel=1e-6), label
     for i, (p, q) in enumerate(zip(driver.params, reference.params, strict=True)):
         pairs = {"the parameter": (p, q)}
-        assert [*driver.state[i]] == [*reference.state[i]], label
+        assert {*driver.state[i]} == {*reference.state[i]}, label
         pairs |= {name: (array, reference.state[i][name]) for name, array in driver.state[i].items()}
         for name, (found, expected) in pairs.items():
             where = f"{label}: {name} of shape {expected.shape}"
