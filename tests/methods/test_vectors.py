@@ -149,6 +149,9 @@ def test_where_no_free_part_is_curved_no_pair_is_left():
     assert of_free.count == 0
     assert of_free.direct(g * free, d) == -1.0
     assert d.tolist() == [-1.0, 0.0]
+    nothing_free = np.zeros(2, bool)
+    of_nothing = restricted(model, nothing_free, g)
+    assert (of_nothing.count, of_nothing.direct(g * nothing_free, d)) == (0, 0.0)
 
 
 def test_free_variables_are_those_of_bertsekas():

@@ -138,13 +138,15 @@ class CurvaturePairs:
 
     def restrict(self, pairs: CurvaturePairs, free: Array, gradient: Array) -> None:
         """Take over the free parts of other pairs, in the same rows; those that are not curved enough are left out."""
-        memory = self.memory
-        np.multiply(pairs.rows, free, out=self.rows)
-        parts = pairs.rows[:, free]
+        memory, chosen = self.memory, np.flatnonzero(free)
+        # The products need the free entries alone, which have room where the rows go afterwards.
+        parts = self.rows.reshape(-1)[: 2 * memory * chosen.size].reshape(2 * memory, chosen.size)
+        np.take(pairs.rows, chosen, axis=1, out=parts, mode="clip")
         products = np.matmul(parts, parts[memory:].T)
         with_steps, with_changes = products[:memory], products[memory:]  # S Yᵀ and Y Yᵀ
         sy, yy = np.diagonal(with_steps), np.diagonal(with_changes)
         enough = curved(sy, np.vecdot(parts[:memory], parts[:memory]), yy, MIN_FREE_CURVATURE)
+        np.multiply(pairs.rows, free, out=self.rows)
         self.steps[~enough] = self.changes[~enough] = 0.0
         np.dot(self.rows, gradient, out=self.with_gradient)
         for array in (self.upper, self.inverse, self.gram):
