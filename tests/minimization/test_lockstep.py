@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from tests.minimization.many import STARTS, Valleys, agree
+from tests.processes import PATIENCE
 
 import descend
 from descend import Reason
@@ -20,10 +21,15 @@ IMPATIENT = """
 import os, random, signal, threading, time
 import numpy as np, descend
 
+under_way = threading.Event()
+
 def fun(x):
+    under_way.set()
     return np.sum((x - 1) ** 2, axis=1), 2 * (x - 1)
 
-def press(wait, gap):
+def press(wait, gap, round):
+    if round % 2:  # at any time, and at any time once it is under way
+        under_way.wait()
     time.sleep(wait)
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(gap)
@@ -32,7 +38,8 @@ def press(wait, gap):
 random.seed(0)
 kept = 0
 for round in range(60):
-    presser = threading.Thread(target=press, args=(random.random() * 0.02, random.random() * 3e-4))
+    under_way.clear()
+    presser = threading.Thread(target=press, args=(random.random() * 0.02, random.random() * 3e-4, round))
     begun = False
     try:
         presser.start()
@@ -196,6 +203,8 @@ def test_memory_bounds_how_many_go_side_by_side(monkeypatch):
 
 def test_an_impatient_ctrl_c_never_hangs():
     """Two signals, in quick succession, at any time: what had begun is kept, no thread is left, and it ends."""
-    done = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split()[-1]) >= 20
