@@ -287,6 +287,7 @@ def _imported(name: str) -> Any:
 
 MAKERS: dict[str, Callable[[Any, Data], Contender]] = {
     "descend": of_descend,
+    "descend before": of_descend,
     "torch": _of_torch(),
     "torch foreach": _of_torch(foreach=True),
     "torch fused": _of_torch(fused=True),

@@ -14,6 +14,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import time
 import traceback
 import warnings
@@ -30,11 +31,16 @@ class Left(Exception):
 
 
 class Seat:
-    """A contender, seen from outside: in a process of its own, or `beside` another one and in its memory."""
+    """A contender, seen from outside: in a process of its own, or `beside` another one and in its memory.
 
-    def __init__(self, name: str, threads: int, patience: float, beside: Seat | None = None) -> None:
+    With `source` its process takes descend from that folder, which another commit was checked out to.
+    """
+
+    def __init__(
+        self, name: str, threads: int, patience: float, beside: Seat | None = None, source: str | None = None
+    ) -> None:
         self.name = name
-        self._table = _Table(threads, patience) if beside is None else beside._table
+        self._table = _Table(threads, patience, source) if beside is None else beside._table
 
     def ask(self, what: str, **details: Any) -> Any:
         """The contender's answer; raises `Left`."""
@@ -48,8 +54,8 @@ class Seat:
 class _Table:
     """A process in which contenders are, from outside."""
 
-    def __init__(self, threads: int, patience: float) -> None:
-        self.threads, self.patience = threads, patience
+    def __init__(self, threads: int, patience: float, source: str | None = None) -> None:
+        self.threads, self.patience, self.source = threads, patience, source
         self._process: Any = None
 
     def ask(self, name: str, what: str, details: dict[str, Any]) -> Any:
@@ -57,7 +63,7 @@ class _Table:
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, other = context.Pipe()
-            self._process = context.Process(target=_serve, args=(other, self.threads), daemon=True)
+            self._process = context.Process(target=_serve, args=(other, self.threads, self.source), daemon=True)
             self._process.start()
             atexit.register(self.end)  # a process that is stopped would not end by itself
             other.close()
@@ -93,8 +99,10 @@ class _Table:
             self._process = None
 
 
-def _serve(pipe: Any, threads: int) -> None:
+def _serve(pipe: Any, threads: int, source: str | None) -> None:
     """Answer until nobody asks."""
+    if source is not None:
+        sys.path.insert(0, source)
     os.dup2(2, 1)  # what libraries print is no part of the report
     import torch
     from contenders import Skipped, reason

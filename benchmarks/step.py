@@ -8,6 +8,7 @@ the peers are optional (pip install '.[benchmarks]'). The machine should do noth
     python benchmarks/step.py --json step.json --markdown step.md --chart step.html
     python benchmarks/step.py --rules adam,sgd --sizes tiny,1M --quick
     python benchmarks/step.py --same-memory --sizes resnet,gpt,50M --contenders 'descend,torch,torch fused'
+    python benchmarks/step.py --before ../earlier --contenders 'descend,descend before' --sizes tiny,1M,gpt
     python benchmarks/step.py --from step.json --markdown step.md
 """
 
@@ -60,6 +61,7 @@ SIZES = {
     "gpt": _gpt(),
     "50M": [(50_000_000,)],
 }
+BEFORE = "descend before"
 SAME = {"gd"}
 """Rules that step as another one does, with another default; measured when named."""
 
@@ -93,6 +95,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, help="cores to keep to; default: all")
     parser.add_argument(
+        "--before", metavar="FOLDER", help="a checkout of another commit, which takes part as 'descend before'"
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="few short rounds on tiny and 1M, nothing compiled by torch"
     )
     parser.add_argument("--json", metavar="FILE", help="write every figure, also while measuring")
@@ -112,7 +117,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import descend
 
     quick = arguments.quick
-    unusual = {"torch compiled": quick, "Optax": arguments.same_memory}
+    before = arguments.before and str(Path(arguments.before).resolve() / "src")
+    unusual = {"torch compiled": quick, "Optax": arguments.same_memory, BEFORE: before is None}
     names = _chosen(arguments.contenders, MAKERS, [n for n in MAKERS if not unusual.get(n)])
     if arguments.same_memory and "Optax" in names:
         raise SystemExit("--same-memory: Optax keeps its arrays in JAX's memory; leave it out of --contenders")
@@ -128,8 +134,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "memory": {str(n): _memory(n, quick) for n in sorted({1, threads})},
         "results": [],
     }
+    if BEFORE in names and (before is None or arguments.same_memory):
+        raise SystemExit(f"{BEFORE!r} needs --before FOLDER, and a process of its own: leave --same-memory out")
     patience = 1800.0  # torch.compile takes minutes over many tensors
-    seats = {name: Seat(name, threads, patience) for name in (*names, *YARDSTICKS)}
+    seats = {
+        name: Seat(name, threads, patience, source=before if name == BEFORE else None) for name in (*names, *YARDSTICKS)
+    }
     if arguments.same_memory:
         seats |= {name: Seat(name, threads, patience, beside=seats[names[0]]) for name in names[1:]}
     for size in sizes:

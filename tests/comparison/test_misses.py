@@ -107,7 +107,7 @@ def test_a_changed_base_class_makes_new_runs(tmp_path):
     command = [
         sys.executable, "-m", "descend.cli", "compare", "with_base.py", "--rules", "mine", "--lr", "0.1",
         "--budget", "5", "--tuning-seeds", "1", "--final-seeds", "6", "--no-untuned", "--target", "none", "--out", "o",
-        "--json",
+        "--json", "--jobs", "1",
     ]  # fmt: skip
     for text, reused in (("0.5", 0), ("0.5", 7), ("0.25", 0)):
         base = tmp_path / "base_of_mine.py"

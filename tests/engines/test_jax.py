@@ -182,7 +182,7 @@ def test_one_array_in_two_places():
     assert [leaf.tolist() for leaf in engine.params] == [[0.0, 0.0], [1.0, 1.0]]
 
 
-@pytest.mark.parametrize("cautious", [False, True])
+@pytest.mark.parametrize("cautious", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_containers(cautious):
     """Parameters in any pytree, of several types, shapes and sizes, come back in it; each array is cautious alone."""
     rule = descend.Momentum(lr=0.1, cautious=cautious)
@@ -217,8 +217,7 @@ def test_containers(cautious):
     assert isinstance(state.state["momentum_buffer"]["layers"][0], Layer)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("cautious", [False, True])
+@pytest.mark.parametrize(("dtype", "cautious"), [("float16", False), ("bfloat16", True)])
 def test_numbers_of_16_bits(dtype, cautious):
     """They are stepped in float32, and rounded after each step, as the tensor engine does it; by Optax, too."""
     rule = descend.Adam(lr=0.1, weight_decay=0.1, cautious=cautious)

@@ -20,14 +20,21 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 
     Only in the main thread, and only where nobody else handles SIGINT; elsewhere Ctrl-C does what it always does.
     """
-    asked = False
+    asked = logging_now = asked_again = False
 
     def take_note(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal asked, logging_now, asked_again
+        if logging_now:  # an exception raised within logging would leave its locks taken
+            asked_again = True
+            return
+        if not asked:
+            asked = logging_now = True
+            LOG.warning("stopping after this step; press Ctrl-C again to stop at once")
+            logging_now = False
+        else:
+            asked_again = True
+        if asked_again:
             raise KeyboardInterrupt
-        asked = True
-        LOG.warning("stopping after this step; press Ctrl-C again to stop at once")
 
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

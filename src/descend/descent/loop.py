@@ -26,6 +26,7 @@ from descend.methods import Method, MethodRun
 from descend.parameters.bounds import Bounds
 from descend.parameters.memory import Array, Memory
 from descend.rules import Rule
+from descend.rules.formula import looks_at_arrays
 from descend.stopping import Criteria, Reason
 
 __all__ = ["Descent"]
@@ -80,9 +81,11 @@ class Descent:
         """What steps by a method, once it has begun."""
         self._line: MemoryLineObjective | None = None
         if isinstance(rule, Rule):
-            # A cautious step counts over each of the user's arrays; any other sees one long vector of them all.
+            # A cautious step counts over each of the user's arrays; a usual one sees one long vector of them all.
             grad = self.point.grad
-            arrays, self._grads = (memory.leaves, memory.views(grad)) if rule.cautious else (memory.vectors, grad)
+            arrays, self._grads = (
+                (memory.leaves, memory.views(grad)) if looks_at_arrays(rule) else (memory.vectors, grad)
+            )
             self.engine = engine(rule, arrays, criteria.max_steps)
         if criteria.xtol is not None:
             self.point.before = memory.snapshot()

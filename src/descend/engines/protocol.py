@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from descend.rules import Rule
 
@@ -47,8 +47,10 @@ class Engine(Protocol):
     scalars that raise.
     """
 
-    can: ClassVar[Capabilities]
-    """What the engine takes, and what its numbers are worth."""
+    @property
+    def can(self) -> Capabilities:
+        """What the engine takes, and what its numbers are worth."""
+
     rule: Rule
     """The rule; another one of the same class with the same flags may take its place between steps where an engine says
     so."""

@@ -80,7 +80,7 @@ class GroupScalars:
         self.rule = rules.of(group)
         self.kind = _kind(self.rule)
         """What of the rule decides which kernel steps its tensors."""
-        self.targets: dict[Any, Any] = {}
+        self.targets: list[Any] = []
         self._filled = -1
         """Before which step the targets were written last; -1 if they must be written anew."""
         self.after: Mapping[str, float] = carried
@@ -102,7 +102,7 @@ class GroupScalars:
         if self._filled == self.done:
             return True
         constant = self.fixed
-        for scalars in self.targets.values():
+        for scalars in self.targets:
             self.after = scalars.fill(self.done + 1, self.carried)
             constant = constant and scalars.constant
         self.constant, self._filled = constant, self.done
@@ -119,7 +119,7 @@ class GroupScalars:
             self.rule = self.rules.with_values(asked[:many])
             if _kind(self.rule) != self.kind:
                 return False
-            for scalars in self.targets.values():
+            for scalars in self.targets:
                 scalars.change(self.rule)
         self._note(given, asked)
         return True
@@ -132,11 +132,9 @@ class GroupScalars:
             row = differentiable_row(self.rule, row, values, self.done + 1, self.carried)
         return row
 
-    def stepped(self) -> None:
-        """Note that the tensors have made the next step."""
-        self.done += 1
-        if self.carried:
-            self.carried = {name: float(np.float32(value)) for name, value in self.after.items()}
+    def carry(self) -> None:
+        """Take what the rule carries after the step that was made for what it carries before the next one."""
+        self.carried = {name: float(np.float32(value)) for name, value in self.after.items()}
 
 
 def python_number(value: Any) -> Any:

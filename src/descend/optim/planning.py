@@ -29,12 +29,14 @@ class Member:
     """What its state counted when the plan was made."""
     rule: Rule
     """The rule of its group, as it was then."""
+    kept: tuple[str, ...]
+    """The names of the arrays in its state."""
     scalars: GroupScalars
     """Where its scalars come from, which it shares with others that are at the same step."""
 
     def arrays(self) -> list[torch.Tensor]:
         """The arrays of its state."""
-        return [self.state[name] for name in self.rule.kept_state()]
+        return [self.state[name] for name in self.kept]
 
     def counters(self) -> list[torch.Tensor]:
         """The tensors that hold what its state counts."""
@@ -91,6 +93,7 @@ class Planning:
         idle: list[torch.Tensor] = []
         for group in self.optimizer.param_groups:
             rule = self.rules.of(group)
+            kept = rule.kept_state()
             shared: dict[Any, GroupScalars] = {}
             for p in group["params"]:
                 there = p.grad is not None
@@ -108,7 +111,7 @@ class Planning:
                 if scalars is None:
                     carried = dict(zip(self.rule.carried, counted[1:], strict=True))
                     scalars = shared[there, counted] = GroupScalars(self.rules, group, int(counted[0]), carried)
-                members.append(Member(p, group, state, counted, rule, scalars))
+                members.append(Member(p, group, state, counted, rule, kept, scalars))
         return members, idle
 
     def _check_gradient(self, p: torch.Tensor) -> None:

@@ -64,6 +64,7 @@ class SpanSteps:
             else:
                 decline(member, why, False)
         self.launches: list[Launch] = []
+        self._targets: dict[tuple[GroupScalars, Launch], Scalars] = {}
         self.spans: list[PlannedSpan] = []
         for key, spans in grouped.items():
             layout = Layout(_FORMATS[key[1]], _FORMATS[key[2]], tuple(_FORMATS[dtype] for dtype in key[3:]))
@@ -71,7 +72,7 @@ class SpanSteps:
             try:
                 if why is not None:
                     raise Unavailable(why)
-                launch = _launch(layout, spans)
+                launch = self._launch(layout, spans)
             except Unavailable as error:
                 for span in spans:
                     decline(span.member, str(error), True)
@@ -87,10 +88,35 @@ class SpanSteps:
         """The one launch, if guards may call it at once."""
         self._watch()
 
+    def _launch(self, layout: Layout, spans: list[PlannedSpan]) -> Launch:
+        """The launch of spans that one kernel steps; raises `Unavailable`."""
+        members = [span.member for span in spans]
+        rows = list(dict.fromkeys(member.scalars for member in members))
+        launch, targets = lay_out(
+            [scalars.rule for scalars in rows],
+            layout,
+            [member.param.numel() for member in members],
+            [rows.index(member.scalars) for member in members],
+            openmp_threads,
+        )
+        for scalars, target in zip(rows, targets, strict=True):
+            self._targets[scalars, launch] = target
+            scalars.targets.append(target)
+        launch.point(PARAM, [member.param.data_ptr() for member in members])
+        for k, name in enumerate(launch.kernel.kept):
+            launch.point(STATE + k, [member.state[name].data_ptr() for member in members])
+        for place, span in enumerate(spans):
+            span.launch, span.place = launch, place
+        return launch
+
     def targets(self) -> list[int]:
         """For each span the address of the word in which guards note where its gradient is."""
-        columns = {launch: launch.column(GRAD) for launch in self.launches}
-        return [columns[span.launch][span.place :].ctypes.data for span in self.spans if span.launch is not None]
+        found: list[int] = []
+        for launch in self.launches:
+            column = launch.column(GRAD)
+            first, apart = column.ctypes.data, column.strides[0]
+            found += range(first, first + apart * len(column), apart)
+        return found
 
     def _watch(self) -> None:
         """Let the first launch look after every tensor's own count of its steps, and what else it carries."""
@@ -137,13 +163,18 @@ class SpanSteps:
 
     def split(self, scalars: GroupScalars, others: GroupScalars) -> None:
         """Let those members that have got other scalars read them from rows of their own."""
-        for launch in [*scalars.targets]:
+        for launch in self.launches:
             its = [span for span in self.spans if span.launch is launch]
             places = [span.place for span in its if span.member.scalars is others]
-            if places and any(span.member.scalars is scalars for span in its):
-                others.targets[launch] = Scalars(others.rule, launch.new_row(places), launch.kernel.numbers)
-            elif places:
-                others.targets[launch] = scalars.targets.pop(launch)
+            if not places:
+                continue
+            if any(span.member.scalars is scalars for span in its):
+                target = Scalars(others.rule, launch.new_row(places), launch.kernel.numbers)
+            else:  # nobody else reads that row
+                target = self._targets.pop((scalars, launch))
+                scalars.targets.remove(target)
+            self._targets[others, launch] = target
+            others.targets.append(target)
 
     def run(self, grads: Sequence[torch.Tensor]) -> bool:
         """Step along these gradients, one for each span; False, and nothing done, if a count of steps is wrong."""
@@ -180,7 +211,10 @@ def _obstacle(member: Member) -> str | None:
 
 
 def _has_memory(t: torch.Tensor) -> bool:
-    return not t.numel() or extent(t) is not None
+    try:
+        return bool(t.data_ptr()) or not t.numel()
+    except RuntimeError:  # PyTorch's, for tensors that stand for others
+        return False
 
 
 def _is_its_memory(t: torch.Tensor) -> bool:
@@ -208,23 +242,3 @@ def _key(member: Member) -> tuple[Any, ...]:
     p = member.param
     grad = p.dtype if p.grad is None else p.grad.dtype
     return member.scalars.kind, p.dtype, grad, *(a.dtype for a in member.arrays())
-
-
-def _launch(layout: Layout, spans: list[PlannedSpan]) -> Launch:
-    members = [span.member for span in spans]
-    rows = list(dict.fromkeys(member.scalars for member in members))
-    launch, targets = lay_out(
-        [scalars.rule for scalars in rows],
-        layout,
-        [member.param.numel() for member in members],
-        [rows.index(member.scalars) for member in members],
-        openmp_threads,
-    )
-    for scalars, target in zip(rows, targets, strict=True):
-        scalars.targets[launch] = target
-    launch.point(PARAM, [member.param.data_ptr() for member in members])
-    for k, name in enumerate(launch.kernel.kept):
-        launch.point(STATE + k, [member.state[name].data_ptr() for member in members])
-    for place, span in enumerate(spans):
-        span.launch, span.place = launch, place
-    return launch

@@ -42,7 +42,7 @@ def lay_out(
         del state[name]
     for name, value in {"step": float(begun), **rule.starting()}.items():  # torch's SGD does not count its steps
         if not _is_count(state.get(name)):
-            state[name] = torch.tensor(float(state.get(name, value)), dtype=torch.float32, device="cpu")
+            state[name] = torch.full((), float(state.get(name, value)), dtype=torch.float32, device="cpu")
     for name in rule.kept_state():
         array = state.get(name)
         if array is None:
@@ -82,5 +82,7 @@ def _is_count(value: Any) -> bool:
 def _made(p: torch.Tensor, initial: float, dtype: torch.dtype | None) -> torch.Tensor:
     """An array of state, laid out as the parameter is, that holds one number everywhere."""
     dtype = p.dtype if dtype is None or p.is_complex() else dtype
+    if not initial and dtype is p.dtype:
+        return torch.zeros_like(p.detach())  # the usual case, which is made in a third of the time
     fill = complex(initial, initial) if p.is_complex() else initial
     return torch.full_like(p.detach(), fill, dtype=dtype, memory_format=torch.preserve_format)

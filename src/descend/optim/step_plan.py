@@ -27,6 +27,7 @@ from descend.optim.tensor_steps import PlannedTensor, TensorSteps
 __all__ = ["StepPlan"]
 
 _GRAD = torch.Tensor.grad.__get__
+_CHANGED = torch.autograd.graph.increment_version
 
 
 class StepPlan:
@@ -64,6 +65,7 @@ class StepPlan:
             declined.append(PlannedTensor(member))
 
         self.spans = SpanSteps(self.members, decline, entangled=entangled)
+        self.quick = self.spans.quick
         self.tensors = TensorSteps(planning, declined)
         self.written = written if self.lasts else Intervals()
         """Where no gradient may lie; that one does is known of a plan that does not last."""
@@ -83,7 +85,7 @@ class StepPlan:
         self.guards = guard_set(
             attributes, containers, tensors, self.spans.params, self.spans.targets(), self.spans.quick, self.written
         )
-        self.check = self.guards.check
+        self.check = self._check_all if self.tensors.tensors else self.guards.check
         self.anchors = _anchors(states, tensors)
 
     # ---- choosing what is stepped -------------------------------------------------------------------------------
@@ -103,6 +105,7 @@ class StepPlan:
         self.changing, self.revised = self.stepping, False
         """Those among them that some step still changes; whether that is to be asked anew."""
         self.spans.select(present)
+        self.stepped = self.spans.stepped
         self.tensors.select()
         self.guards.expect(self.spans.there)
 
@@ -123,22 +126,24 @@ class StepPlan:
 
     def run(self) -> bool:
         """Step everything; or nothing, if the plan no longer fits."""
-        if not self._fill():
+        if self.changing and not self._fill():
             return False
         try:
-            if not self._holds() and not self._fits_adapted():
+            # The launch is made, too, if it is a quick one and all guards hold.
+            if self.check() >= 0 and not self._fits_adapted():
                 return False
         except (RuntimeError, SystemError):  # a tensor has no memory of the usual kind
             return False
-        spans = self.spans
-        if spans.quick is None and not self._launch():
+        if self.quick is None and not self._launch():
             return False
-        if spans.stepped:
-            torch.autograd.graph.increment_version(spans.stepped)
+        if self.stepped:
+            _CHANGED(self.stepped)
         if self.tensors.chosen:
             self.tensors.run()
         for scalars in self.stepping:
-            scalars.stepped()
+            scalars.done += 1
+            if scalars.carried:
+                scalars.carry()
         if self.revised:
             self.revised, self.changing = False, [scalars for scalars in self.stepping if not scalars.constant]
         return True
@@ -154,9 +159,9 @@ class StepPlan:
             self.spans.carry()
         return True
 
-    def _holds(self) -> bool:
-        """Whether all is as the plan has it. Then the launch is made, too, if it is a quick one."""
-        return (not self.tensors.tensors or self.tensors.fit(self.written)) and self.check() < 0
+    def _check_all(self) -> int:
+        """Check what guards cannot, and then the guards; as they do, a negative number if all is as expected."""
+        return self.guards.check() if self.tensors.fit(self.written) else 0
 
     def _launch(self) -> bool:
         """Step what kernels step; False, and nothing done, if a count of steps is not what was planned."""
@@ -170,7 +175,7 @@ class StepPlan:
         present = self._gradients()
         if present != self.present:
             self._choose(present)
-            if self._fill() and self._holds():
+            if self._fill() and self.check() < 0:
                 return True
         for scalars in self.cohorts:
             if not scalars.follow():
@@ -178,7 +183,7 @@ class StepPlan:
         if not self.guards.renew(self.groups):
             return False
         self.changing, self.revised = self.stepping, True
-        return self._fill() and self._holds()
+        return self._fill() and self.check() < 0
 
 
 def _anchors(states: list[dict[str, Any]], known: set[int]) -> list[Any]:

@@ -14,8 +14,9 @@ from typing import Any, Self
 from descend.errors import ParameterError, RuleError
 from descend.rules.rule import Rule
 from descend.rules.step import cautious_mask, cautious_scale, number_names, step
+from descend.rules.tracing import can_be_split
 
-__all__ = ["Form", "Formula", "Part", "check_state", "scale_of", "starting_state"]
+__all__ = ["Form", "Formula", "Part", "check_state", "looks_at_arrays", "scale_of", "starting_state"]
 
 Part = tuple[Any, Any, Sequence[Any]]
 """A parameter, its gradient and its kept state; or the same run of each."""
@@ -114,6 +115,14 @@ def check_state(rule: Rule, names: Iterable[str]) -> None:
         raise ParameterError(
             f"{rule} keeps the state {rule.kept_state()}, and this engine {(*names,)}: make another engine"
         )
+
+
+def looks_at_arrays(rule: Rule) -> bool:
+    """Whether a step of several arrays is another one than that of all their numbers in one: whoever packs must not.
+
+    So it is with cautious steps, and with a formula that is not known to be elementwise.
+    """
+    return rule.cautious or not can_be_split(rule)
 
 
 def starting_state(rule: Rule) -> dict[str, float]:

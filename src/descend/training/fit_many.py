@@ -23,6 +23,7 @@ from descend.parameters.rows import Rows
 from descend.problems.problem import Problem
 from descend.problems.splits import Split
 from descend.rules import Rule, resolve
+from descend.rules.formula import looks_at_arrays
 from descend.stopping import Reason
 from descend.training.batches import Batches, BatchSize, batches_of, same_batches, stacked_batch
 from descend.training.budget import Budget
@@ -181,7 +182,7 @@ class _StackedRun:
         self.steps = self.evaluated = 0
         self.rows = Rows([t.memory for t in trainings])
         self.grad = self.rows.like()
-        self.cautious = rules[0].cautious
+        self.by_arrays = looks_at_arrays(rules[0])
         self.sign = self.monitors[0].sign
         self.rule = rules[0]
         self.engine = stack(rules, *self._arrays(), self.total)
@@ -287,7 +288,7 @@ class _StackedRun:
 
     def _arrays(self) -> tuple[list[Array], list[Array]]:
         """Parameters and gradients as an engine takes them; a cautious step counts over each of the user's arrays."""
-        if self.cautious:
+        if self.by_arrays:
             return self.rows.leaves, self.rows.views(self.grad)
         return self.rows.vectors, self.grad
 

@@ -53,7 +53,11 @@ def test_llvmlite_that_is_missing_or_broken(broken, tmp_path):
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "binding.py").write_text(broken)
-    done = run(LONG.format(before='warnings.simplefilter("always")'), PYTHONPATH=f"{tmp_path}:{_path()}")
+    done = run(
+        LONG.format(before='warnings.simplefilter("always")'),
+        PYTHONPATH=f"{tmp_path}:{_path()}",
+        DESCEND_MACHINE_CODE="1",
+    )
     assert done.stdout.split()[0] == "3.0"
     assert done.stderr.count("GD steps by NumPy: llvmlite cannot be used") == 1
 

@@ -120,7 +120,7 @@ def compiled_is_plain(rule, dtype, size):
 @pytest.mark.parametrize(
     "rule",
     [
-        pytest.param(rule, id=name, marks=() if name in ("adam", "sgd") else pytest.mark.slow)
+        pytest.param(rule, id=name, marks=() if name == "adam" else pytest.mark.slow)
         for name, rule in naive.shipped().items()
     ],
 )

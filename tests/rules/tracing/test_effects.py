@@ -120,6 +120,7 @@ def test_nothing_is_watched_while_a_profiler_runs():
     assert sys.getprofile() is None
 
 
+@pytest.mark.machine_code
 def test_the_reference_engine_has_the_effect_each_step(capsys):
     """What a formula prints is printed, once for each array, since it is not known what else it may do with it."""
 

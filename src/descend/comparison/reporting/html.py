@@ -104,9 +104,8 @@ def _suite_context(suite: Suite, links: Sequence[str]) -> dict[str, Any]:
 
 def _context(comparison: Comparison) -> dict[str, Any]:
     """Everything the template is given."""
-    plan, data = comparison.plan, bool(comparison.shape["train"])
+    plan, data, entries = comparison.plan, bool(comparison.shape["train"]), len(comparison.plan.entries)
     figures = charts(comparison)
-    entries = len(plan.entries)
     command, python = repeat(comparison)
     return {
         "comparison": comparison,

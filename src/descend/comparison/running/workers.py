@@ -116,8 +116,7 @@ class Workers:
             pending = [bundle for bundle in left if bundle not in suspects]
 
     def _with_no_other(self, bundle: Bundle, done: Done) -> None:
-        """Make a bundle in a process of its own, or else each of its runs; a miss if that dies."""
-        self._end_pool(at_once=False)
+        """Make a bundle in a process beside no other, or else each of its runs; a miss if that dies."""
         try:
             _through(self._pool_of(1), [bundle], done, None)
         except BrokenExecutor:

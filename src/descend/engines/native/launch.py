@@ -75,6 +75,21 @@ class Job:
         """Divide the chunks into parts of about as many numbers each, one for each of so many threads to begin with."""
         if count == self.part_count:
             return
+        made = PART.array(count)
+        made["first_chunk"], made["stop_chunk"] = self._limits(count)
+        # An interrupt may come after any line: what the job points to is always held, and has as many parts as it says.
+        self._divisions.append(made)
+        self.part_count = 0
+        self.record["part_count"] = min(int(self.record["part_count"]), count)
+        self.record["parts"] = made.ctypes.data
+        self.record["part_count"] = count
+        self.part_count = count
+        del self._divisions[:-1]
+
+    def _limits(self, count: int) -> tuple[Any, Any]:
+        """The first chunk of each of so many parts, and the one after its last."""
+        if count == 1:
+            return 0, self.chunks
         limits = np.zeros(count + 1, np.int64)
         lengths = self.table["length"]
         ends = np.cumsum(lengths)
@@ -84,16 +99,7 @@ class Job:
             within = goals - (ends - lengths)[spans]
             limits[1:-1] = self.table["chunks_before"][spans] + within // self.table["chunk_length"][spans]
             limits[-1] = self.chunks
-        made = PART.array(count)
-        made["first_chunk"], made["stop_chunk"] = limits[:-1], limits[1:]
-        # An interrupt may come after any line: what the job points to is always held, and has as many parts as it says.
-        self._divisions.append(made)
-        self.part_count = 0
-        self.record["part_count"] = min(int(self.record["part_count"]), count)
-        self.record["parts"] = made.ctypes.data
-        self.record["part_count"] = count
-        self.part_count = count
-        del self._divisions[:-1]
+        return limits[:-1], limits[1:]
 
     def watch(self, counters: Records) -> None:
         """Refuse to step unless these counters are right, and advance them with each step."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -12,13 +13,13 @@ from descend.engines.memory import Intervals
 from descend.engines.protocol import Capabilities
 from descend.engines.torch.compiled import compiled_step
 from descend.engines.torch.foreach import foreach_step
-from descend.engines.torch.memory import extent
+from descend.engines.torch.memory import alike, dense, extent
 from descend.engines.torch.tensors import tensor_step
 from descend.errors import OptionError, ParameterError
 from descend.rules import Rule
 from descend.rules.formula import check_state, starting_state
 
-__all__ = ["Torch"]
+__all__ = ["WAYS", "Torch"]
 
 Way = Literal["tensor", "foreach", "compiled"]
 
@@ -58,19 +59,22 @@ class Torch:
     tensor([0., 3.])
     """
 
-    can: ClassVar[Capabilities] = Capabilities(
-        "PyTorch", ("float16", "bfloat16", "float32", "float64", "complex64", "complex128"), devices="any", exact=False
-    )
+    can: Capabilities
+    """What this engine takes; it depends on the way."""
 
     def __init__(self, rule: Rule, params: Sequence[torch.Tensor], way: Way = "tensor") -> None:
-        if way not in _WAYS:
-            raise OptionError(f"Torch(way={way!r}): way must be one of {', '.join(_WAYS)}")
-        self._step = _WAYS[way]
+        if way not in WAYS:
+            raise OptionError(f"Torch(way={way!r}): way must be one of {', '.join(WAYS)}")
+        self._step, self.can = WAYS[way]
         self.rule = rule
         self.params = list(params)
         for i, p in enumerate(self.params):
-            if not isinstance(p, torch.Tensor) or not (p.is_floating_point() or p.is_complex()):
-                raise ParameterError(f"params[{i}] is {p!r}: a floating-point or complex tensor is needed")
+            if not isinstance(p, torch.Tensor) or str(p.dtype).removeprefix("torch.") not in self.can.dtypes:
+                raise ParameterError(f"params[{i}] is {p!r}: a tensor of {', '.join(self.can.dtypes)} is needed")
+            if self.can.layouts == "dense" and not dense(p):
+                raise ParameterError(
+                    f"params[{i}] has strides {p.stride()}: one without gaps is needed, or another way"
+                )
         _check_apart(self.params)
         start = starting_state(rule)
         self.state: list[dict[str, torch.Tensor]] = [
@@ -92,9 +96,18 @@ class Torch:
         """The gradients, none of which is changed by an earlier parameter's step."""
         written = [*self.params, *(t for kept in self.state for t in kept.values())]
         intervals = Intervals(filter(None, map(extent, written)))
-        return [_outside(g, intervals) if g is not p else g for g, p in zip(grads, self.params, strict=True)]
+        found = [_outside(g, intervals) if g is not p else g for g, p in zip(grads, self.params, strict=True)]
+        if self.can.layouts == "dense":
+            found = [
+                g if alike(g, p) else torch.empty_like(p).copy_(g) for g, p in zip(found, self.params, strict=True)
+            ]
+        return found
 
     def _check(self, grads: Sequence[torch.Tensor]) -> None:
+        if self.rule.cautious and not self.can.cautious:
+            raise ParameterError(
+                f"{self.rule!r} is cautious, which this way cannot be: choose another, such as foreach"
+            )
         if self.state:
             check_state(self.rule, self.state[0])
         if len(grads) != len(self.params):
@@ -135,8 +148,15 @@ def _each(step: Callable[..., None]) -> Callable[..., None]:
     return steps
 
 
-_WAYS: dict[str, Callable[..., None]] = {
-    "tensor": _each(tensor_step),
-    "foreach": foreach_step,
-    "compiled": _each(compiled_step),
+_ANY = Capabilities(
+    "PyTorch", ("float16", "bfloat16", "float32", "float64", "complex64", "complex128"), devices="any", exact=False
+)
+WAYS: dict[str, tuple[Callable[..., None], Capabilities]] = {
+    "tensor": (_each(tensor_step), _ANY),
+    "foreach": (foreach_step, _ANY),
+    "compiled": (
+        _each(compiled_step),
+        dataclasses.replace(_ANY, dtypes=_ANY.dtypes[:4], layouts="dense", compiled=True, cautious=False),
+    ),
 }
+"""Each way: what steps lists of tensors, and what it can."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections import namedtuple
 from collections.abc import Sequence
 from itertools import chain, compress, repeat
 from operator import attrgetter, is_
@@ -23,7 +24,7 @@ from descend.engines.memory import Intervals
 from descend.engines.native import runtime as native
 from descend.engines.native.availability import Unavailable, warn_once
 from descend.engines.native.launch import Launch
-from descend.engines.native.layout import DL_TENSOR, GUARD, GUARD_SET
+from descend.engines.native.layout import DL_TENSOR, GUARD, GUARD_SET, Record
 from descend.engines.torch.internals import keys_place, view_tensor
 from descend.engines.torch.memory import span
 
@@ -41,6 +42,18 @@ _STRIDE = torch.Tensor.stride
 _IS_NEGATED = torch.Tensor.is_neg
 _ITEM, _ATTRIBUTE, _LIST, _DICT = range(4)
 """Kinds of guards, as ``guards.ll`` has them."""
+
+_SHOW = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)
+"""The type of the function that shows a tensor."""
+_SOURCE = Path(__file__).with_name("guards.ll")
+
+
+def _fields_of(record: Record) -> Any:
+    """A named tuple of a record's fields, each 0 unless given."""
+    return namedtuple("_Fields", record.fields, defaults=[0] * len(record.fields))
+
+
+_View, _Row = _fields_of(DL_TENSOR), _fields_of(GUARD)
 
 Container = list[Any] | dict[Any, Any]
 
@@ -138,9 +151,8 @@ class NativeGuards(GuardSet):
             raise NotGuardable("PyTorch does not show its tensors to C")
         if not all(type(container) is list or isinstance(container, dict) for container in self.containers):
             raise NotGuardable("machine code looks into lists and dicts only")
-        self._view = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(view)
-        self._place = place
-        self._sizes: list[Any] = []
+        self._view, self._place = _SHOW(view), place
+        self._dimensions: list[int] = []
         self._guards = self._rows()
         self.expect([p.grad is not None for p in self.params])
         self._bounds = np.array([self.written.starts, self.written.ends], np.int64)
@@ -178,59 +190,64 @@ class NativeGuards(GuardSet):
 
     def _rows(self) -> np.ndarray[Any, np.dtype[Any]]:
         """The guards as ``guards.ll`` reads them."""
+        self._view_record = DL_TENSOR.one()
+        self._view_at = self._view_record.ctypes.data
         # Gradients come first: that one came or went is what changes most often.
         rows = [
-            {"kind": _ATTRIBUTE, "holder": id(p), "name": id(_NAME), **self._seen(_example(p)), "target": target}
+            self._row(_ATTRIBUTE, _example(p), holder=id(p), name=id(_NAME), target=target, guarded=True)
             for p, target in zip(self.params, self.targets, strict=True)
         ]
         for (holder, name), value in zip(self.attributes, self.values, strict=True):
-            rows.append({"kind": _ATTRIBUTE, "holder": id(holder), "name": id(name), **self._guarded(value)})
+            rows.append(self._row(_ATTRIBUTE, value, holder=id(holder), name=id(name)))
         self._starts: list[int] = []
         for container, keys, values in zip(self.containers, self.keys, self.inside, strict=True):
             kind = _DICT if isinstance(container, dict) else _LIST
-            rows.append({"kind": kind, "object": id(container), "length": len(values)})
+            rows.append(_Row(kind=kind, object=id(container), length=len(values)))
             self._starts.append(len(rows))
             rows += [
-                {"kind": _ITEM, "name": id(key), **self._guarded(value)}
+                self._row(_ITEM, value, name=id(key))
+                if id(value) in self.tensors
+                else _Row(kind=_ITEM, object=id(value), name=id(key))
                 for key, value in zip(keys, values, strict=True)
             ]
         guards = GUARD.array(len(rows))
-        for field in GUARD.fields:
-            guards[field] = [row.get(field, 0) for row in rows]
+        guards[:] = rows
+        self._sizes = np.array(self._dimensions, np.int64)
+        guards["sizes"] *= self._sizes.itemsize
+        guards["sizes"] += self._sizes.ctypes.data
         return guards
 
     def _expect(self, container: int, place: int, thing: Any) -> None:
         self._guards["object"][self._starts[container] + place] = id(thing)
 
-    def _guarded(self, thing: Any) -> dict[str, Any]:
-        """The fields of a guard that this very object is there, and has its memory if it is one of the tensors."""
-        return {"object": id(thing), **(self._seen(thing) if id(thing) in self.tensors else {})}
+    def _row(self, kind: int, thing: Any, *, guarded: bool = False, **fields: int) -> Any:
+        """A guard that this very object is there; of a tensor whose memory is guarded, that it is of the same kind.
 
-    def _seen(self, tensor: Any) -> dict[str, Any]:
-        """The fields of a guard for a tensor of this kind, in this memory."""
-        view = DL_TENSOR.one()
-        failed = self._view(tensor, view.ctypes.data)
-        if failed or view["data"] + view["byte_offset"] != tensor.data_ptr():
-            raise NotGuardable(f"DLPack does not show where a {type(tensor).__name__} is")
-        self._sizes.append(np.array([*tensor.shape, *tensor.stride(), 0], np.int64))
-        return {
-            "type": id(type(tensor)),
-            "device": int(view["device"]),
-            "dimensions": int(view["dimensions"]),
-            "sizes": self._sizes[-1].ctypes.data,
-            "numel": tensor.numel(),
-            "bytes": span(tensor),
-            "keys": self._keys(tensor),
-            "address": tensor.data_ptr(),
-        }
-
-    def _keys(self, tensor: Any) -> int:
-        """Those dispatch keys of a tensor that matter, where machine code finds them."""
-        keys_at = tensor._cdata + self._place.keys_offset
-        found = ctypes.c_uint64.from_address(keys_at).value
-        if found != torch._C._dispatch_keys(tensor).raw_repr():
-            raise NotGuardable(f"the dispatch keys of a {type(tensor).__name__} are not where they were found before")
-        return found & self._place.mask
+        `sizes` is for now the place of the tensor's sizes among those of all.
+        """
+        if not guarded and id(thing) not in self.tensors:
+            return _Row(kind=kind, object=id(thing), **fields)
+        failed = self._view(thing, self._view_at)
+        view = _View(*self._view_record.tolist())
+        address = thing.data_ptr()
+        if failed or view.data + view.byte_offset != address:
+            raise NotGuardable(f"DLPack does not show where a {type(thing).__name__} is")
+        place = len(self._dimensions)
+        self._dimensions += thing.shape
+        self._dimensions += thing.stride()
+        return _Row(
+            kind=kind,
+            object=id(thing),
+            type=id(type(thing)),
+            device=view.device,
+            dimensions=view.dimensions,
+            sizes=place,
+            numel=thing.numel(),
+            bytes=span(thing),
+            keys=self._place.negative if thing.is_neg() else 0,
+            address=address,
+            **fields,
+        )
 
 
 class PythonGuards(GuardSet):
@@ -343,7 +360,7 @@ def _machine_code() -> _MachineCode:
         raise NotGuardable(str(error)) from error
     try:
         # LLVM's level 2, as it runs in each step: a small step takes 6 % longer with level 0.
-        (check,) = native.compiled(Path(__file__).with_name("guards.ll"), "check", level=2)
+        (check,) = native.compiled(_SOURCE, "check", level=2)
     except Unavailable as error:
         warn_once(f"descend.optim checks its tensors in Python, which takes longer: {error}")
         raise NotGuardable(str(error)) from error

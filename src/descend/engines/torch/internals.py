@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import operator
 import sysconfig
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -47,6 +48,8 @@ class KeysPlace(NamedTuple):
     """Bytes in that before its dispatch keys, which are a word of 64 bits."""
     mask: int
     """Those of the bits that say that a tensor's numbers are not what is in its memory."""
+    negative: int
+    """The one of them that says that they are its negative."""
 
 
 _HIDING = ("Negative", "Conjugate", "ZeroTensor")
@@ -67,9 +70,7 @@ def keys_place() -> KeysPlace | None:
     samples = [plain, torch._neg_view(plain), torch.ones(2, dtype=torch.complex64, device="cpu").conj()]
     try:
         keys = [torch._C._dispatch_keys(t).raw_repr() for t in samples]
-        mask = 0
-        for name in _HIDING:
-            mask |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)).raw_repr()
+        bits = [torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)).raw_repr() for name in _HIDING]
         own = [t._cdata for t in samples]
     except AttributeError:
         return None
@@ -77,7 +78,7 @@ def keys_place() -> KeysPlace | None:
     keys_offset = _offset_of(keys, own, _TENSOR_BYTES)
     if tensor_offset is None or keys_offset is None:
         return None
-    return KeysPlace(tensor_offset, keys_offset, mask)
+    return KeysPlace(tensor_offset, keys_offset, functools.reduce(operator.or_, bits), bits[0])
 
 
 def _offset_of(values: Sequence[int], addresses: Sequence[int], stop: int) -> int | None:

@@ -46,4 +46,6 @@ def dense(t: torch.Tensor) -> bool:
 
 def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors of one shape lie in memory alike; where there is one number, its stride does not matter."""
+    if a.stride() == b.stride():
+        return True
     return all(n == 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride(), strict=True))

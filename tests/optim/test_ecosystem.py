@@ -5,15 +5,14 @@ import sys
 import warnings
 
 import pytest
-from sklearn.datasets import load_iris
 
 torch = pytest.importorskip("torch")
 
+from tests.optim.training import points  # noqa: E402
+
 from descend import optim  # noqa: E402
 
-X, Y = load_iris(return_X_y=True)
-X = torch.tensor((X - X.mean(0)) / X.std(0), dtype=torch.float32)
-Y = torch.tensor(Y)
+X, Y = points(torch.float32)
 
 
 def network():

@@ -1,0 +1,105 @@
+"""What constructors take, as those of torch.optim do, and what they refuse."""
+
+import contextlib
+import dataclasses
+import inspect
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from tests.optim.training import both, per_twin  # noqa: E402
+
+from descend import optim  # noqa: E402
+from descend.errors import ParameterError, RuleError  # noqa: E402
+
+
+@per_twin
+def test_constructor_is_torchs(name):
+    """Arguments stand where torch has them, with torch's defaults; what only we have comes after, by keyword."""
+    kinds = []
+    for library in (optim, torch.optim):
+        given = inspect.signature(getattr(library, name)).parameters.values()
+        kinds.append({p.name: (p.kind, p.default) for p in given})
+    ours, theirs = kinds
+    positional = [n for n, (kind, _) in ours.items() if kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert positional == [n for n, (kind, _) in theirs.items() if kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert {n: kind for n, (kind, _) in ours.items() if n in theirs} == {n: kind for n, (kind, _) in theirs.items()}
+    (_, ours), (_, theirs) = both(name)
+    for group in (ours.defaults, ours.param_groups[0]):
+        assert {k: v for k, v in group.items() if k in theirs.defaults and k != "params"} == theirs.defaults
+
+
+@per_twin
+def test_positional_arguments(name):
+    """Every positional argument of torch's arrives where torch has it."""
+    theirs = inspect.signature(getattr(torch.optim, name)).parameters.values()
+    given = [p.default for p in theirs if p.name != "params" and p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    ours, theirs = (o for _, o in both(name, *given))
+    assert {k: ours.defaults[k] for k in theirs.defaults} == theirs.defaults
+
+
+def test_what_torch_refuses_is_refused():
+    """Torch's own checks of `params` are kept."""
+    p, q = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    for params, error, text in [
+        (p, TypeError, "params argument given to the optimizer should be"),
+        ([], ValueError, "empty parameter list"),
+        ({p}, None, ""),
+        ([{"params": {p}}], TypeError, "ordered collections"),
+        ([{"params": p}, {"params": p}], ValueError, "more than one parameter group"),
+        ([("weight", p), q], ValueError, "Some param names are missing"),
+        ([{"params": [p]}, {"params": [("weight", q)]}], ValueError, "with/without names"),
+        ([p * 2], ValueError, "non-leaf"),
+        (["weight"], TypeError, "can only optimize Tensors"),
+    ]:
+        with contextlib.nullcontext() if error is None else pytest.raises(error, match=text):
+            optim.Adam(params)
+
+
+@per_twin
+def test_wrong_hyperparameters(name):
+    """The message is that of the rule; it is said when the optimizer is made, and for a group that is added."""
+    kind = getattr(optim, name)
+    for wrong in ({"lr": -1.0}, {"lr": "fast"}, {"weight_decay": -0.5}, {"maximize": 2}, {"betas": (0.9, 1.0)}):
+        if set(wrong) <= {field.name for field in dataclasses.fields(kind.rule)}:
+            with pytest.raises(RuleError) as expected:
+                kind.rule(**wrong)
+            p, q = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+            with pytest.raises(RuleError) as found:
+                kind([p], **wrong)
+            assert str(found.value) == str(expected.value)
+            optimizer = kind([p])
+            with pytest.raises(RuleError) as found:
+                optimizer.add_param_group({"params": [q], **wrong})
+            assert str(found.value) == str(expected.value)
+            assert len(optimizer.param_groups) == 1
+
+
+def test_wrong_options():
+    """Options that are unknown, contradict each other or cannot be had are named, with what is allowed."""
+    p = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(TypeError, match=r"Adam: .*'learning_rate'; it takes params, lr, betas"):
+        optim.Adam([p], learning_rate=0.1)
+    with pytest.raises(TypeError, match="too many positional"):
+        optim.SGD([p], *range(20))
+    for wrong, text in [
+        ({"foreach": True, "fused": True}, "foreach=True and fused=True"),
+        ({"differentiable": True, "fused": True}, "cannot be differentiated"),
+        ({"capturable": True}, "CUDA graph"),
+        ({"state_dtype": torch.int8}, "state_dtype=torch.int8"),
+        ({"lr": torch.tensor([0.1, 0.1])}, r"shape \(2,\)"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            optim.Adam([p], **wrong)
+    with pytest.raises(TypeError, match="has no rule"):
+        optim.Optimizer([p])
+    with pytest.raises(AttributeError, match="it has ADOPT"):
+        optim.Adammm  # noqa: B018
+
+
+def test_integer_parameters_are_refused_by_name():
+    """What cannot be stepped is refused when it is given."""
+    with pytest.raises(ParameterError, match=r"parameter 1 of the group has dtype torch.int64"):
+        optim.SGD([torch.zeros(1), torch.zeros(1, dtype=torch.int64)])
+    with pytest.raises(ParameterError, match="counts has dtype"):
+        optim.SGD([("counts", torch.zeros(1, dtype=torch.int64))])
