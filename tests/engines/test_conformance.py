@@ -148,7 +148,7 @@ def test_engine_agrees_with_the_reference(engine, rule, thorough):
     make = ENGINES[engine]
     usable = [one for one in settings(rule) if make.cautious or not one.cautious]
     for dtype in (np.float32, np.float64) if thorough else (np.float64,):
-        for one in usable if thorough else (usable[0], usable[-2]):
+        for one in usable if thorough else usable[-2:-1]:
             params, grads = drawn(dtype, SHAPES if thorough else SHAPES[:3:2])
             reference = Reference(one, [p.copy() for p in params])
             driver = make(one, params)
