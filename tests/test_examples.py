@@ -39,6 +39,7 @@ def test_an_example_runs(name, tmp_path):
 def test_an_example_can_be_compared(name, tmp_path):
     """`descend compare FILE` takes what the file defines, and worker processes can run it."""
     small = ["--rules", "adam", "--lr", "0.01,0.1", "--budget", "2000", "--tuning-seeds", "1", "--final-seeds", "2"]
+    small += ["--target", "none", "--no-untuned"]
     out = ["--jobs", "2", "--out", "out"]
     printed = run("-m", "descend.cli", "compare", EXAMPLES / f"{name}.py", *small, *out, folder=tmp_path)
     assert "Adam came out best" in " ".join(printed.split())

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.processes import PATIENCE
+
 QUICK = ["--rules", "gd,adam", "--lr", "0.01,0.1", "--budget", "40", "--tuning-seeds", "1", "--final-seeds", "6"]
 
 SLOW = """import descend, pathlib, time
@@ -26,7 +28,7 @@ def descend(*arguments, cwd=None, width=80):
     """Run the command line in a process of its own."""
     environment = {**os.environ, "COLUMNS": str(width)}
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=240
+        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=PATIENCE
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.commands import QUICK, SLOW, command, count, descend, started
+from tests.processes import PATIENCE
 
 
 def test_compare_prints_a_table_and_writes_a_report(tmp_path):
@@ -146,11 +147,11 @@ def test_compare_goes_on_after_ctrl_c(jobs, run, tmp_path):
     (tmp_path / "slow.py").write_text(SLOW.format(seconds=0.004))
     process = started("compare", "slow.py", *QUICK, "--jobs", jobs, "--out", "o", cwd=tmp_path)
     store = tmp_path / "o" / "runs.sqlite"
-    deadline = time.time() + 120
+    deadline = time.time() + PATIENCE
     while time.time() < deadline and count(store) < 2 and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "the same command goes on from there" in err
@@ -229,7 +230,7 @@ def test_workers_end_with_their_parent(tmp_path):
     )
     words = command("compare", "pids.py", "--jobs", "2")
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 60
+    deadline = time.time() + PATIENCE
     while time.time() < deadline and len(list(tmp_path.glob("*.pid"))) < 3:
         time.sleep(0.05)
     workers = {int(p.stem) for p in tmp_path.glob("*.pid")} - {process.pid}
@@ -247,6 +248,6 @@ def test_early_ctrl_c_is_no_success(tmp_path):
     process = started("compare", "slow.py", cwd=tmp_path)
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in err

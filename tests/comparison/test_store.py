@@ -1,6 +1,7 @@
 """The store: comparisons that go on, and what a run is known by."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from tests import processes
 from tests.comparison.comparing import SMALL, TRIALS
+from tests.processes import PATIENCE
 
 import descend
 from descend import Entry
@@ -72,31 +74,42 @@ def test_what_is_written_is_what_is_returned(tmp_path):
 
 def test_two_processes_in_one_folder_make_no_run_twice(tmp_path):
     """The second says that it waits, takes all runs of the first, and writes the same table; also after a SIGKILL."""
-    path = tmp_path / "slow.py"
-    path.write_text(
-        "import descend, time\n"
-        "def loss(w):\n    time.sleep(0.004)\n    open('made', 'a').write('.')\n    return float(w @ w)\n"
+    (tmp_path / "slow.py").write_text(
+        "import descend, os, time\n"
+        "calls = []\n"
+        "def loss(w):\n"
+        "    open('made', 'a').write('.')\n"
+        "    calls.append(w)\n"
+        "    if 'HOLD' in os.environ and len(calls) == 30:  # in the midst of its runs\n"
+        "        open('held', 'w').close()\n"
+        "        while not os.path.exists('go'):\n"
+        "            time.sleep(0.01)\n"
+        "    return float(w @ w)\n"
         "problem = descend.Problem(lambda rng: rng.normal(size=2), loss, lambda w: 2 * w)\n"
     )
     command = "compare slow.py --rules gd --lr 0.01,0.1 --budget 20 --tuning-seeds 2 --final-seeds 6 --jobs 1"
     command += " --no-untuned --target none --json"
-    start = lambda: subprocess.Popen(  # noqa: E731
+    start = lambda **environment: subprocess.Popen(  # noqa: E731
         [sys.executable, "-m", "descend.cli", *command.split()],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment},
     )  # fmt: skip
-    first = start()
-    while not (tmp_path / "made").exists() and first.poll() is None:
+    first = start(HOLD="yes")
+    while not (tmp_path / "held").exists():
         time.sleep(0.01)
-    second = start()
-    (one, _), (two, said) = first.communicate(timeout=60), second.communicate(timeout=60)
+        assert first.poll() is None
+    second, said = start(), ""
+    while "Another process works in descend-slow; waiting for it to end." not in said:
+        said += second.stderr.readline()
+        assert second.poll() is None, said
+    (tmp_path / "go").touch()
+    (one, _), (two, _) = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
     assert json.loads(two)["reused_runs"] == 10
     assert json.loads(two)["rows"] == json.loads(one)["rows"]
-    assert "Another process works in descend-slow; waiting for it to end." in said
     made = len((tmp_path / "made").read_text())
     third = start()
     third.kill()
     third.communicate()
-    assert json.loads(start().communicate(timeout=60)[0])["reused_runs"] == 10
+    assert json.loads(start().communicate(timeout=PATIENCE)[0])["reused_runs"] == 10
     assert len((tmp_path / "made").read_text()) - made < 20  # what is tried before the first run, and no run
 
 

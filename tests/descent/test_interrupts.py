@@ -7,6 +7,7 @@ import textwrap
 import threading
 
 from tests.objectives.functions import slope, square
+from tests.processes import PATIENCE
 
 import descend
 from descend import Reason
@@ -31,7 +32,7 @@ def test_ctrl_c_gives_back_the_result_so_far():
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert out == "interrupted True True True\n"
     assert "Ctrl-C again" in err
     assert process.returncode == 0

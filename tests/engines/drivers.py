@@ -9,6 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 
 import descend
@@ -264,8 +265,20 @@ ENGINES = {
     "optax": Optax,
 }
 """Every engine: name → driver."""
+MACHINE_CODE = ("fused", "fused_stack", "fused_optimizer")
+"""Those that need machine code."""
 COMPILING = ("compiled", "compiled_jax")
 """Those whose compiler takes about a second for a rule."""
+
+
+def engines_but(*names):
+    """The names of all engines but these, as parameters of a test; those that need machine code are marked."""
+    return [marked(name) for name in ENGINES if name not in names]
+
+
+def marked(name):
+    """The name of an engine as a parameter of a test."""
+    return pytest.param(name, marks=pytest.mark.machine_code if name in MACHINE_CODE else ())
 
 
 def snapshot(driver):

@@ -8,7 +8,8 @@ from descend.engines import Fused, FusedStack, Reference, Stack
 from descend.engines.reference import BLOCK
 from descend.errors import ParameterError
 
-KINDS = pytest.mark.parametrize("kind", [Reference, Fused])
+KINDS = pytest.mark.parametrize("kind", [Reference, pytest.param(Fused, marks=pytest.mark.machine_code)])
+STACKS = pytest.mark.parametrize("kind", [Stack, pytest.param(FusedStack, marks=pytest.mark.machine_code)])
 N = 3 * BLOCK + 5
 """Several blocks of the reference engine, whose limits must not show."""
 
@@ -103,7 +104,7 @@ def test_a_reversed_gradient_of_the_same_memory(kind):
     assert p.tobytes() == want.tobytes()
 
 
-@pytest.mark.parametrize("kind", [Stack, FusedStack])
+@STACKS
 def test_a_gradient_of_one_run_that_is_another_runs_parameter(kind):
     """Runs of one stack do not see each other's steps."""
     p = np.stack([numbers(9), numbers(9, 1)])
@@ -253,7 +254,7 @@ def test_no_parameters(kind):
 # ---- stacks -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [Stack, FusedStack])
+@STACKS
 def test_rows_of_any_layout(kind):
     """Rows with gaps, and gradients of another type, give each run what it gets alone."""
     rules = [descend.Adam(lr=0.1), descend.Adam(lr=0.2)]
@@ -270,7 +271,7 @@ def test_rows_of_any_layout(kind):
             assert p[r].tobytes() == mine.tobytes()
 
 
-@pytest.mark.parametrize("kind", [Stack, FusedStack])
+@STACKS
 def test_runs_that_do_not_fit_one_stack_are_refused(kind):
     """Rules of other kinds or flags, and arrays with another number of rows."""
     p, g = np.ones((2, 3)), np.ones((2, 3))

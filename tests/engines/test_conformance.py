@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo.testing
-from tests.engines.drivers import COMPILING, ENGINES, snapshot
+from tests.engines.drivers import COMPILING, ENGINES, MACHINE_CODE, engines_but, marked, snapshot
 from tests.oracles import naive
 
 import descend
@@ -115,7 +115,7 @@ def assert_same(driver, reference, label):
     assert driver.carried == pytest.approx(reference.carried, rel=1e-6), label
     for i, (p, q) in enumerate(zip(driver.params, reference.params, strict=True)):
         pairs = {"the parameter": (p, q)}
-        assert [*driver.state[i]] == [*reference.state[i]], label
+        assert {*driver.state[i]} == {*reference.state[i]}, label
         pairs |= {name: (array, reference.state[i][name]) for name, array in driver.state[i].items()}
         for name, (found, expected) in pairs.items():
             where = f"{label}: {name} of shape {expected.shape}"
@@ -134,8 +134,9 @@ def table():
         for rule in RULES.values():
             slow = pytest.mark.slow
             late = engine in COMPILING and rule.name not in QUICK
+            marks = [*([slow] if late else []), *([pytest.mark.machine_code] if engine in MACHINE_CODE else [])]
             if engine != "reference":
-                yield pytest.param(engine, rule, make.quick, id=f"{engine}-{rule.name}", marks=slow if late else ())
+                yield pytest.param(engine, rule, make.quick, id=f"{engine}-{rule.name}", marks=marks)
             if not make.quick:
                 yield pytest.param(engine, rule, True, id=f"{engine}-{rule.name}-thorough", marks=slow)
 
@@ -222,7 +223,7 @@ FAILURES = {
 
 @pytest.mark.usefixtures("without_inductor")
 @pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("engine", [name for name in ENGINES if name not in COMPILING])
+@pytest.mark.parametrize("engine", engines_but(*COMPILING))
 def test_an_error_of_the_rule_leaves_all_as_it_was(engine, failure):
     """A schedule or scalars that raise in mid-descent; the same step then goes as if nothing had been."""
     make = ENGINES[engine]
@@ -253,7 +254,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("engine", ["reference", "fused", "tensor", "foreach", "jax"])
+@pytest.mark.parametrize("engine", [*map(marked, ("reference", "fused", "tensor", "foreach", "jax"))])
 def test_a_bad_gradient_leaves_all_as_it_was(engine, bad):
     """Of another shape, kind or number: one of descend's errors, and the next step goes as if nothing had been."""
     rule = descend.NAdam(lr=0.1)
@@ -273,7 +274,7 @@ def test_a_bad_gradient_leaves_all_as_it_was(engine, bad):
 # ---- rules that take another's place ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["reference", "fused", "tensor", "foreach", "jax"])
+@pytest.mark.parametrize("engine", [*map(marked, ("reference", "fused", "tensor", "foreach", "jax"))])
 def test_another_rule_with_other_numbers(engine):
     """It acts from the next step on; one that keeps other state is refused."""
     params, grads = drawn(np.float64)
@@ -297,6 +298,7 @@ def test_another_rule_with_other_numbers(engine):
     assert snapshot(driver) == before
 
 
+@pytest.mark.machine_code
 def test_machine_code_refuses_a_rule_with_other_flags():
     """The flags are compiled in."""
     driver = ENGINES["fused"](descend.Adam(), [np.ones(3)])

@@ -3,12 +3,15 @@
 import warnings
 
 import numpy as np
+import pytest
 
 import descend
-from descend.engines import Fused, Reference, engine
+from descend.engines import Fused, Reference, Stack, engine, stack
 from descend.engines import select as choice
+from descend.engines.native import availability
 
 
+@pytest.mark.machine_code
 def test_the_choice_depends_on_size_and_steps_alone():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -37,3 +40,20 @@ def test_minimize_and_fit_give_the_same_bits_by_either_engine(monkeypatch):
             [*(np.asarray(v).tobytes() for v in fitted.x.values()), found.x.tobytes(), found.history.loss.tobytes()]
         )
     assert ends[0] == ends[1]
+
+
+def test_without_machine_code_numpy_steps(monkeypatch):
+    """Who has switched machine code off knows it, and is not warned; who cannot have it is, once for each reason."""
+    rule, params = descend.GD(), [np.ones(10**6)]
+    arrays = [np.ones((1, 10**6))], [np.ones((1, 10**6))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monkeypatch.setenv("DESCEND_MACHINE_CODE", "0")
+        assert type(engine(rule, params, steps=1000)) is Reference
+        assert type(stack([rule], *arrays, steps=1000)) is Stack
+        monkeypatch.delenv("DESCEND_MACHINE_CODE")
+        monkeypatch.setattr(choice, "why_not", lambda: "there is none here")
+        monkeypatch.setattr(availability, "_SAID", set())
+        with pytest.warns(RuntimeWarning, match=r"^GD steps by NumPy: there is none here$"):
+            assert type(engine(rule, params, steps=1000)) is Reference
+        assert type(stack([rule], *arrays, steps=1000)) is Stack

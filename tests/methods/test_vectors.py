@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from descend.methods.vectors import BLOCK, CurvaturePairs, curved, dot, free_variables, to_bounds
+from descend.methods.vectors import BLOCK, MIN_FREE_CURVATURE, CurvaturePairs, curved, dot, free_variables, to_bounds
 
 
 def two_loops(pairs, g):
@@ -28,8 +28,16 @@ def quadratic_pairs(rng, n, count, condition=1e4):
 
 def learn(model, s, y, g):
     """Have the model take in a pair."""
-    model.steps[model.next], model.changes[model.next] = s, y
-    model.learn(g)
+    row = model.next
+    model.steps[row], model.changes[row] = s, y
+    return model.learn(row, g)
+
+
+def restricted(model, free, g):
+    """The free parts of a model's pairs."""
+    of_free = CurvaturePairs(model.memory, model.rows.shape[1])
+    of_free.restrict(model, free, g)
+    return of_free
 
 
 @pytest.mark.parametrize("memory", [1, 2, 7, 30])
@@ -57,7 +65,7 @@ def test_a_pair_without_curvature_is_refused():
     for s, y in pairs[:3]:
         learn(model, s, y, s)
     g, d = rng.normal(size=5), np.empty(5)
-    learn(model, pairs[3][0], -pairs[3][1], g)
+    assert not learn(model, pairs[3][0], -pairs[3][1], g)
     assert model.count == 2
     model.direct(g, d)
     assert d == pytest.approx(two_loops(pairs[1:3], g), rel=1e-9)
@@ -100,7 +108,7 @@ def test_directions_of_free_variables_see_the_free_parts_of_pairs():
     free = np.array([True, True, False, True, False, True, True, False])
     for s, y in pairs:
         learn(model, s, y, g)
-    slope = model.direct_freely(g, free, d)
+    slope = restricted(model, free, g).direct(g * free, d)
     kept = [(s[free], y[free]) for s, y in pairs[-6:]]
     kept = [(s, y) for s, y in kept if s @ y > 1e-8 * np.linalg.norm(s) * np.linalg.norm(y)]
     assert 0 < len(kept) < 6
@@ -109,13 +117,41 @@ def test_directions_of_free_variables_see_the_free_parts_of_pairs():
     assert slope == pytest.approx(d @ g)
 
 
-def test_where_no_free_part_is_curved_all_is_forgotten():
+def test_free_parts_learn_on_as_if_taken_anew():
+    """Pair by pair, in the same rows, whatever is refused and lost: what they say is what they would say taken anew."""
+    rng, model = np.random.default_rng(3), CurvaturePairs(4, 6)
+    pairs, free = quadratic_pairs(rng, 6, 40), np.array([True, False, True, False, True, True])
+    for s, y in pairs[:5]:
+        learn(model, s, y, s)
+    of_free, counts = restricted(model, free, pairs[4][0]), set()
+    for s, y in pairs[5:]:
+        row, g = model.next, rng.normal(size=6)
+        learn(model, s, y, g)
+        of_free.steps[row], of_free.changes[row] = s * free, y * free
+        of_free.learn(row, g, MIN_FREE_CURVATURE)
+        anew = restricted(model, free, g)
+        counts.add(of_free.count)
+        assert of_free.count == anew.count
+        d, e = np.empty(6), np.empty(6)
+        if anew.count:
+            of_free.direct(g * free, d)
+            anew.direct(g * free, e)
+            assert d == pytest.approx(e, rel=1e-8)
+    assert len(counts) > 1
+
+
+def test_where_no_free_part_is_curved_no_pair_is_left():
     """The direction is that of the gradient's free part then."""
     model, d, g = CurvaturePairs(3, 2), np.empty(2), np.array([1.0, 2.0])
     learn(model, np.array([1.0, 1.0]), np.array([-1.0, 5.0]), g)
-    assert model.direct_freely(g, np.array([True, False]), d) == -1.0
+    free = np.array([True, False])
+    of_free = restricted(model, free, g)
+    assert of_free.count == 0
+    assert of_free.direct(g * free, d) == -1.0
     assert d.tolist() == [-1.0, 0.0]
-    assert model.count == 0
+    nothing_free = np.zeros(2, bool)
+    of_nothing = restricted(model, nothing_free, g)
+    assert (of_nothing.count, of_nothing.direct(g * nothing_free, d)) == (0, 0.0)
 
 
 def test_free_variables_are_those_of_bertsekas():

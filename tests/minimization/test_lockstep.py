@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from tests.minimization.many import STARTS, Valleys, agree
+from tests.processes import PATIENCE
 
 import descend
 from descend import Reason
@@ -204,6 +205,7 @@ def test_memory_bounds_how_many_go_side_by_side(monkeypatch):
 
 def test_an_impatient_ctrl_c_never_hangs():
     """Two signals, in quick succession, at any time: what had begun is kept, no thread is left, and it ends."""
-    done = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, timeout=100, check=False)
+    command = [sys.executable, "-c", IMPATIENT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split()[-1]) >= 20

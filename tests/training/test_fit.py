@@ -10,6 +10,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from tests.processes import PATIENCE
 from tests.training.lines import X, Y, line
 
 import descend
@@ -214,7 +215,7 @@ def test_long_work_shows_a_bar_on_a_terminal(progress, shown):
     with contextlib.suppress(OSError):  # the terminal closes when the process ends
         while chunk := os.read(parent, 65536):
             seen += chunk
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert (b"parabola" in seen) == shown
     assert out == b""

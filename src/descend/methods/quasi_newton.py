@@ -11,7 +11,16 @@ import numpy as np
 
 from descend.methods.base import LineObjective, Method, MethodRun, first_step_length, restore_attribute
 from descend.methods.searches import Wolfe
-from descend.methods.vectors import MIN_CURVATURE, CurvaturePairs, aligned, curved, dot, free_variables, to_bounds
+from descend.methods.vectors import (
+    MIN_CURVATURE,
+    MIN_FREE_CURVATURE,
+    CurvaturePairs,
+    aligned,
+    curved,
+    dot,
+    free_variables,
+    to_bounds,
+)
 from descend.stopping import Reason
 
 __all__ = ["BFGS", "LBFGS"]
@@ -125,48 +134,68 @@ class LBFGS(Method):
 class _Limited(_QuasiNewton):
     """A run of L-BFGS."""
 
-    workspace = (*_QuasiNewton.workspace, "model")
+    workspace = (*_QuasiNewton.workspace, "models", "free_g")
 
     def __init__(self, objective: LineObjective, method: LBFGS) -> None:
         super().__init__(objective, method.search)
-        self.model = CurvaturePairs(method.memory, self.x.size)
+        self.models = {"all": CurvaturePairs(method.memory, self.x.size)}
+        """The pairs and, with bounds, their free parts."""
         (self.d,) = aligned(self.x.shape)
+        self.free, self.restricted = np.ones(self.x.shape, bool), False
+        """Which variables the free parts are of, and whether they are of the pairs as they are."""
         if objective.bounds is not None:
+            self.models["free"] = CurvaturePairs(method.memory, self.x.size)
+            self.free_g = np.empty_like(self.x)
             objective.on_projected_path = True
             self.decrease = lambda: min(0.0, dot(self.g, objective.x - self.x))
 
     def set_direction(self) -> float:
-        if self.objective.bounds is None:
-            return self.model.direct(self.g, self.d)
-        lower, upper = self.objective.bounds
-        free = free_variables(self.x, self.g, lower, upper, NEARBY)
-        if free is None:
-            return self.model.direct(self.g, self.d)
-        slope = self.model.direct_freely(self.g, free, self.d)
-        self.pairs = self.model.count
-        return slope + to_bounds(self.x, self.g, lower, upper, free, self.d)
+        bounds, pairs = self.objective.bounds, self.models["all"]
+        free = None if bounds is None else free_variables(self.x, self.g, *bounds, NEARBY)
+        if bounds is None or free is None:
+            self.restricted = False
+            return pairs.direct(self.g, self.d)
+        of_free = self.models["free"]
+        # The free variables are mostly those of the step before; then the model has learned from that step already.
+        if not (self.restricted and np.array_equal(free, self.free)):
+            of_free.restrict(pairs, free, self.g)
+            self.free, self.restricted = free, True
+        if not of_free.count:
+            self.forget()
+        np.multiply(self.g, free, out=self.free_g)
+        return of_free.direct(self.free_g, self.d) + to_bounds(self.x, self.g, *bounds, free, self.d)
 
     def learn(self) -> None:
-        objective, model = self.objective, self.model
-        row = model.next
-        np.subtract(objective.x, self.x, out=model.steps[row])
-        np.subtract(objective.g, self.g, out=model.changes[row])
+        objective, pairs = self.objective, self.models["all"]
+        row = pairs.next
+        np.subtract(objective.x, self.x, out=pairs.steps[row])
+        np.subtract(objective.g, self.g, out=pairs.changes[row])
         self.accept()
-        model.learn(self.g)
-        self.pairs = model.count
+        if pairs.learn(row, self.g) and self.restricted:
+            of_free = self.models["free"]
+            np.multiply(pairs.steps[row], self.free, out=of_free.steps[row])
+            np.multiply(pairs.changes[row], self.free, out=of_free.changes[row])
+            of_free.learn(row, self.g, MIN_FREE_CURVATURE)
+        else:
+            self.restricted = False
+        self.pairs = pairs.count
 
     def forget(self) -> None:
         super().forget()
-        self.model.forget()
+        for model in self.models.values():
+            model.forget()
 
     def state(self) -> dict[str, Any]:
-        return super().state() | {f"model.{name}": getattr(self.model, name) for name in self.model.saved}
+        models = {
+            f"{which}.{name}": getattr(model, name) for which, model in self.models.items() for name in model.saved
+        }
+        return super().state() | models
 
     def restore(self, state: dict[str, Any]) -> None:
-        own = {name: value for name, value in state.items() if not name.startswith("model.")}
-        super().restore(own)
-        for name in self.model.saved:
-            restore_attribute(self.model, name, state[f"model.{name}"])
+        super().restore({name: value for name, value in state.items() if "." not in name})
+        for which, model in self.models.items():
+            for name in model.saved:
+                restore_attribute(model, name, state[f"{which}.{name}"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["MIN_CURVATURE", "CurvaturePairs", "aligned", "curved", "dot", "free_variables", "to_bounds"]
+__all__ = [
+    "MIN_CURVATURE",
+    "MIN_FREE_CURVATURE",
+    "CurvaturePairs",
+    "aligned",
+    "curved",
+    "dot",
+    "free_variables",
+    "to_bounds",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,12 +45,12 @@ def dot(a: Array, b: Array) -> float:
     return sum(float(np.dot(a[i : i + BLOCK], b[i : i + BLOCK])) for i in range(0, a.size, BLOCK))
 
 
-def curved(sy: float, ss: float, yy: float, least: float) -> bool:
+def curved(sy: Any, ss: Any, yy: Any, least: float) -> Any:
     """Whether a pair tells of curvature: sᵀy exceeds the share `least` of what it would be for parallel s and y.
 
-    Not so where a product is NaN or overflows.
+    For numbers, or arrays with one of each pair. Not so where a product is NaN or overflows.
     """
-    return sy > least * math.sqrt(ss) * math.sqrt(yy)
+    return sy > least * ss**0.5 * yy**0.5
 
 
 def aligned(*shapes: tuple[int, ...]) -> list[Array]:
@@ -94,31 +103,65 @@ class CurvaturePairs:
         """The row of the ring that the next pair is written to, which is the oldest one's when the ring is full."""
         return (self.newest + 1) % self.memory
 
-    def learn(self, gradient: Array) -> None:
-        """Take in the pair that stands in the row `next`, if it is curved; `gradient` is that at its end."""
-        row, memory, products = self.next, self.memory, self.with_change
-        upper, inverse, gram = self.upper, self.inverse, self.gram
+    def learn(self, row: int, gradient: Array, least: float = MIN_CURVATURE) -> bool:
+        """Take in the pair that was written to a row, `gradient` being that at its end; whether it is curved enough."""
+        memory, products, upper, inverse = self.memory, self.with_change, self.upper, self.inverse
         step = self.steps[row]
         np.dot(self.rows, gradient, out=self.with_gradient)
         np.dot(self.rows, self.changes[row], out=products)
         sy, yy, ss = float(products[row]), float(products[memory + row]), dot(step, step)
-        # Without its oldest pair R has lost its first row and column, and so has its inverse, as R is triangular.
-        upper[row] = inverse[row] = inverse[:, row] = 0.0
-        if not curved(sy, ss, yy, MIN_CURVATURE):  # the oldest pair is lost as well: rare, and no harm
-            self.steps[row] = self.changes[row] = upper[:, row] = gram[row] = gram[:, row] = 0.0
+        self._drop(row)
+        if not curved(sy, ss, yy, least):  # the pair that had the row before is lost as well: rare, and no harm
+            self.steps[row] = self.changes[row] = 0.0
             self.with_gradient[row] = self.with_gradient[memory + row] = 0.0
-            self.count = min(self.count, memory - 1)
-            return
+            return False
         # The inverse of [[R, r], [0, ρ]] has −R⁻¹ r / ρ and 1 / ρ as its last column.
         column = np.dot(inverse, products[:memory])
         column *= -1.0 / sy
         column[row] = 1.0 / sy
         inverse[:, row] = column
         upper[:, row] = products[:memory]
-        gram[row] = gram[:, row] = products[memory:]
+        self.gram[row] = self.gram[:, row] = products[memory:]
         self.curvature[row] = sy
         self.scale = sy / yy
-        self.newest, self.count = row, min(self.count + 1, memory)
+        self.newest, self.count = row, self.count + 1
+        return True
+
+    def _drop(self, row: int) -> None:
+        """Forget the oldest pair, if the row has one; what stands in the row itself stays.
+
+        Without it R has lost its first row and column, and so has its inverse, as R is triangular.
+        """
+        self.count -= bool(self.upper[row, row] != 0.0)
+        upper, inverse, gram = self.upper, self.inverse, self.gram
+        upper[row] = upper[:, row] = inverse[row] = inverse[:, row] = gram[row] = gram[:, row] = 0.0
+
+    def restrict(self, pairs: CurvaturePairs, free: Array, gradient: Array) -> None:
+        """Take over the free parts of other pairs, in the same rows; those that are not curved enough are left out."""
+        memory, chosen = self.memory, np.flatnonzero(free)
+        # The products need the free entries alone, which have room where the rows go afterwards.
+        parts = self.rows.reshape(-1)[: 2 * memory * chosen.size].reshape(2 * memory, chosen.size)
+        np.take(pairs.rows, chosen, axis=1, out=parts, mode="clip")
+        products = np.matmul(parts, parts[memory:].T)
+        with_steps, with_changes = products[:memory], products[memory:]  # S Yᵀ and Y Yᵀ
+        sy, yy = np.diagonal(with_steps), np.diagonal(with_changes)
+        enough = curved(sy, np.vecdot(parts[:memory], parts[:memory]), yy, MIN_FREE_CURVATURE)
+        np.multiply(pairs.rows, free, out=self.rows)
+        self.steps[~enough] = self.changes[~enough] = 0.0
+        np.dot(self.rows, gradient, out=self.with_gradient)
+        for array in (self.upper, self.inverse, self.gram):
+            array[...] = 0.0
+        by_age = (pairs.newest + 1 + np.arange(memory)) % memory
+        kept = by_age[enough[by_age]]
+        self.count = len(kept)
+        if self.count:
+            block = kept[:, None], kept
+            upper = np.triu(with_steps[block])
+            self.upper[block], self.inverse[block] = upper, np.linalg.inv(upper)
+            self.gram[block] = with_changes[block]
+            self.curvature[kept] = sy[kept]
+            self.newest = int(kept[-1])
+            self.scale = float(sy[self.newest] / yy[self.newest])
 
     def forget(self) -> None:
         """Drop all pairs."""
@@ -127,7 +170,10 @@ class CurvaturePairs:
         self.scale, self.count = 1.0, 0
 
     def direct(self, gradient: Array, out: Array) -> float:
-        """Write −H g into `out`, g being the gradient that was last learned with; returns its product with g."""
+        """Write −H g into `out`, g being the gradient that was last learned with; returns its product with g.
+
+        Of pairs that are restricted, it is for the free part of that gradient.
+        """
         if not self.count:
             np.negative(gradient, out=out)
             return dot(out, gradient)
@@ -143,40 +189,6 @@ class CurvaturePairs:
         out -= gradient
         out *= self.scale
         return dot(out, gradient)
-
-    def direct_freely(self, gradient: Array, free: Array, out: Array) -> float:
-        """The same where only some variables are `free`, by what the pairs say of these; `out` is zero at the others.
-
-        Which variables are free changes from step to step, and with it every product of two pairs. So it is the
-        two-loop recursion (Nocedal 1980) over the free parts of the pairs, one after the other. A pair is left out
-        where its free part is not curved; if none is left, all are forgotten.
-        """
-        np.multiply(gradient, free, out=out)
-        np.negative(out, out=out)
-        pairs = self._free_parts(free) if self.count else []
-        if not pairs:
-            self.forget()
-            return dot(out, gradient)
-        room, shares = np.empty_like(out), []
-        for s, y, sy, _ in reversed(pairs):
-            shares.append(dot(s, out) / sy)
-            out -= np.multiply(y, shares[-1], out=room)
-        _, _, sy, yy = pairs[-1]
-        out *= sy / yy
-        for (s, y, sy, _), share in zip(pairs, reversed(shares), strict=True):
-            out += np.multiply(s, share - dot(y, out) / sy, out=room)
-        return dot(out, gradient)
-
-    def _free_parts(self, free: Array) -> list[tuple[Array, Array, float, float]]:
-        """The pairs whose free part is curved, from the oldest to the newest: s, y, sᵀy and yᵀy of that part."""
-        by_age = [(self.newest - back) % self.memory for back in reversed(range(self.count))]
-        steps, changes = self.steps * free, self.changes * free
-        products = [np.einsum("ij,ij->i", a, b) for a, b in ((steps, changes), (steps, steps), (changes, changes))]
-        return [
-            (steps[row], changes[row], sy, yy)
-            for row, sy, ss, yy in zip(by_age, *(p[by_age].tolist() for p in products), strict=True)
-            if curved(sy, ss, yy, MIN_FREE_CURVATURE)
-        ]
 
 
 def _solve(matrix: Array, inverse: Array, right: Array, out: Array) -> None:

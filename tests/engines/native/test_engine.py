@@ -11,6 +11,8 @@ from descend.errors import ParameterError
 
 SHAPES = ((3,), (), (40_000,), (0,), (5, 7))
 
+pytestmark = pytest.mark.machine_code
+
 
 def same_bits(a, b):
     return a.tobytes() == b.tobytes()
