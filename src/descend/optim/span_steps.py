@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from descend.engines.torch.openmp import openmp_threads
 from descend.optim.group_rules import GroupScalars
 from descend.optim.planning import Member
 
-__all__ = ["PlannedSpan", "SpanSteps"]
+__all__ = ["PlannedSpan", "SpanChoice", "SpanSteps"]
 
 Decline = Callable[[Member, str, bool], None]
 _FORMATS = {getattr(torch, name): name for name in FORMATS}
@@ -38,6 +38,21 @@ class PlannedSpan:
     """What steps it."""
     place: int = 0
     """Which span of its launch it is."""
+
+
+class SpanChoice(NamedTuple):
+    """What of the spans is stepped where certain members have a gradient."""
+
+    there: Any
+    """Of each span, 1 if it is, else 0."""
+    masks: list[Any]
+    """The same for each launch."""
+    stepped: list[torch.Tensor]
+    """The parameters that a step moves."""
+    copied: list[tuple[int, PlannedSpan]]
+    """The spans whose gradients are copied first, and which they are."""
+    carried: list[tuple[int, GroupScalars, str]]
+    """The counters of what rules carry: which, whose scalars, and the name."""
 
 
 class SpanSteps:
@@ -86,6 +101,8 @@ class SpanSteps:
         alone = len(self.launches) == 1 and self.launches[0].quick and not self._staged
         self.quick = self.launches[0] if alone else None
         """The one launch, if guards may call it at once."""
+        self.copied: list[tuple[int, PlannedSpan]] = []
+        self.carried: list[tuple[int, GroupScalars, str]] = []
         self._watch()
 
     def _launch(self, layout: Layout, spans: list[PlannedSpan]) -> Launch:
@@ -127,33 +144,37 @@ class SpanSteps:
             addresses = [counter.data_ptr() for column in counters for counter in column]
             self.launches[0].watch(addresses, now, now, [0.0] * len(now))
 
-    def select(self, present: Sequence[bool]) -> None:
-        """Step from now on those spans that have a gradient, as `present` says of each member."""
+    def choice(self, present: Sequence[bool]) -> SpanChoice:
+        """What is stepped where those members have a gradient for which `present` is true."""
         there = [present[i] for i in self._places]
-        self.there = np.array(there, bool)
-        """Which spans are stepped."""
-        self.stepped = [*itertools.compress(self.params, there)]
-        """The parameters that a step moves."""
-        self.copied = [(i, span) for i, span in self._staged if there[i]]
-        """The spans whose gradients are copied first, and which they are."""
-        self.carried: list[tuple[int, GroupScalars, str]] = []
-        """The counters of what rules carry: which, whose scalars, and the name."""
-        if not self.launches:
-            return
-        mask = self.there
-        first = 0
+        mask = np.array(there, np.int64)
+        masks, first = [], 0
         for launch in self.launches:
-            launch.select(mask[first : first + len(launch.sizes)])
+            masks.append(mask[first : first + len(launch.sizes)])
             first += len(launch.sizes)
-        many, counters = len(mask), self.launches[0].counters
-        counters["growth"][:many] = mask
-        np.add(counters["now"], counters["growth"], out=counters["next"])
-        self.carried = [
-            (many * k + i, span.member.scalars, name)
-            for k, name in enumerate(self.spans[0].member.rule.carried, start=1)
-            for i, span in enumerate(self.spans)
-            if there[i]
-        ]
+        rule = self.spans[0].member.rule if self.spans else None
+        return SpanChoice(
+            mask,
+            masks,
+            [*itertools.compress(self.params, there)],
+            [(i, span) for i, span in self._staged if there[i]],
+            [
+                (len(there) * k + i, span.member.scalars, name)
+                for k, name in enumerate(rule.carried if rule else (), start=1)
+                for i, span in enumerate(self.spans)
+                if there[i]
+            ],
+        )
+
+    def take(self, choice: SpanChoice) -> None:
+        """Step from now on what was chosen, and leave the other spans as they are."""
+        self.copied, self.carried = choice.copied, choice.carried
+        for launch, mask in zip(self.launches, choice.masks, strict=True):
+            launch.select(mask)
+        if self.launches:
+            counters = self.launches[0].counters
+            counters["growth"][: len(choice.there)] = choice.there
+            np.add(counters["now"], counters["growth"], out=counters["next"])
 
     def carry(self) -> None:
         """Let the first launch write what each tensor carries after this step."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,13 +23,25 @@ from descend.engines.torch.guards import guard_set
 from descend.optim.group_rules import GroupScalars
 from descend.optim.planning import Member, Planning
 from descend.optim.rounds import rounds
-from descend.optim.span_steps import SpanSteps
+from descend.optim.span_steps import SpanChoice, SpanSteps
 from descend.optim.tensor_steps import PlannedTensor, TensorSteps
 
 __all__ = ["StepPlan"]
 
+LEAST_KEPT, MOST_KEPT = 4, 16_384
+"""How many choices a plan keeps at least; and how many at most, divided by the number of its members."""
 _GRAD = torch.Tensor.grad.__get__
 _CHANGED = torch.autograd.graph.increment_version
+
+
+class Choice(NamedTuple):
+    """What is stepped where certain members have a gradient."""
+
+    stepping: list[GroupScalars]
+    """The scalars of what is stepped."""
+    spans: SpanChoice
+    expected: Any
+    """What guards expect of gradients then."""
 
 
 class StepPlan:
@@ -73,6 +85,8 @@ class StepPlan:
         """Where no gradient may lie; that one does is known of a plan that does not last."""
         self._guard()
         self.params = [member.param for member in self.members]
+        self.choices: dict[tuple[bool, ...], Choice] = {}
+        """What was chosen where these members had a gradient."""
         self._choose(self._gradients())
 
     def _guard(self) -> None:
@@ -93,27 +107,36 @@ class StepPlan:
 
     # ---- choosing what is stepped -------------------------------------------------------------------------------
 
-    def _choose(self, present: list[bool]) -> None:
+    def _choose(self, present: tuple[bool, ...]) -> None:
         """Step from now on those members that have a gradient, as `present` says of each."""
-        self.present = present
-        self.stepping: list[GroupScalars] = []
-        """The scalars of what is stepped."""
+        choice = self.choices.get(present)
+        if choice is None:
+            if len(self.choices) >= max(LEAST_KEPT, MOST_KEPT // (1 + len(present))):
+                del self.choices[next(iter(self.choices))]
+            choice = self.choices[present] = self._choice(present)
+        self.present, self.stepping = present, choice.stepping
+        self.changing, self.revised = choice.stepping, True
+        """Those among the scalars that some step still changes; whether that is to be asked anew."""
+        self.spans.take(choice.spans)
+        self.stepped = choice.spans.stepped
+        self.tensors.select()
+        self.guards.expect(choice.expected)
+
+    def _choice(self, present: tuple[bool, ...]) -> Choice:
+        """What is stepped where those members have a gradient for which `present` is true."""
+        stepping = []
         for scalars, cohort in [*self.cohorts.items()]:
             there = [present[i] for i in cohort]
-            if all(there):
-                self.stepping.append(scalars)
-            elif any(there):
-                self._split(scalars, [i for i in cohort if not present[i]])
-                self.stepping.append(scalars)
-        self.changing, self.revised = self.stepping, False
-        """Those among them that some step still changes; whether that is to be asked anew."""
-        self.spans.select(present)
-        self.stepped = self.spans.stepped
-        self.tensors.select()
-        self.guards.expect(self.spans.there)
+            if any(there):
+                stepping.append(scalars)
+                if not all(there):
+                    self._split(scalars, [i for i in cohort if not present[i]])
+        spans = self.spans.choice(present)
+        return Choice(stepping, spans, self.guards.expectation(spans.there))
 
     def _split(self, scalars: GroupScalars, leaving: list[int]) -> None:
         """Give these members scalars of their own, since the others of their cohort go on without them."""
+        self.choices.clear()
         others = GroupScalars(self.planning.rules, scalars.group, scalars.done, scalars.carried)
         self.cohorts[scalars] = [i for i in self.cohorts[scalars] if i not in leaving]
         self.cohorts[others] = leaving
@@ -121,9 +144,9 @@ class StepPlan:
             self.members[i].scalars = others
         self.spans.split(scalars, others)
 
-    def _gradients(self) -> list[bool]:
+    def _gradients(self) -> tuple[bool, ...]:
         """Which members have a gradient."""
-        return [g is not None for g in map(_GRAD, self.params)]
+        return tuple([g is not None for g in map(_GRAD, self.params)])
 
     # ---- doing it -----------------------------------------------------------------------------------------------
 

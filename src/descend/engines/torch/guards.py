@@ -55,6 +55,7 @@ def _fields_of(record: Record) -> Any:
 
 _View, _Row = _fields_of(DL_TENSOR), _fields_of(GUARD)
 
+Mask = np.ndarray[Any, np.dtype[np.int64]]
 Container = list[Any] | dict[Any, Any]
 
 
@@ -112,8 +113,12 @@ class GuardSet:
         """Let go the gradients that the last check held."""
         raise NotImplementedError
 
-    def expect(self, there: Sequence[bool] | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-        """Expect from now on gradients of those parameters for which `there` is true, and none of the others."""
+    def expectation(self, there: Mask) -> Any:
+        """What `expect` takes: that those parameters have gradients for which `there` is 1, and the others none."""
+        raise NotImplementedError
+
+    def expect(self, expectation: Any) -> None:
+        """Expect from now on these gradients."""
         raise NotImplementedError
 
     def renew(self, many: int) -> bool:
@@ -154,7 +159,7 @@ class NativeGuards(GuardSet):
         self._view, self._place = _SHOW(view), place
         self._dimensions: list[int] = []
         self._guards = self._rows()
-        self.expect([p.grad is not None for p in self.params])
+        self.expect(self.expectation(np.array([p.grad is not None for p in self.params], np.int64)))
         self._bounds = np.array([self.written.starts, self.written.ends], np.int64)
         self._none: list[None] = [None] * len(self.params)
         self.held = [*self._none]
@@ -183,10 +188,13 @@ class NativeGuards(GuardSet):
     def release(self) -> None:
         self.held[:] = self._none
 
-    def expect(self, there: Sequence[bool] | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-        here = np.asarray(there, np.int64)
-        np.multiply(1 - here, id(None), out=self._guards["object"][: len(here)])
-        np.multiply(here, id(torch.Tensor), out=self._guards["type"][: len(here)])
+    def expectation(self, there: Mask) -> Any:
+        return id(None) * (1 - there), id(torch.Tensor) * there
+
+    def expect(self, expectation: Any) -> None:
+        objects, types = expectation
+        self._guards["object"][: len(objects)] = objects
+        self._guards["type"][: len(types)] = types
 
     def _rows(self) -> np.ndarray[Any, np.dtype[Any]]:
         """The guards as ``guards.ll`` reads them."""
@@ -263,7 +271,7 @@ class PythonGuards(GuardSet):
         examples = [*map(_example, self.params)]
         self._every = _kinds(examples)
         self._bytes = [*map(span, examples)]
-        self.expect([p.grad is not None for p in self.params])
+        self.expect(self.expectation(np.array([p.grad is not None for p in self.params], np.int64)))
 
     def check(self) -> int:
         if self.launch is None:
@@ -276,9 +284,12 @@ class PythonGuards(GuardSet):
     def release(self) -> None:
         self.held = []
 
-    def expect(self, there: Sequence[bool] | np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-        self._there = [*map(bool, there)]
-        self._kinds = [[*compress(column, self._there)] for column in self._every]
+    def expectation(self, there: Mask) -> Any:
+        here = there.astype(bool).tolist()
+        return here, [[*compress(column, here)] for column in self._every]
+
+    def expect(self, expectation: Any) -> None:
+        self._there, self._kinds = expectation
 
     def _hold(self) -> bool:
         """Whether all guards hold; then the gradients are held."""
