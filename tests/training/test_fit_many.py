@@ -244,7 +244,7 @@ def test_rows_are_the_memories_and_leave_them_when_they_are_not_kept():
     assert [memory.result()["w"][0, 0] for memory in memories] == [0.0, 7.0, 2.0]
 
 
-@pytest.mark.parametrize("kind", [Stack, FusedStack])
+@pytest.mark.parametrize("kind", [Stack, pytest.param(FusedStack, marks=pytest.mark.machine_code)])
 @pytest.mark.parametrize("name", ["adam", "nadam", "rprop"])
 def test_a_stack_steps_as_engines_of_each_run(kind, name):
     rng = np.random.default_rng(0)

@@ -13,6 +13,8 @@ from descend.engines.native.formats import Layout
 from descend.engines.native.layout import GRAD, PARAM
 from descend.engines.native.scalars import Scalars
 
+pytestmark = pytest.mark.machine_code
+
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 """Linux's; Python knows its name from 3.13 on."""
 

@@ -18,6 +18,7 @@ STEPPING = Path(runtime.__file__).with_name("stepping.ll")
 GUARDS = Path(runtime.__file__).parents[1] / "torch" / "guards.ll"
 
 
+@pytest.mark.machine_code
 def test_the_runtime_is_made_once():
     made = runtime.runtime()
     assert made is runtime.runtime()
@@ -69,6 +70,7 @@ def test_code_that_llvm_does_not_understand(tmp_path):
         runtime.compiled(file, "f")
 
 
+@pytest.mark.machine_code
 def test_no_runtime_where_machine_code_is_switched_off(monkeypatch):
     """Also if there was one before."""
     runtime.runtime()
@@ -77,6 +79,7 @@ def test_no_runtime_where_machine_code_is_switched_off(monkeypatch):
         runtime.runtime()
 
 
+@pytest.mark.machine_code
 def test_an_llvm_that_reads_another_language():
     """NumPy and PyTorch step, with the same numbers; each says once why machine code does not."""
     done = run(
@@ -104,6 +107,7 @@ def test_an_llvm_that_reads_another_language():
     assert done.stdout.split() == ["Reference", "0.5", "PythonGuards", "-0.5", "2", "True"]
 
 
+@pytest.mark.machine_code
 def test_a_builtin_outlives_what_made_it():
     """Calls machine code with the number that it was made with."""
     code = """

@@ -13,6 +13,8 @@ import descend
 from descend.engines import Fused, Reference
 from descend.engines.native import launch, workers
 
+pytestmark = pytest.mark.machine_code
+
 N = 400_000
 
 

@@ -17,7 +17,7 @@ from descend.engines.torch import guards as module
 from descend.engines.torch.guards import NativeGuards, NotGuardable, PythonGuards, guard_set
 
 
-@pytest.fixture(params=["DLPack", "Python"])
+@pytest.fixture(params=[pytest.param("DLPack", marks=pytest.mark.machine_code), "Python"])
 def way(request, monkeypatch):
     """Both ways of looking at tensors."""
     if request.param == "Python":
@@ -198,6 +198,7 @@ def test_gradients_are_held_in_the_order_of_their_parameters(way, number):
     assert words.tolist() == [g.data_ptr() for g in grads]
 
 
+@pytest.mark.machine_code
 def test_a_check_that_steps_holds_nothing(way):
     """Nothing else runs meanwhile."""
     weight = torch.nn.Parameter(torch.ones(3))
@@ -247,6 +248,7 @@ def test_a_gradient_at_the_address_of_the_last_one(way):
             assert torch.equal(weight, expected)
 
 
+@pytest.mark.machine_code
 def test_a_gradient_that_another_thread_lets_go_in_mid_step():
     """Fifty times, as the kernel starts, or at any time while it runs, which reads its memory to the end.
 
@@ -284,6 +286,7 @@ def test_a_gradient_that_another_thread_lets_go_in_mid_step():
     assert done.stdout.split() == ["[-25.0]", "50", "True"]
 
 
+@pytest.mark.machine_code
 @pytest.mark.parametrize("switch", ["DESCEND_FAST_GUARDS", "DESCEND_MACHINE_CODE"])
 @pytest.mark.filterwarnings("ignore:SGD steps without machine code")
 def test_guards_are_switched_off(switch, monkeypatch):
@@ -299,6 +302,7 @@ def test_guards_are_switched_off(switch, monkeypatch):
     assert weight.tolist() == [-0.5, -0.5]
 
 
+@pytest.mark.machine_code
 def test_guards_that_cannot_be_compiled(monkeypatch):
     """Kernels step all the same; a warning says once that checks take longer."""
 

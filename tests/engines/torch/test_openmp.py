@@ -18,7 +18,10 @@ from descend.engines.torch.openmp import OpenMPThreads, openmp_threads  # noqa: 
 
 N = 600_000
 JUDGE = OpenMPThreads._judge
-pytestmark = pytest.mark.skipif(not openmp_threads.available, reason="this PyTorch computes without OpenMP")
+pytestmark = [
+    pytest.mark.machine_code,
+    pytest.mark.skipif(not openmp_threads.available, reason="this PyTorch computes without OpenMP"),
+]
 
 
 @pytest.fixture(autouse=True)
