@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from tests.engines.paths import GRADS, START, STEPS, by_scan, far
 from tests.oracles import naive
 
 import descend
@@ -20,8 +21,6 @@ from descend.engines.torch.tensors import tensor_step
 from descend.errors import ParameterError, RuleError
 
 optax = pytest.importorskip("optax")
-STEPS = 30
-START, GRADS = naive.gradients(STEPS)
 Layer = collections.namedtuple("Layer", ["weight", "bias"])
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
@@ -33,17 +32,6 @@ def x64():
         yield
 
 
-def by_reference(rule, start=START, grads=GRADS):
-    """The numbers after each step of the reference engine."""
-    p = start.copy()
-    engine = Reference(rule, [p])
-    path = []
-    for g in grads:
-        engine.step([g])
-        path.append(p.copy())
-    return np.array(path)
-
-
 def by_engine(rule, start=START, grads=GRADS):
     """The numbers after each step of the JAX engine."""
     engine = Jax(rule, jnp.asarray(start))
@@ -52,26 +40,6 @@ def by_engine(rule, start=START, grads=GRADS):
         engine.step(jnp.asarray(g))
         path.append(np.asarray(engine.params))
     return np.array(path)
-
-
-def by_scan(transformation, start=START, grads=GRADS):
-    """The numbers after each step of a transformation, all steps in one compiled scan."""
-
-    def one(carry, g):
-        p, state = carry
-        updates, state = transformation.update(g, state, p)
-        p = optax.apply_updates(p, updates)
-        return (p, state), p
-
-    p = jnp.asarray(start)
-    run = jax.jit(lambda p, state, grads: jax.lax.scan(one, (p, state), grads)[1])
-    return np.asarray(run(p, transformation.init(p), jnp.asarray(grads)))
-
-
-def far(found):
-    """Which paths differ from the reference engine's by more than 1e-12; `found` is label → (rule, path)."""
-    distances = {label: naive.distance(path, by_reference(rule)) for label, (rule, path) in found.items()}
-    return {label: distance for label, distance in distances.items() if not distance < 1e-12}
 
 
 @pytest.fixture

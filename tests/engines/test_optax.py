@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.engines.paths import GRADS, START, STEPS, by_reference, by_scan, far
 from tests.oracles import naive
 
 import descend
@@ -14,14 +15,12 @@ from descend.engines.optax import RuleState
 from descend.errors import OptionError, ParameterError, RuleError
 
 optax = pytest.importorskip("optax")
-STEPS = 30
 RULES = [
     pytest.param(rule, id=name, marks=() if name in ("sgd", "nadam") else pytest.mark.slow)
     for name, rule in naive.shipped().items()
 ]
 """Each takes some seconds to compile: most are slow. What is not compiled is held for all by `test_conformance`."""
 
-START, GRADS = naive.gradients(STEPS)
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
 
@@ -32,42 +31,11 @@ def x64():
         yield
 
 
-def by_reference(rule, start=START, grads=GRADS):
-    """The numbers after each step of the reference engine."""
-    p = start.copy()
-    engine = Reference(rule, [p])
-    path = []
-    for g in grads:
-        engine.step([g])
-        path.append(p.copy())
-    return np.array(path)
-
-
-def by_scan(transformation, start=START, grads=GRADS):
-    """The numbers after each step of a transformation, all steps in one compiled scan."""
-
-    def one(carry, g):
-        p, state = carry
-        updates, state = transformation.update(g, state, p)
-        p = optax.apply_updates(p, updates)
-        return (p, state), p
-
-    p = jnp.asarray(start)
-    run = jax.jit(lambda p, state, grads: jax.lax.scan(one, (p, state), grads)[1])
-    return np.asarray(run(p, transformation.init(p), jnp.asarray(grads)))
-
-
 def chosen(rule):
     """Settings of a rule: plain, all that goes together, and those that tell whether a cautious step is right."""
     every = naive.settings(rule)
     plain = [one for one in every if not one[1]["cautious"]]
     return {label: rule(**c) for label, c in (plain[0], plain[-1], *(one for one in every if one[1]["cautious"]))}
-
-
-def far(found):
-    """Which paths differ from the reference engine's by more than 1e-12; `found` is label → (rule, path)."""
-    distances = {label: naive.distance(path, by_reference(rule)) for label, (rule, path) in found.items()}
-    return {label: distance for label, distance in distances.items() if not distance < 1e-12}
 
 
 SCHEDULED = {
