@@ -87,7 +87,7 @@ def test_wrong_options():
         ({"differentiable": True, "fused": True}, "cannot be differentiated"),
         ({"capturable": True}, "CUDA graph"),
         ({"state_dtype": torch.int8}, "state_dtype=torch.int8"),
-        ({"lr": torch.tensor([0.1, 0.1])}, r"shape \(2,\)"),
+        ({"lr": torch.tensor([0.1, 0.1])}, r"Adam\(lr=tensor.*\): lr must be a number or a schedule, not a sequence"),
     ]:
         with pytest.raises(ValueError, match=text):
             optim.Adam([p], **wrong)

@@ -17,38 +17,12 @@ import torch
 
 from descend.errors import StateError
 from descend.optim.group_rules import OPTIONS
+from descend.optim.group_schedules import has_schedule
 from descend.rules import Rule
 
-__all__ = ["Match", "loaded_groups", "loaded_state", "match", "number_schedules"]
+__all__ = ["Match", "loaded_groups", "loaded_state", "match"]
 
 Group = Mapping[str, Any]
-
-
-# ---- saving -----------------------------------------------------------------------------------------------------
-
-
-def number_schedules(saved: Mapping[str, Any], groups: Sequence[Group], state: Mapping[Any, Any]) -> None:
-    """Put into a checkpoint, in place of each schedule in its groups, the schedule's number for the next step.
-
-    `groups` and `state` are the optimizer's, which say how many steps were made.
-    """
-    for group, packed in zip(groups, saved.get("param_groups", ()), strict=False):
-        if any(map(_scheduled, packed.values())):
-            steps = [state[p]["step"] for p in group["params"] if "step" in state.get(p, ())]
-            done = int(max(steps, default=0))
-            packed.update({k: _number_at(v, done) for k, v in packed.items() if _scheduled(v)})
-
-
-def _scheduled(value: Any) -> bool:
-    """Whether a hyperparameter follows a schedule, or a part of it does."""
-    return callable(value) or (isinstance(value, (tuple, list)) and any(map(callable, value)))
-
-
-def _number_at(value: Any, done: int) -> Any:
-    """The number of a schedule, or the numbers of a tuple with one in it, after that many steps."""
-    if isinstance(value, (tuple, list)):
-        return tuple(_number_at(part, done) for part in value)
-    return float(value(done)) if callable(value) else value
 
 
 # ---- loading ----------------------------------------------------------------------------------------------------
@@ -171,7 +145,7 @@ def loaded_groups(groups: Sequence[Group], saved: Sequence[Group], keep: Collect
     """
     made = []
     for group, its in zip(groups, saved, strict=True):
-        stays = {*keep, *OPTIONS, "params", "param_names", *(k for k, v in group.items() if _scheduled(v))}
+        stays = {*keep, *OPTIONS, "params", "param_names", *(k for k, v in group.items() if has_schedule(v))}
         made.append({**group, **{k: deepcopy(v) for k, v in its.items() if k not in stays}})
     return made
 

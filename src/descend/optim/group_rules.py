@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -12,9 +12,11 @@ import torch
 
 from descend.engines.torch.tensors import differentiable_row
 from descend.errors import RuleError
+from descend.optim.group_schedules import GroupSchedules
 from descend.rules import Rule
+from descend.rules.hyperparameters import plain
 
-__all__ = ["DECIDING", "OPTIONS", "GroupRules", "GroupScalars", "hyperparameters", "python_number"]
+__all__ = ["DECIDING", "OPTIONS", "GroupRules", "GroupScalars", "hyperparameters"]
 
 OPTIONS = ("foreach", "capturable", "differentiable", "fused")
 """torch's options for how a step is run, which are in no rule."""
@@ -31,30 +33,110 @@ def hyperparameters(rule: type[Rule]) -> tuple[str, ...]:
 
 
 class GroupRules:
-    """Makes the rule that a group asks for: `rule`, with the hyperparameters that stand in the group."""
+    """Makes the rule that a group asks for: `rule`, with the hyperparameters of the group.
 
-    def __init__(self, rule: type[Rule]) -> None:
-        self.rule = rule
+    Those that follow schedules stand in the group as numbers; their schedules are kept here. `say` is called with what
+    a user is to be told of them.
+    """
+
+    def __init__(self, rule: type[Rule], say: Callable[[str], None]) -> None:
+        self.rule, self._say = rule, say
         self.names = hyperparameters(rule)
-        self.asked = itemgetter(*self.names, *DECIDING)
+        self.given = itemgetter(*self.names, *DECIDING)
         """What of a group decides how it is stepped: the hyperparameters in the order of `names`, then `DECIDING`."""
         self._made: dict[Any, Rule] = {}
+        self._schedules: dict[int, GroupSchedules] = {}
+        """The schedules of each group that has some, by the group's identity."""
+        self._told: set[str] = set()
+        """Those hyperparameters of which it was said that their schedule was replaced."""
 
-    def of(self, group: Mapping[str, Any]) -> Rule:
+    def asked(self, group: dict[str, Any], given: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What the group asks for where it holds what is `given`: Python's own numbers, and the schedules."""
+        its = self._schedules.get(id(group))
+        if its is not None:
+            self._tell(its)
+            followed = its.followed()
+            given = tuple(
+                [followed.get(name, value) for name, value in zip((*self.names, *DECIDING), given, strict=True)]
+            )
+        return tuple(map(plain, given))
+
+    def of(self, group: dict[str, Any]) -> Rule:
         """The rule with the hyperparameters that the group has now; raises `RuleError`."""
-        return self.with_values(python_number(self.asked(group)[: len(self.names)]))
+        return self.with_values(self.asked(group, self.given(group))[: len(self.names)])
 
     def with_values(self, values: tuple[Any, ...]) -> Rule:
-        """The rule with these hyperparameters, in the order of `names`; raises `RuleError`."""
+        """The rule with these hyperparameters, in the order of `names`; raises `RuleError` if one of them is wrong.
+
+        What the rule asks of several together is left aside: PyTorch asks that of a constructor's arguments alone, and
+        its schedulers pass through what it refuses.
+        """
         try:
             found = self._made.get(values)
         except TypeError:  # a schedule that cannot be hashed
-            return self.rule(**dict(zip(self.names, values, strict=True)))
+            return self._with_each(values)
         if found is None:
             if len(self._made) > _RULES_KEPT:
                 self._made.clear()
-            found = self._made[values] = self.rule(**dict(zip(self.names, values, strict=True)))
+            found = self._made[values] = self._with_each(values)
         return found
+
+    def _with_each(self, values: tuple[Any, ...]) -> Rule:
+        named = dict(zip(self.names, values, strict=True))
+        try:
+            return self.rule(**named)
+        except RuleError:
+            return self.rule.of_each(named)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise `RuleError` for what the rule refuses of a group that is added, be it of one number or of several."""
+        self.rule(**{name: group[name] for name in self.names})
+
+    # ---- schedules ----------------------------------------------------------------------------------------------
+
+    def take_schedules(self, group: dict[str, Any], done: int) -> bool:
+        """Keep the schedules that stand in a group, and put their numbers there; whether there are any.
+
+        `done` is how many steps its parameters have made. Raises what a schedule raises.
+        """
+        its = self._schedules.get(id(group)) or GroupSchedules(group)
+        if not its.take(self.names):
+            return False
+        self._schedules[id(group)] = its
+        its.show(self.of(group), done)
+        return True
+
+    def show(self, group: dict[str, Any], rule: Rule, done: int, *, anew: bool = False) -> None:
+        """Let the group hold the numbers of the step after so many, unless those of a later one are there.
+
+        With `anew` also then: its parameters have been set back.
+        """
+        its = self._schedules.get(id(group))
+        if its is not None and (anew or done >= its.done):
+            its.show(rule, done)
+
+    def with_schedules(self, group: dict[str, Any]) -> dict[str, Any]:
+        """The group as it was given: a copy, if it follows schedules, that holds them instead of their numbers."""
+        its = self._schedules.get(id(group))
+        return group if its is None else {**group, **its.followed()}
+
+    def leave(self, groups: Iterable[dict[str, Any]]) -> None:
+        """Know the schedules of these groups only; others get theirs back, where another optimizer finds them."""
+        stays = set(map(id, groups))
+        for key in [key for key in self._schedules if key not in stays]:
+            self._schedules.pop(key).put_back()
+
+    def _tell(self, its: GroupSchedules) -> None:
+        """Say once of each hyperparameter that its schedule was replaced."""
+        for name, schedule in its.replaced().items():
+            now = its.group[name]
+            # A step at 0 says nothing yet: PyTorch's distributed checkpoints make one, and put the number back.
+            if name not in self._told and (not isinstance(now, (float, int)) or now):
+                self._told.add(name)
+                self._say(
+                    f"follows the schedule {name}={schedule!r} no more: {now!r} was assigned to a group. Give a number "
+                    f"as {name} where a scheduler of PyTorch's sets it; assign the schedule again to follow it"
+                )
 
 
 class GroupScalars:
@@ -85,13 +167,14 @@ class GroupScalars:
         """Before which step the targets were written last; -1 if they must be written anew."""
         self.after: Mapping[str, float] = carried
         """What the rule carries after the next step; known once its scalars are."""
-        given = rules.asked(group)
-        self._note(given, python_number(given))
+        given = rules.given(group)
+        self._note(given, rules.asked(group, given))
 
     def _note(self, given: tuple[Any, ...], asked: tuple[Any, ...]) -> None:
         self.asked = asked
         self.fixed = type(self.group) is dict and all(map(_fixed, given))
         """Whether the group's hyperparameters stay the same as long as the objects in it do."""
+        self.scheduled = self.rule.is_scheduled
         self.constant, self._filled = False, -1
         """Whether no step changes the scalars any more, if the group stays as it is."""
 
@@ -110,17 +193,19 @@ class GroupScalars:
 
     def follow(self) -> bool:
         """Take the hyperparameters that the group has now; False if it asks for another kernel, or another way."""
-        given = self.rules.asked(self.group)
-        asked = python_number(given)
-        if asked != self.asked:
+        given = self.rules.given(self.group)
+        asked = self.rules.asked(self.group, given)
+        if _differ(asked, self.asked):
             many = len(self.rules.names)
-            if asked[many:] != self.asked[many:]:
+            if _differ(asked[many:], self.asked[many:]):
                 return False
             self.rule = self.rules.with_values(asked[:many])
             if _kind(self.rule) != self.kind:
                 return False
             for scalars in self.targets:
                 scalars.change(self.rule)
+            if self.rule.is_scheduled and self.rules.take_schedules(self.group, self.done):
+                given = self.rules.given(self.group)
         self._note(given, asked)
         return True
 
@@ -128,7 +213,7 @@ class GroupScalars:
         """The scalars of the next step as `Rule.row` has them; with autograd on, tensors of which it follows."""
         row, self.after = self.rule.advance(self.done + 1, self.carried)
         if torch.is_grad_enabled():
-            values = dict(zip(self.rules.names, self.rules.asked(self.group), strict=False))
+            values = dict(zip(self.rules.names, self.rules.given(self.group), strict=False))
             row = differentiable_row(self.rule, row, values, self.done + 1, self.carried)
         return row
 
@@ -136,16 +221,16 @@ class GroupScalars:
         """Take what the rule carries after the step that was made for what it carries before the next one."""
         self.carried = {name: float(np.float32(value)) for name, value in self.after.items()}
 
+    def show(self) -> None:
+        """Let the group hold the numbers that its schedules have for the next step."""
+        self.rules.show(self.group, self.rule, self.done)
 
-def python_number(value: Any) -> Any:
-    """Hyperparameters as Python's own: tensors as numbers, lists as tuples."""
-    if value is None or type(value) in _NUMBERS:
-        return value
-    if isinstance(value, torch.Tensor):
-        if value.numel() != 1:
-            raise RuleError(f"a hyperparameter is a tensor of shape {tuple(value.shape)}: one number is needed")
-        return value.item()
-    return tuple(map(python_number, value)) if isinstance(value, (tuple, list)) else value
+
+def _differ(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    try:
+        return some != others
+    except (ValueError, RuntimeError):  # an array's or a tensor's, of several numbers: the rule refuses it
+        return True
 
 
 def _fixed(value: Any) -> bool:

@@ -12,6 +12,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from descend.errors import OptionError, ParameterError
 from descend.optim import checkpoint
+from descend.optim.group_schedules import has_schedule
 from descend.optim.planning import Planning
 from descend.optim.signature import signature
 from descend.optim.state import check_dtype
@@ -78,10 +79,18 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     # ---- groups -------------------------------------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, as in `torch.optim`; raises `RuleError` and `ParameterError` for what it cannot step."""
+        """Add a group, as in `torch.optim`; raises `RuleError` and `ParameterError` for what it cannot step.
+
+        Where it has schedules, it is copied: numbers stand in their places in `param_groups`.
+        """
+        if isinstance(param_group, dict) and any(map(has_schedule, {**self.defaults, **param_group}.values())):
+            param_group = {**param_group}
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
         try:
-            self._check(self.param_groups[-1])
+            self._planning.rules.check(group)
+            self._check(group)
+            self._planning.take_schedules(group)
         except Exception:
             self.param_groups.pop()
             raise
@@ -110,6 +119,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     def remove_param_group(self, index: int) -> dict[str, Any]:
         """Take a group out, and forget the state of its parameters; returns the group."""
         group: dict[str, Any] = self.param_groups.pop(index)
+        self._planning.rules.leave(self.param_groups)
         for p in group["params"]:
             self.state.pop(p, None)
         return group
@@ -136,6 +146,13 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         for value in chain.from_iterable(state.values() for state in self.state.values()):
             if isinstance(value, torch.Tensor):
                 value.share_memory_()
+
+    def __repr__(self) -> str:
+        """The groups, with the schedules that they follow."""
+        shown = object.__new__(type(self))
+        groups = [self._planning.rules.with_schedules(group) for group in self.param_groups]
+        shown.__dict__.update(self.__dict__, param_groups=groups)
+        return str(torch.optim.Optimizer.__repr__(shown))
 
     # ---- stepping -----------------------------------------------------------------------------------------------
 
@@ -169,8 +186,9 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """State and groups, as in `torch.optim`; a schedule is saved as its number for the next step."""
+        for group in self.param_groups:
+            self._planning.take_schedules(group)
         saved: dict[str, Any] = super().state_dict()
-        checkpoint.number_schedules(saved, self.param_groups, self.state)
         return saved
 
     def load_state_dict(
@@ -197,7 +215,8 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         unknown = set(keep) - set(self.defaults)
         if unknown:
             raise OptionError(f"keep={sorted(unknown)}: not among the hyperparameters, {', '.join(self.defaults)}")
-        groups = checkpoint.loaded_groups(self.param_groups, found.groups, keep)
+        given = [self._planning.rules.with_schedules(group) for group in self.param_groups]
+        groups = checkpoint.loaded_groups(given, found.groups, keep)
         for group in groups:
             self._check(group)
         self.__setstate__({"state": checkpoint.loaded_state(self.rule, found, saved), "param_groups": groups})
@@ -205,7 +224,8 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "state_dtype": self.state_dtype}
+        groups = [self._planning.rules.with_schedules(group) for group in self.param_groups]
+        return {**super().__getstate__(), "param_groups": groups, "state_dtype": self.state_dtype}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -214,3 +234,4 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+            self._planning.take_schedules(group)

@@ -10,6 +10,7 @@ import torch
 
 from descend.errors import ParameterError
 from descend.optim.group_rules import GroupRules, GroupScalars
+from descend.optim.group_schedules import has_schedule
 from descend.optim.groups import parameter_name
 from descend.optim.rounds import Access
 from descend.optim.state import Counts, complete, counts, lay_out
@@ -62,7 +63,7 @@ class Planning:
 
     def __init__(self, optimizer: torch.optim.Optimizer, rule: type[Rule], state_dtype: torch.dtype | None) -> None:
         self.optimizer, self.rule, self.state_dtype = optimizer, rule, state_dtype
-        self.rules = GroupRules(rule)
+        self.rules = GroupRules(rule, self.say_once)
         self.failed: set[Any] = set()
         """The ways to step tensors that were tried and do not work here."""
         self._said: set[str] = set()
@@ -91,7 +92,9 @@ class Planning:
         """
         members: list[Member] = []
         idle: list[torch.Tensor] = []
+        self.rules.leave(self.optimizer.param_groups)
         for group in self.optimizer.param_groups:
+            self.take_schedules(group)
             rule = self.rules.of(group)
             kept = rule.kept_state()
             shared: dict[Any, GroupScalars] = {}
@@ -112,7 +115,15 @@ class Planning:
                     carried = dict(zip(self.rule.carried, counted[1:], strict=True))
                     scalars = shared[there, counted] = GroupScalars(self.rules, group, int(counted[0]), carried)
                 members.append(Member(p, group, state, counted, rule, kept, scalars))
+            if rule.is_scheduled and shared:
+                self.rules.show(group, rule, max(scalars.done for scalars in shared.values()), anew=True)
         return members, idle
+
+    def take_schedules(self, group: dict[str, Any]) -> None:
+        """Let a group hold the numbers of the schedules that stand in it; see `GroupRules.take_schedules`."""
+        states = (self.optimizer.state.get(p, {}) for p in group["params"])
+        if any(has_schedule(group.get(name)) for name in self.rules.names):
+            self.rules.take_schedules(group, int(max((float(state.get("step", 0)) for state in states), default=0)))
 
     def _check_gradient(self, p: torch.Tensor) -> None:
         if p.grad.shape != p.shape:

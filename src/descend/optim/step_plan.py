@@ -166,10 +166,16 @@ class StepPlan:
             _CHANGED(self.stepped)
         if self.tensors.chosen:
             self.tensors.run()
+        shown = False
         for scalars in self.stepping:
             scalars.done += 1
             if scalars.carried:
                 scalars.carry()
+            if scalars.scheduled:
+                scalars.show()
+                shown = True
+        if shown:
+            self.guards.renew(self.groups)
         if self.revised:
             self.revised, self.changing = False, [scalars for scalars in self.stepping if not scalars.constant]
         return True

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from descend.errors import RuleError
 
-__all__ = ["Range", "allowed_range", "checked", "hyper", "kind_of"]
+__all__ = ["Range", "allowed_range", "checked", "hyper", "kind_of", "plain"]
+
+_PLAIN = (float, int, bool)
+_MOST = 16
+"""So many numbers in an array may be meant for one hyperparameter; more are a mistake."""
+_LONGEST = 200
+"""So many characters of a wrong value are printed: it may be a whole tensor."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,44 +82,108 @@ def kind_of(field: dataclasses.Field[Any]) -> type:
     return next((kind for kind in (bool, tuple) if isinstance(field.default, kind)), float)
 
 
-def checked(rule: Any, field: dataclasses.Field[Any], value: Any) -> tuple[Any, bool]:
-    """The value as float, bool or tuple of floats, and whether a schedule is in it; raises `RuleError`."""
-    default = field.default
+def plain(value: Any) -> Any:
+    """A hyperparameter in Python's own types: an array of one number as that number, several in a row as a tuple.
+
+    Arrays are those of any library, PyTorch's and JAX's too. What is none of all that stays as it is, for `checked` to
+    refuse.
+    """
+    if value is None or type(value) in _PLAIN or isinstance(value, (str, bytes)) or callable(value):
+        return value
+    if isinstance(value, Sequence):
+        return tuple(map(plain, value))
+    shape = getattr(value, "shape", None)
+    if not isinstance(shape, tuple):
+        return float(value) if isinstance(value, decimal.Decimal) else value
+    if math.prod(shape) == 1:
+        try:
+            return value.item()
+        except Exception:  # the library's own, for an array that stands for numbers which come later
+            return value
+    return tuple(map(plain, value)) if len(shape) == 1 and shape[0] <= _MOST else value
+
+
+def checked(rule: Any, field: dataclasses.Field[Any], value: Any, done: int | None = None) -> tuple[Any, bool]:
+    """The value as float, bool or tuple of floats, and whether a schedule is in it; raises `RuleError`.
+
+    `done` tells after how many steps a schedule gave this value, which must be a number then.
+    """
+    default, numbered = field.default, plain(value)
+    check = _Check(rule, field, value, done)
     if isinstance(default, bool):
-        if not isinstance(value, (bool, np.bool_, numbers.Integral)) or value not in (0, 1):
-            raise _complaint(rule, field.name, field.name, value, "be True or False", default)
-        return bool(value), False
-    allowed = allowed_range(field)
+        if numbered is None:  # as `torch.optim` takes it
+            return False, False
+        if not isinstance(numbered, (bool, np.bool_, numbers.Integral)) or numbered not in (0, 1):
+            raise check.complaint(field.name, "be True or False", default)
+        return bool(numbered), False
     if isinstance(default, tuple):
-        if not isinstance(value, (tuple, list)) or len(value) != len(default):
-            raise _complaint(rule, field.name, field.name, value, f"be {len(default)} numbers", default)
-        parts = [
-            _number(rule, field.name, f"{field.name}[{i}]", v, allowed, default[i], whole=value)
-            for i, v in enumerate(value)
-        ]
+        if not isinstance(numbered, tuple) or len(numbered) != len(default):
+            raise check.complaint(field.name, f"be {len(default)} numbers", default)
+        parts = [check.number(f"{field.name}[{i}]", v, default[i]) for i, v in enumerate(numbered)]
         return tuple(parts), any(callable(v) for v in parts)
-    number = _number(rule, field.name, field.name, value, allowed, default, whole=value)
+    number = check.number(field.name, numbered, default)
     return number, callable(number)
 
 
-def _number(rule: Any, field: str, label: str, value: Any, allowed: Range, default: Any, whole: Any) -> Any:
+@dataclasses.dataclass(frozen=True)
+class _Check:
+    """The check of one hyperparameter's numbers; the names are those of `checked`."""
+
+    rule: Any
+    field: dataclasses.Field[Any]
+    value: Any
+    done: int | None
+
+    def number(self, label: str, value: Any, default: Any) -> Any:
+        """A number as a float, or a schedule; `label` says which number of the hyperparameter it is."""
+        if callable(value) and not isinstance(value, type) and self.done is None:
+            return value
+        wanted = "be a number or a schedule" if self.done is None else "be a number"
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise self.complaint(label, f"{wanted}{_instead(value)}", _meant(value, default))
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        allowed = allowed_range(self.field)
+        if number not in allowed:
+            raise self.complaint(label, _must(allowed), default)
+        return number
+
+    def complaint(self, label: str, must: str, default: Any) -> RuleError:
+        """The error of a value that is not what it must be."""
+        came = "" if self.done is None else f"; a schedule gave it when asked with {self.done}, the steps done before"
+        shown = repr(self.value)
+        shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} …"
+        subject = f"{type(self.rule).__name__}({self.field.name}={shown})"
+        return RuleError(f"{subject}: {label} must {must}; try {default!r}{came}")
+
+
+def _instead(value: Any) -> str:
+    """What there is where a number should be, if its print does not tell."""
+    if isinstance(value, str):
+        return ", not a string"
+    if isinstance(value, type):
+        return f", not the class {value.__name__}"
     if callable(value):
-        return value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise _complaint(rule, field, label, whole, "be a number or a schedule", default)
+        return ", not a function"
+    if isinstance(value, (tuple, list)):
+        return ", not a sequence"
+    if isinstance(shape := getattr(value, "shape", None), tuple):
+        if math.prod(shape) == 1 and not isinstance(value, (np.generic, np.ndarray)):
+            return ", and one that is known now"
+        return f", not an array of shape {tuple(shape)}"
+    return ""
+
+
+def _meant(value: Any, default: Any) -> Any:
+    """The number that a string spells, as those of YAML files may; else the default."""
     try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if number not in allowed:
-        raise _complaint(rule, field, label, whole, _must(allowed), default)
-    return number
+        return float(value) if isinstance(value, str) else default
+    except ValueError:
+        return default
 
 
 def _must(allowed: Range) -> str:
     text = str(allowed)
     return f"lie {text}" if text.startswith("in ") else f"be {text}"
-
-
-def _complaint(rule: Any, field: str, label: str, value: Any, must: str, default: Any) -> RuleError:
-    return RuleError(f"{type(rule).__name__}({field}={value!r}): {label} must {must}; try {default!r}")

@@ -125,6 +125,10 @@ class Rule(SciPyMethod, _Declared):
     def __post_init__(self) -> None:
         if not self.has_formula():
             raise RuleError(f"{type(self).__name__} has no update(p, g, <state …>, s): define it as a staticmethod")
+        self._check_each()
+
+    def _check_each(self) -> None:
+        """Put each hyperparameter into its own type; raises `RuleError` for one that is not what it must be."""
         scheduled = []
         for field, kind, allowed in self._declared:
             given: Any = getattr(self, field.name)
@@ -135,6 +139,19 @@ class Rule(SciPyMethod, _Declared):
             if is_scheduled:
                 scheduled.append(field.name)
         object.__setattr__(self, "_scheduled", tuple(scheduled))
+
+    @classmethod
+    def of_each(cls, values: Mapping[str, Any]) -> Self:
+        """The rule with all these hyperparameters, each of them checked by itself; raises `RuleError`.
+
+        Hyperparameters that are set one after the other may pass through what a rule refuses of several together, such
+        as momentum 0 with nesterov.
+        """
+        rule = object.__new__(cls)
+        for name, value in values.items():
+            object.__setattr__(rule, name, value)
+        rule._check_each()
+        return rule
 
     def scalars(self, t: int) -> Mapping[str, float]:
         """Numbers that the formula needs beyond the hyperparameters, computed once a step on the host, in float64.
@@ -179,27 +196,30 @@ class Rule(SciPyMethod, _Declared):
 
     def at(self, t: int) -> Self:
         """This rule with every schedule replaced by its number for step `t` (from 1)."""
+        return self.with_unchecked(self.scheduled_numbers(t)) if self.is_scheduled else self
+
+    def scheduled_numbers(self, t: int) -> dict[str, Any]:
+        """The hyperparameters that follow schedules, by name, as numbers for step `t` (from 1).
+
+        Each is checked against its range; what a rule asks of several together was checked when it was made, and a
+        schedule may pass through what that refuses (momentum 0 with nesterov).
+        """
         names: tuple[str, ...] = self._scheduled  # type: ignore[attr-defined]
-        if not names:
-            return self
-        # Each number is checked against its range; what a rule asks of several together was checked when it was made,
-        # and a schedule may pass through what that refuses (momentum 0 with nesterov).
-        # A schedule takes the number of steps done before, as torch's schedulers count.
-        values = {
-            f.name: checked(self, f, _evaluate(getattr(self, f.name), t - 1))[0]
-            for f, *_ in self._declared
-            if f.name in names
-        }
-        return self.with_unchecked(values)
+        done = t - 1  # A schedule takes the number of steps done before, as torch's schedulers count.
+        found = {}
+        for field, _, allowed in self._declared:
+            if field.name in names:
+                value = _evaluate(getattr(self, field.name), done)
+                usual = type(value) is float and value in allowed
+                found[field.name] = value if usual else checked(self, field, value, done)[0]
+        return found
 
     def with_unchecked(self, values: Mapping[str, Any]) -> Self:
         """This rule with other hyperparameters, taken as they are: numbers in range, or tensors for autograd."""
         rule = object.__new__(type(self))
-        for field, *_ in self._declared:
-            object.__setattr__(
-                rule, field.name, values[field.name] if field.name in values else getattr(self, field.name)
-            )
-        object.__setattr__(rule, "_scheduled", ())
+        # Into its dict at once: a schedule makes a rule at each step.
+        own = {field.name: getattr(self, field.name) for field, *_ in self._declared}
+        rule.__dict__.update({**own, **values, "_scheduled": ()})
         return rule
 
     def row(self, t: int) -> Any:
