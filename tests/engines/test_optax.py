@@ -242,15 +242,82 @@ def test_hyperparams_in_the_state(rule):
 
 
 def test_schedules_of_optax():
-    """A schedule of Optax's is a function of the traced step: it is injected, too."""
+    """A schedule of Optax's is a function of the traced step: it may be injected, or be the rule's own."""
     schedule = optax.cosine_decay_schedule(0.1, 20)
-    found = by_scan(
+    start, grads = START.astype(np.float32), GRADS.astype(np.float32)
+    expected = by_scan(optax.sgd(schedule, 0.9), start, grads)
+    for optimizer in (
         optax.inject_hyperparams(lambda lr: descend.to_optax(descend.Momentum(), lr=lr))(lr=schedule),
-        START.astype(np.float32),
-        GRADS.astype(np.float32),
+        descend.to_optax(descend.Momentum(lr=schedule)),
+        descend.to_optax(descend.Momentum(lr=schedule), steps=3),
+    ):
+        assert naive.distance(by_scan(optimizer, start, grads), expected) < 1e-6
+
+
+@pytest.mark.parametrize("steps", [None, 2])
+def test_schedules_of_optax_beside_pythons(steps):
+    """Each part of a tuple may follow one; a compiled step computes JAX's, and calls the host with their numbers."""
+    schedule = optax.linear_schedule(0.9, 0.5, 4)
+    start, grads = START.astype(np.float32), GRADS[:6].astype(np.float32)
+    second = descend.schedules.Exponential(0.99, 0.99)
+    found, expected = (
+        by_scan(descend.to_optax(descend.NAdam(lr=0.1, betas=(first, second)), steps=steps), start, grads)
+        for first in (schedule, lambda done: 0.9 - 0.1 * min(done, 4))
     )
-    expected = by_scan(optax.sgd(schedule, 0.9), START.astype(np.float32), GRADS.astype(np.float32))
     assert naive.distance(found, expected) < 1e-6
+    asked = []
+
+    def noted(count):
+        asked.append(count)
+        return schedule(count)
+
+    optimizer = descend.to_optax(descend.Adam(betas=(noted, second)))
+    asked.clear()
+    p = jnp.ones(2)
+    state = optimizer.init(p)
+    asked.clear()
+    update = jax.jit(optimizer.update)
+    for _ in range(3):
+        _, state = jax.block_until_ready(update(p, state, p))
+    assert all(isinstance(count, (int, jax.core.Tracer)) for count in asked)
+    assert len(asked) <= 2
+
+
+EXTRA = {
+    "alone": lambda one: one,
+    "with_extra_args_support": optax.with_extra_args_support,
+    "chain": lambda one: optax.chain(optax.clip_by_global_norm(1.0), one, optax.contrib.reduce_on_plateau(patience=1)),
+    "line search": lambda one: optax.chain(one, optax.scale_by_backtracking_linesearch(max_backtracking_steps=5)),
+    "multi_transform": lambda one: optax.multi_transform({"a": one, "b": optax.sgd(0.1)}, {"w": "a", "b": "b"}),
+    "masked": lambda one: optax.masked(one, {"w": True, "b": False}),
+    "apply_if_finite": lambda one: optax.apply_if_finite(one, 2),
+    "MultiSteps": lambda one: optax.MultiSteps(one, 2).gradient_transformation(),
+}
+"""Optax's own transformations around one that is given."""
+
+
+@pytest.mark.parametrize(
+    "around",
+    [pytest.param(n, marks=() if n in ("alone", "masked", "multi_transform") else pytest.mark.slow) for n in EXTRA],
+)
+def test_extra_arguments(around):
+    """They are accepted as by Optax's own optimizers, and reach those around that need them."""
+    p = {"w": jnp.ones(3), "b": jnp.full(2, -1.0)}
+    results = []
+    for one in (descend.to_optax(descend.Momentum(lr=0.1)), optax.sgd(0.1, 0.9)):
+        optimizer, found = EXTRA[around](one), p
+        state = optimizer.init(found)
+        for _ in range(4):
+            value, grads = jax.value_and_grad(_bowl)(found)
+            extra = {"value": value, "grad": grads, "value_fn": _bowl}
+            updates, state = optimizer.update(grads, state, found, **extra)
+            found = optax.apply_updates(found, updates)
+        results.append(found)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), *results)
+
+
+def _bowl(p):
+    return sum((leaf**2).sum() for leaf in jax.tree.leaves(p))
 
 
 @pytest.mark.usefixtures("x64")

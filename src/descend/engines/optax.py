@@ -36,7 +36,7 @@ class RuleState(NamedTuple):
     """Name of a state → a pytree built like the parameters."""
 
 
-def to_optax(rule: Rule, *, steps: int | None = None, **traced: Any) -> optax.GradientTransformation:
+def to_optax(rule: Rule, *, steps: int | None = None, **traced: Any) -> optax.GradientTransformationExtraArgs:
     """Make a rule an `optax.GradientTransformation`, to be used alone, in `optax.chain`, under `jax.jit` and in scans.
 
     Parameters
@@ -52,8 +52,9 @@ def to_optax(rule: Rule, *, steps: int | None = None, **traced: Any) -> optax.Gr
 
     Returns
     -------
-    optax.GradientTransformation
-        Its ``update(grads, state, params)`` needs the parameters. It returns what is to be added to them.
+    optax.GradientTransformationExtraArgs
+        Its ``update(grads, state, params)`` needs the parameters. It returns what is to be added to them. As those of
+        Optax's own optimizers it may be called with more arguments by name, such as ``value``, which it ignores.
 
     Scalars, such as bias corrections and what schedules return, are computed on the host in float64. If they depend on
     the step, and `steps` does not cover it, the compiled program calls Python for them once a step, by
@@ -87,7 +88,8 @@ def to_optax(rule: Rule, *, steps: int | None = None, **traced: Any) -> optax.Gr
         carried, starts = source.start()
         return RuleState(jnp.zeros([], jnp.int32), carried, filled(starts, params))
 
-    def update(grads: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
+    def update(grads: Any, state: RuleState, params: Any = None, **extra: Any) -> tuple[Any, RuleState]:
+        del extra  # other members of a chain may need it
         if params is None:
             raise ParameterError("params=None: a rule steps from the parameters; call update(grads, state, params)")
         params = jax.tree.map(jnp.asarray, params)
@@ -101,7 +103,7 @@ def to_optax(rule: Rule, *, steps: int | None = None, **traced: Any) -> optax.Gr
         after = {name: built.unflatten(values) for name, values in new_state.items()}
         return updates, RuleState(optax.safe_increment(state.count), carried, after)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 class _Source:
@@ -120,20 +122,25 @@ class _Source:
                 raise RuleError(f"to_optax({name}={value!r}): {name} must be a number, or a tuple if the rule's is one")
         self._rule, self._traced, self._steps = rule, dict(traced), steps
         self._changed(traced)  # raises if it cannot be
-        first = rule.at(1)
-        model = self._changed({name: getattr(first, name) for name in traced})
+        with jax.ensure_compile_time_eval():  # JAX's schedules give numbers then, within a function that is traced, too
+            first = rule.at(1)
+            own = {name: getattr(rule, name) for name in numbers - set(traced)}
+            self._schedules = {name: value for name, value in own.items() if any(map(_is_jax, _parts(value)))}
+        model = self._changed({name: getattr(first, name) for name in (*traced, *self._schedules)})
         row, _ = model.advance(1, model.starting())
         self.form = Form.of(model, row)
         self._constant = None if traced or rule.carried else _constant(rule)
 
     def start(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The carried numbers before the first step, and what each kept state starts from."""
-        if not any(isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(self._traced)):
-            return jax.tree.map(jnp.asarray, self._started(self._traced))  # type: ignore[no-any-return]
+        with jax.ensure_compile_time_eval():
+            traced = self._traced_at(0)
+        if not any(isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(traced)):
+            return jax.tree.map(jnp.asarray, self._started(traced))  # type: ignore[no-any-return]
         shape = jax.ShapeDtypeStruct((), jnp.result_type(float))
         shapes = dict.fromkeys(self._rule.carried, shape), dict.fromkeys(self.form.formula.kept, shape)
         found: tuple[dict[str, Any], dict[str, Any]] = jax.pure_callback(
-            self._started, shapes, self._traced, vmap_method="sequential"
+            self._started, shapes, traced, vmap_method="sequential"
         )
         return found
 
@@ -166,16 +173,26 @@ class _Source:
             {name: jax.ShapeDtypeStruct((), b.dtype) for name, b in carried.items()},
         )
         found: tuple[Any, dict[str, Any]] = jax.pure_callback(
-            call, shapes, count, carried, self._traced, vmap_method="sequential"
+            call, shapes, count, carried, self._traced_at(count), vmap_method="sequential"
         )
         return found
+
+    def _traced_at(self, count: Any) -> dict[str, Any]:
+        """The numbers that take the rule's place at the step after `count` steps: those traced, and JAX's schedules'.
+
+        They are JAX's own computations, which the host must not start while a compiled program waits for it. None
+        stands for what the host knows.
+        """
+        return {**self._traced, **{name: _numbers(value, count) for name, value in self._schedules.items()}}
 
     @functools.cached_property
     def _table(self) -> tuple[Any, Any, Any, dict[str, Any]]:
         """The numbers of the first step; where others differ; those of each step; the carried numbers after each."""
         rows, afters, carried = [], [], dict(self._rule.starting())
         for done in range(self._steps or 0):
-            numbers, carried = self._advanced(done, carried, {})
+            with jax.ensure_compile_time_eval():
+                traced = self._traced_at(done)
+            numbers, carried = self._advanced(done, carried, traced)
             rows.append(numbers)
             afters.append(carried)
         table = np.array(rows)
@@ -186,7 +203,8 @@ class _Source:
 
     def _changed(self, traced: Mapping[str, Any]) -> Rule:
         """The rule with numbers in place of its own. Any number may come later: for the rule they are schedules."""
-        return dataclasses.replace(self._rule, **{name: _schedule(value) for name, value in traced.items()})
+        values = {name: _schedule(value, getattr(self._rule, name)) for name, value in traced.items()}
+        return dataclasses.replace(self._rule, **values)
 
     def _started(self, traced: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         rule = self._changed(traced)
@@ -209,10 +227,28 @@ class _Source:
         return self.form.numbers(row), dict(after)
 
 
-def _schedule(value: Any) -> Any:
+def _schedule(value: Any, own: Any) -> Any:
+    """A schedule of that number, or a tuple of them; where None stands, what the rule has of its `own` stays."""
     if isinstance(value, (tuple, list)):
-        return tuple(_schedule(part) for part in value)
-    return lambda _: float(value)
+        parts = own if isinstance(own, tuple) and len(own) == len(value) else [None] * len(value)
+        return tuple(map(_schedule, value, parts))
+    return own if value is None else lambda _: float(value)
+
+
+def _parts(value: Any) -> Any:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _is_jax(value: Any) -> bool:
+    """Whether it is a schedule that computes with JAX, as Optax's do."""
+    return callable(value) and isinstance(value(0), jax.Array)
+
+
+def _numbers(value: Any, count: Any) -> Any:
+    """The number of a schedule of JAX's, or a tuple of them, with None for what is none."""
+    if isinstance(value, tuple):
+        return tuple(_numbers(part, count) for part in value)
+    return value(count) if _is_jax(value) else None
 
 
 class _Unknown:

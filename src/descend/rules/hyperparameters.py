@@ -171,7 +171,8 @@ def _instead(value: Any) -> str:
         return ", not a sequence"
     if isinstance(shape := getattr(value, "shape", None), tuple):
         if math.prod(shape) == 1 and not isinstance(value, (np.generic, np.ndarray)):
-            return ", and one that is known now"
+            traced = " (descend.to_optax takes numbers that JAX traces)" if "jax" in type(value).__module__ else ""
+            return f", and one that is known now{traced}"
         return f", not an array of shape {tuple(shape)}"
     return ""
 
