@@ -250,7 +250,7 @@ def _staging(member: Member, entangled: bool) -> torch.Tensor | None:
         return None
     if alike(g, p) and _is_its_memory(g) and not (entangled and _lies_within(g, (p, *member.arrays()))):
         return None
-    return torch.empty_strided(g.shape, p.stride(), dtype=g.dtype)
+    return torch.empty_strided(g.shape, p.stride(), dtype=g.dtype, device=g.device)  # whatever the default device is
 
 
 def _lies_within(g: torch.Tensor, others: Sequence[torch.Tensor]) -> bool:

@@ -28,7 +28,7 @@ def compiled_step(rule: Rule, row: Any, p: torch.Tensor, g: torch.Tensor, state:
     arrays = [t.detach().as_strided((t.numel(),), (1,)) for t in (p, g, *(state[name] for name in form.formula.kept))]
     wide = arithmetic(p)
     program = _program(form, wide, tuple(t.dtype for t in arrays), p.device.type)
-    numbers = torch.tensor(form.numbers(row), dtype=wide).to(p.device, non_blocking=True)
+    numbers = torch.tensor(form.numbers(row), dtype=wide, device="cpu").to(p.device, non_blocking=True)
     with torch.no_grad():
         program(*arrays[:2], arrays[2:], numbers.unbind())
 
