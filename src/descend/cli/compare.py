@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from pathlib import Path
 from time import perf_counter as now
 from typing import Any
@@ -16,6 +15,7 @@ from descend.cli.completion import complete_problem, complete_rules
 from descend.cli.console import default_folder, make_console
 from descend.cli.live import Live
 from descend.cli.parameters import Argument, Command, json_option, out_option
+from descend.cli.streams import answer_kept_clean
 from descend.comparison import Suite, compare, compare_all
 from descend.comparison.options import EFFORTS, CompareOptions
 from descend.comparison.planning.entries import BATCH_SIZE, DEFAULT_ENTRIES
@@ -27,6 +27,7 @@ from descend.comparison.reporting.frames import exportable
 from descend.comparison.reporting.wording import duration
 from descend.comparison.running.dask import on_dask
 from descend.errors import OptionError
+from descend.printable import say
 
 __all__ = ["compare_command"]
 
@@ -107,11 +108,10 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
     options = _options(**given) | {"out": folder}
     if export is not None:
         exportable(export)
-    console = make_console(to_stderr=as_json)
     began = now()
     with (
-        Live(console) as live,
-        contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout),
+        Live(make_console(to_stderr=True)) as live,
+        answer_kept_clean(),
         contextlib.nullcontext() if given["dask"] is None else on_dask(given["dask"]) as executor,
     ):
         options |= {"executor": executor, "announce": live.announce, "progress": live.progress, "leaders": live.leaders}
@@ -123,10 +123,10 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
             raise KeyboardInterrupt(words) from None
     if export is not None:
         found.export(export)
+    console = make_console(to_stderr=as_json)
     found.show(console)
-    console.print()
     took = duration(now() - began) if isinstance(found, Suite) else found.took
-    console.print(f"{took}. Report: {folder / REPORT}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"\n{took}. Report: {folder / REPORT}")
     if as_json:
         whole = found.to_dict() if isinstance(found, Suite) else found.to_dict(runs=False)
         table = folder / (SUITE_TABLE if several else TABLE)
