@@ -22,8 +22,8 @@ from descend.comparison.planning.entries import BATCH_SIZE, DEFAULT_ENTRIES
 from descend.comparison.planning.make_plan import EPOCHS
 from descend.comparison.planning.plan import FROM_REFERENCE
 from descend.comparison.planning.spaces import LEARNING_RATES
+from descend.comparison.reporting.exports import exportable
 from descend.comparison.reporting.files import REPORT, SUITE_TABLE, TABLE
-from descend.comparison.reporting.frames import exportable
 from descend.comparison.reporting.wording import duration
 from descend.comparison.running.dask import on_dask
 from descend.errors import OptionError
@@ -107,7 +107,7 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
     folder = given["out"] or (SEVERAL if several else default_folder(problems[0]))
     options = _options(**given) | {"out": folder}
     if export is not None:
-        exportable(export)
+        exportable(export, coming=folder)
     began = now()
     with (
         Live(make_console(to_stderr=True)) as live,
@@ -121,8 +121,6 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
             live.close()
             words = f"interrupted; {live.done} finished runs are kept in {folder}: the same command goes on from there"
             raise KeyboardInterrupt(words) from None
-    if export is not None:
-        found.export(export)
     console = make_console(to_stderr=as_json)
     found.show(console)
     took = duration(now() - began) if isinstance(found, Suite) else found.took
@@ -131,6 +129,8 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
         whole = found.to_dict() if isinstance(found, Suite) else found.to_dict(runs=False)
         table = folder / (SUITE_TABLE if several else TABLE)
         click.echo(json.dumps({**whole, "report": str(folder / REPORT), "table": str(table)}))
+    if export is not None:  # last: a disk that is full by now takes no answer away
+        found.export(export)
 
 
 def _options(

@@ -15,8 +15,9 @@ from descend.comparison.judging.profiles import ENOUGH, Profile, profiles
 from descend.comparison.options import CompareOptions
 from descend.comparison.phrases import counted, listed
 from descend.comparison.reporting.comparison import Comparison
+from descend.comparison.reporting.exports import exportable, exported
 from descend.comparison.reporting.files import REPORT, SUITE_TABLE, save, writable
-from descend.comparison.reporting.frames import exportable, exported
+from descend.comparison.reporting.frames import frame, rows_of
 from descend.comparison.reporting.tables import print_rows
 from descend.comparison.reporting.wording import evaluations, level, number
 from descend.errors import ComparisonError, OptionError
@@ -115,16 +116,17 @@ class Suite:
 
     def frame(self, what: str = "runs") -> Any:
         """The frames of all comparisons, one below the other, with the problem as first column; as in `Comparison`."""
-        frames = [c.frame(what) for c in self.comparisons]
-        for comparison, frame in zip(self.comparisons, frames, strict=True):
-            frame.insert(0, "problem", comparison.plan.problem)
-        import pandas as pd
+        return frame(self._rows(what))
 
-        return pd.concat(frames, ignore_index=True)
+    def _rows(self, what: str) -> list[dict[str, Any]]:
+        return [{"problem": c.plan.problem, **row} for c in self.comparisons for row in rows_of(c, what)]
 
     def export(self, path: str | Path, what: str = "runs") -> Path:
-        """Write `frame` to a file whose name ends in ``.csv``, ``.json`` or ``.parquet``; returns its path."""
-        return exported(self.frame(what), exportable(path))
+        """Write what `frame` has to a file whose name ends in ``.csv``, ``.json`` or ``.parquet``; returns its path.
+
+        In a CSV file, a text that a spreadsheet would take for a formula begins with an apostrophe.
+        """
+        return exported(self._rows(what), exportable(path))
 
     def save_report(self, path: str | Path) -> Path:
         """Write a report as one HTML file that needs nothing else; returns its path."""
