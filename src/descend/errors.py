@@ -22,6 +22,7 @@ All but `MissingExtra`, `ObjectiveError` and `ComparisonError` are `ValueError` 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,12 @@ class MissingExtra(DescendError, ImportError):
         super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'descend[{extra}]'")
 
 
+CLOSE = 0.5
+"""How alike two names are, from 0 to 1, if one may have been meant for the other."""
+LONGEST = 60
+"""Letters of a wrong name that are looked at: no name is as long."""
+
+
 def described(error: BaseException) -> str:
     """An error of the user's function, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
@@ -109,8 +116,31 @@ def described(error: BaseException) -> str:
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:
     """The known name that is spelled most like a wrong one; None if none is close."""
-    close = difflib.get_close_matches(wrong.lower(), sorted(known), n=1, cutoff=0.5)
-    return close[0] if close else None
+    likeness = {name: _likeness(wrong[:LONGEST].lower(), name.lower()) for name in sorted(known)}
+    best = max(likeness, key=lambda name: sum(likeness[name]), default=None)
+    return best if best is not None and max(likeness[best][:2]) >= CLOSE else None
+
+
+def _likeness(one: str, other: str) -> tuple[float, float, float]:
+    """How alike two names are, from 0 to 1 each: in what they share in order, in keystrokes, and in letters."""
+    longest = max(len(one), len(other), 1)
+    letters = (Counter(one) & Counter(other)).total()
+    ratio = difflib.SequenceMatcher(None, one, other).ratio()
+    return ratio, 1 - _slips(one, other) / longest, letters / longest
+
+
+def _slips(one: str, other: str) -> int:
+    """How many letters were left out, put in, mistaken, or swapped with the next one (Damerau 1964)."""
+    last: list[int] = []
+    before: list[int] = []
+    row: list[int] = [*range(len(other) + 1)]
+    for i, a in enumerate(one, 1):
+        last, before, row = before, row, [i]
+        for j, b in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b)))
+            if i > 1 and j > 1 and a == other[j - 2] and b == one[i - 2]:
+                row[j] = min(row[j], last[j - 2] + 1)
+    return row[-1]
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

@@ -246,7 +246,7 @@ def test_early_ctrl_c_is_no_success(tmp_path):
     """While a problem file still loads: status 130, so that `descend … && next` does not go on."""
     (tmp_path / "slow.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(30)\n")
     process = started("compare", "slow.py", cwd=tmp_path)
-    assert process.stdout.readline() == "here\n"
+    assert process.stderr.readline() == "here\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130

@@ -16,7 +16,7 @@ from descend.errors import ProblemError
     ("spec", "match"),
     [
         ("dgits", "unknown problem 'dgits': did you mean 'digits'"),
-        ("quadratic:colour=3", "unknown setting 'colour'; it takes condition, dimension"),
+        ("quadratic:colour=3", "unknown setting 'colour'; Known: condition, dimension"),
         ("quadratic:condition=big", "condition='big' is not a number"),
         ("quadratic:condition=0.5", r"condition=0\.5 must be a number ≥ 1"),
         ("quadratic:dimension=0", "dimension"),

@@ -1,5 +1,8 @@
 """The registry: how a rule is found, and how a class becomes one."""
 
+import subprocess
+import sys
+
 import pytest
 from tests.oracles.twins import TABLE
 
@@ -124,19 +127,42 @@ def test_underscore_in_a_class_name():
         assert rules.get(spelling) is Sign_Descent
 
 
-def test_taken_name_is_refused():
-    """A second rule of a known name is an error that says whose it is and what to do, and registers nothing."""
-    with pytest.raises(
-        RuleError,
-        match=r"'adam' exists already \(descend\.rules\.adam\.Adam\): rename the class, or pass register=False",
-    ):
+def test_a_name_that_is_shipped_too_means_the_users_rule(caplog):
+    """A script's rule keeps its name when a later descend ships another; that one has a name of its own. It is said."""
+    shipped = descend.Adam
 
-        class Adam(descend.Rule):
-            @staticmethod
-            def update(p, g, s):
-                return p - s.lr * g
+    class Adam(descend.Rule):
+        @staticmethod
+        def update(p, g, s):
+            return p - s.lr * g
 
-    assert rules.get("adam") is descend.Adam
+    assert rules.get("adam") is rules.get("ADAM") is rules.all()["adam"] is Adam
+    assert rules.get("descend.adam") is rules.get("descend.Adam") is shipped is descend.Adam
+    assert [r.getMessage() for r in caplog.records] == [
+        f"the name 'adam' means {__name__}.{Adam.__qualname__} from here on; the rule of that name that descend ships "
+        "is 'descend.adam'"
+    ]
+    found = descend.minimize(lambda x: x**2, 1.0, jac=lambda x: 2 * x, method="adam", max_steps=1)
+    assert isinstance(found.method, Adam)
+    with pytest.raises(RuleError, match=r"unknown rule 'descend\.xyzzy'"):
+        rules.get("descend.xyzzy")
+    script = "import descend\nclass Adam(descend.Adam): pass\nprint(descend.optim.Adam.__name__, Adam().lr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "Adam 0.001\n"
+    assert done.stderr.startswith("the name 'adam' means __main__.Adam from here on")
+
+
+def test_a_rule_may_have_the_name_of_a_shipped_method():
+    """The user's rule is what the name means, and a method of the user's comes before what is an alias now."""
+
+    class LBFGS(descend.Rule):
+        @staticmethod
+        def update(p, g, s):
+            return p - s.lr * g
+
+    found = descend.minimize(lambda x: x**2, 1.0, jac=lambda x: 2 * x, method="lbfgs", max_steps=1)
+    assert isinstance(found.method, LBFGS)
+    assert descend.methods.known("lbfgs") is descend.LBFGS
 
 
 def test_taken_name_in_the_same_module_is_refused():
@@ -191,6 +217,19 @@ def test_same_class_may_be_defined_again():
     second = cell(2.0)
     assert rules.get("twice") is second
     assert descend.engines.run(rules.get("twice")(lr=0.5), 1.0, [1.0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("adma", "adam"), ("amda", "adam"), ("adn", "adan"), ("mom", "momentum"), ("sdg", "sgd"),
+        ("nestrov", "nesterov"), ("rmspop", "rmsprop"), ("lino", "lion"), ("RPRPO", "rprop"), ("adagard", "adagrad"),
+    ],
+)  # fmt: skip
+def test_slips_of_the_keyboard_are_understood(wrong, meant):
+    """Letters that are swapped, left out, put in or mistaken: the rule that was meant, of several that are close."""
+    with pytest.raises(RuleError, match=f"unknown rule '{wrong}': did you mean '{meant}'"):
+        rules.get(wrong)
 
 
 @pytest.mark.parametrize(

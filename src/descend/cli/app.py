@@ -6,7 +6,7 @@ result goes to standard output for machines, and everything for people to standa
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,9 +15,13 @@ from typing import NoReturn
 import click
 
 from descend import __version__
+from descend.cli import streams
 from descend.cli.completion import SHELLS, answer_shell, script
+from descend.cli.help import Context
 from descend.cli.parameters import Argument, Command
+from descend.cli.words import corrected
 from descend.errors import DescendError, OptionError, ProblemError, RuleError, nearest
+from descend.printable import one_line
 
 __all__ = ["app", "main"]
 
@@ -72,6 +76,13 @@ _COMMANDS: dict[str, Callable[[], click.Command]] = {
 class _Commands(click.Group):
     """The commands by name."""
 
+    context_class = Context
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+            formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in commands if command])
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -100,32 +111,34 @@ def app(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the `descend` command."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal without Greek letters gets '?' for them, not a traceback
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    streams.prepare()
     try:
         answer_shell(app)
         status = _run(sys.argv[1:])
-        sys.stdout.flush()
+        streams.close_answer()
     except click.ClickException as error:  # wrong usage, in the command line's own words
-        _fail(f"{error.format_message()} See: descend --help", WRONG_USAGE)
+        _fail(f"{corrected(error)} See: descend --help", WRONG_USAGE)
     except (OptionError, ProblemError, RuleError) as error:
         _fail(str(error), WRONG_USAGE)
     except DescendError as error:
         _fail(str(error), FAILED)
     except KeyboardInterrupt as error:
         _fail(str(error) or "interrupted", INTERRUPTED)
+    except MemoryError:
+        _fail("out of memory", FAILED)
     except BrokenPipeError:  # the reader of our output has gone: not our failure
-        _discard_output()
+        streams.discard_answer()
         status = 0
     except OSError as error:
-        _discard_output()
-        _fail(f"cannot write the output: {error.strerror or error}", FAILED)
+        streams.discard_answer()
+        what = "cannot write the output" if error.filename is None else f"cannot use {str(error.filename)!r}"
+        _fail(f"{what}: {error.strerror or error}", FAILED)
     sys.exit(status)
 
 
 def _run(arguments: Sequence[str]) -> int:
     """Run a command; returns the exit status. Errors pass, which `click.Group.main` would turn into its own."""
+    _find_current_folder()
     try:
         with app.make_context("descend", list(arguments)) as context:
             app.invoke(context)
@@ -134,11 +147,16 @@ def _run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _discard_output() -> None:
-    """Throw away what standard output still holds, so that Python does not fail on it as it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _find_current_folder() -> None:
+    """Let a problem's file import what lies in the current folder, as it can under ``python -m descend``."""
+    if sys.flags.safe_path:
+        return
+    with contextlib.suppress(OSError):  # the folder may be gone
+        here = os.getcwd()
+        if here not in sys.path and "" not in sys.path:
+            sys.path.append(here)  # behind what is installed: a file here takes no library's place
 
 
 def _fail(reason: str, status: int) -> NoReturn:
-    click.echo(f"descend: {' '.join(reason.split())}", err=True)
+    click.echo(f"descend: {one_line(' '.join(reason.split()))}", err=True)
     raise SystemExit(status)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from descend import problems, rules
 from descend.cli.completion import complete_problem, complete_rule
-from descend.cli.console import listing, make_console
+from descend.cli.console import listed, make_console
 from descend.cli.parameters import Argument, Command, json_option
+from descend.cli.streams import answer_kept_clean
+from descend.printable import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,43 +33,32 @@ __all__ = ["problems_command", "rules_command"]
 def rules_command(name: str | None, as_json: bool) -> None:
     """List the update rules, or describe one."""
     if name is None:
-        listed = [rules.describe(rule) for rule in rules.all().values()]
+        known = [rules.describe(rule) for rule in rules.all().values()]
         if as_json:
-            click.echo(json.dumps([{"name": d.name, "summary": d.summary, "paper": d.paper} for d in listed]))
+            click.echo(json.dumps([{"name": d.name, "summary": d.summary, "paper": d.paper} for d in known]))
         else:
-            make_console(to_stderr=False).print(listing("rule", "what it does", {d.name: d.summary for d in listed}))
+            listed(make_console(), [(d.name, d.summary) for d in known], ("rule", "what it does"))
         return
     found = rules.describe(rules.get(name))
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found)))
     else:
-        _print_rule(found, make_console(to_stderr=False))
+        _print_rule(found, make_console())
 
 
 def _print_rule(found: Any, console: Console) -> None:
-    from rich.table import Table
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
-
-    say(found.summary)
+    say(console, found.summary)
     console.print("\n[bold]Formula[/bold]")
-    say(found.formula)
+    say(console, found.formula)
     console.print("\n[bold]Hyperparameters[/bold]")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for h in found.hyperparameters:
-        table.add_row(h.name, repr(h.default), f"{h.doc} ({h.allowed})")
-    console.print(table, highlight=False)
+    listed(console, [(h.name, repr(h.default), f"{h.doc} ({h.allowed})") for h in found.hyperparameters])
     console.print("\n[bold]State[/bold]")
-    say(", ".join(found.state) or "none")
+    say(console, ", ".join(found.state) or "none")
     if found.notes:
         console.print("\n[bold]Notes[/bold]")
-        say(" ".join(found.notes.split()))
+        say(console, " ".join(found.notes.split()))
     console.print("\n[bold]Paper[/bold]")
-    say(found.paper or "none given")
+    say(console, found.paper or "none given")
 
 
 @click.command("problems", cls=Command)
@@ -83,25 +72,25 @@ def _print_rule(found: Any, console: Console) -> None:
 @json_option
 def problems_command(name: str | None, as_json: bool) -> None:
     """List the built-in problems, or describe one."""
-    console = make_console(to_stderr=False)
     if name is None:
-        listed = {key: problems.describe(key)[0] for key in problems.BUILT_IN}
+        known = [(key, problems.describe(key)[0]) for key in problems.BUILT_IN]
         if as_json:
-            click.echo(json.dumps([{"name": key, "summary": text} for key, text in listed.items()]))
+            click.echo(json.dumps([{"name": key, "summary": text} for key, text in known]))
         else:
-            console.print(listing("problem", "what it is", listed), highlight=False)
+            listed(make_console(), known, ("problem", "what it is"))
         return
     facts = _facts(name)
     if as_json:
         click.echo(json.dumps(facts))
         return
+    console = make_console()
     for line in _lines(name, facts):
-        console.print(line, highlight=False, markup=False)
+        say(console, line)
 
 
 def _facts(name: str) -> dict[str, Any]:
     """What is known of a problem, as JSON holds it."""
-    with contextlib.redirect_stdout(sys.stderr):  # what a problem file prints is no part of the answer
+    with answer_kept_clean():  # what a problem file prints is no part of the answer
         found = problems.load(name)
     built_in = name.partition(":")[0]
     return {

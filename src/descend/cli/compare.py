@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from pathlib import Path
 from time import perf_counter as now
 from typing import Any
@@ -16,17 +15,19 @@ from descend.cli.completion import complete_problem, complete_rules
 from descend.cli.console import default_folder, make_console
 from descend.cli.live import Live
 from descend.cli.parameters import Argument, Command, json_option, out_option
+from descend.cli.streams import answer_kept_clean
 from descend.comparison import Suite, compare, compare_all
 from descend.comparison.options import EFFORTS, CompareOptions
 from descend.comparison.planning.entries import BATCH_SIZE, DEFAULT_ENTRIES
 from descend.comparison.planning.make_plan import EPOCHS
 from descend.comparison.planning.plan import FROM_REFERENCE
 from descend.comparison.planning.spaces import LEARNING_RATES
+from descend.comparison.reporting.exports import exportable
 from descend.comparison.reporting.files import REPORT, SUITE_TABLE, TABLE
-from descend.comparison.reporting.frames import exportable
 from descend.comparison.reporting.wording import duration
 from descend.comparison.running.dask import on_dask
 from descend.errors import OptionError
+from descend.printable import say
 
 __all__ = ["compare_command"]
 
@@ -106,12 +107,11 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
     folder = given["out"] or (SEVERAL if several else default_folder(problems[0]))
     options = _options(**given) | {"out": folder}
     if export is not None:
-        exportable(export)
-    console = make_console(to_stderr=as_json)
+        exportable(export, coming=folder)
     began = now()
     with (
-        Live(console) as live,
-        contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout),
+        Live(make_console(to_stderr=True)) as live,
+        answer_kept_clean(),
         contextlib.nullcontext() if given["dask"] is None else on_dask(given["dask"]) as executor,
     ):
         options |= {"executor": executor, "announce": live.announce, "progress": live.progress, "leaders": live.leaders}
@@ -121,16 +121,16 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
             live.close()
             words = f"interrupted; {live.done} finished runs are kept in {folder}: the same command goes on from there"
             raise KeyboardInterrupt(words) from None
-    if export is not None:
-        found.export(export)
+    console = make_console(to_stderr=as_json)
     found.show(console)
-    console.print()
     took = duration(now() - began) if isinstance(found, Suite) else found.took
-    console.print(f"{took}. Report: {folder / REPORT}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"\n{took}. Report: {folder / REPORT}")
     if as_json:
         whole = found.to_dict() if isinstance(found, Suite) else found.to_dict(runs=False)
         table = folder / (SUITE_TABLE if several else TABLE)
         click.echo(json.dumps({**whole, "report": str(folder / REPORT), "table": str(table)}))
+    if export is not None:  # last: a disk that is full by now takes no answer away
+        found.export(export)
 
 
 def _options(

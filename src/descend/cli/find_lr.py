@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,10 @@ from descend.cli import values
 from descend.cli.completion import complete_rule
 from descend.cli.console import default_folder, make_console
 from descend.cli.parameters import Command, json_option, out_option, problem_argument
+from descend.cli.streams import answer_kept_clean
 from descend.comparison.planning.entries import BATCH_SIZE
 from descend.comparison.reporting.files import writable
+from descend.printable import say
 from descend.training.lr_range_test import RangeTest, find_lr
 from descend.training.options import RangeTestOptions as Defaults
 
@@ -52,13 +52,11 @@ def find_lr_command(
     """
     size = None if batch_size is None else values.batch_size(batch_size)
     folder = writable(out or default_folder(problem))
-    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+    with answer_kept_clean():
         found = find_lr(problem, rule, batch_size=size, **numbers)
     picture, table = _write(found, folder)
     console = make_console(to_stderr=as_json)
-    for line in str(found).splitlines():
-        console.print(line, highlight=False, markup=False)
-    console.print(f"{found.seconds:.0f} s. Picture: {picture}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"{found}\n{found.seconds:.0f} s. Picture: {picture}")
     if as_json:
         click.echo(json.dumps({**found.to_dict(), "picture": str(picture), "table": str(table)}))
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from descend.printable import say
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -42,7 +44,7 @@ class Live:
     def announce(self, text: str) -> None:
         """Print the plan; the bar of the problem before is taken away."""
         self.close()
-        self.console.print(text, highlight=False, markup=False)
+        say(self.console, text)
 
     def progress(self, phase: str, done: int, total: int) -> None:
         """Show how many runs of a phase are done."""
@@ -78,7 +80,6 @@ class Live:
         return self._bar if self._board is None else Group(self._bar, self._board)
 
     def _open(self) -> None:
-        from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -89,7 +90,7 @@ class Live:
             TextColumn("runs, left"),
             TimeRemainingColumn(),
         )
-        self._shown = Live(self._picture(), console=Console(stderr=True), transient=True, refresh_per_second=4)
+        self._shown = Live(self._picture(), console=self.console, transient=True, refresh_per_second=4)
         self._shown.start()
 
     def close(self) -> None:

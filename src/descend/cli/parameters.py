@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from descend.cli.completion import complete_problem
+from descend.cli.help import Context
 
 __all__ = ["Argument", "Command", "json_option", "out_option", "problem_argument"]
 
@@ -25,6 +26,8 @@ class Argument(click.Argument):
 
 class Command(click.Command):
     """A command whose help lists the arguments before the options."""
+
+    context_class = Context
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write both lists."""

@@ -15,11 +15,14 @@ from descend.comparison.judging.profiles import ENOUGH, Profile, profiles
 from descend.comparison.options import CompareOptions
 from descend.comparison.phrases import counted, listed
 from descend.comparison.reporting.comparison import Comparison
+from descend.comparison.reporting.exports import exportable, exported
 from descend.comparison.reporting.files import REPORT, SUITE_TABLE, save, writable
-from descend.comparison.reporting.frames import exportable, exported
+from descend.comparison.reporting.frames import frame, rows_of
+from descend.comparison.reporting.tables import print_rows
 from descend.comparison.reporting.wording import evaluations, level, number
 from descend.errors import ComparisonError, OptionError
 from descend.jsonable import jsonable
+from descend.printable import say
 from descend.problems import Problem
 from descend.problems.registry import named
 
@@ -113,16 +116,17 @@ class Suite:
 
     def frame(self, what: str = "runs") -> Any:
         """The frames of all comparisons, one below the other, with the problem as first column; as in `Comparison`."""
-        frames = [c.frame(what) for c in self.comparisons]
-        for comparison, frame in zip(self.comparisons, frames, strict=True):
-            frame.insert(0, "problem", comparison.plan.problem)
-        import pandas as pd
+        return frame(self._rows(what))
 
-        return pd.concat(frames, ignore_index=True)
+    def _rows(self, what: str) -> list[dict[str, Any]]:
+        return [{"problem": c.plan.problem, **row} for c in self.comparisons for row in rows_of(c, what)]
 
     def export(self, path: str | Path, what: str = "runs") -> Path:
-        """Write `frame` to a file whose name ends in ``.csv``, ``.json`` or ``.parquet``; returns its path."""
-        return exported(self.frame(what), exportable(path))
+        """Write what `frame` has to a file whose name ends in ``.csv``, ``.json`` or ``.parquet``; returns its path.
+
+        In a CSV file, a text that a spreadsheet would take for a formula begins with an apostrophe.
+        """
+        return exported(self._rows(what), exportable(path))
 
     def save_report(self, path: str | Path) -> Path:
         """Write a report as one HTML file that needs nothing else; returns its path."""
@@ -147,18 +151,15 @@ class Suite:
 
     def show(self, console: Any) -> None:
         """Print the answer, each problem's outcome and the profiles on a rich console."""
-
-        def say(text: str = "") -> None:
-            console.print(text, highlight=False, markup=False)
-
-        say(self.answer)
-        say()
-        console.print(_problems_table(self))
+        say(console, f"{self.answer}\n")
+        head = ["problem", "evaluations", "first to the target", "best in the end"]
+        print_rows(console, head, [_in_a_row(c) for c in self.comparisons], numbers=[1])
         if self.profiles and self.enough:
-            say()
-            console.print(_profiles_table(self))
+            say(console, "")
+            head = ["technique", "first", "within 2×", "within 5×", "target reached", "median ratio"]
+            print_rows(console, head, [_profile_in_a_row(p) for p in self.profiles], numbers=range(1, 6))
         for note in self.notes:
-            say(f"\nNote: {note}")
+            say(console, f"\nNote: {note}")
 
 
 def _costs(comparison: Comparison) -> dict[str, float]:
@@ -190,46 +191,22 @@ def _folder(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "problem"
 
 
-def _problems_table(suite: Suite) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    view.add_column("problem", no_wrap=True)
-    view.add_column("evaluations", justify="right", no_wrap=True)
-    view.add_column("first to the target")
-    view.add_column("best in the end")
-    for comparison in suite.comparisons:
-        first = comparison.rows[0].to_target
-        took = "–" if first is None else evaluations(first.median)
-        view.add_row(
-            *map(
-                Text,
-                [
-                    comparison.plan.problem,
-                    took,
-                    "–" if first is None else _first(comparison),
-                    level(comparison.by_test, lambda r: r.test.verdict),
-                ],
-            )
-        )
-    return view
+def _in_a_row(comparison: Comparison) -> list[str]:
+    """What came out on one problem, as a table shows it."""
+    first = comparison.rows[0].to_target
+    return [
+        comparison.plan.problem,
+        "–" if first is None else evaluations(first.median),
+        "–" if first is None else _first(comparison),
+        level(comparison.by_test, lambda r: r.test.verdict),
+    ]
 
 
-def _profiles_table(suite: Suite) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    view.add_column("technique")
-    for name in ("first", "within 2×", "within 5×", "target reached", "median ratio"):
-        view.add_column(name, justify="right", no_wrap=True)
-    for profile in suite.profiles:
-        n = len(profile.ratios)
-        shares = [f"{round(share * n)}/{n}" for share in (*map(profile.within, (1.0, 2.0, 5.0)), profile.solved)]
-        middle = sorted(profile.ratios)[n // 2]
-        view.add_row(*map(Text, [profile.label, *shares, number(middle, 2)]))
-    return view
+def _profile_in_a_row(profile: Profile) -> list[str]:
+    """A performance profile, as a table shows it."""
+    n = len(profile.ratios)
+    shares = [f"{round(share * n)}/{n}" for share in (*map(profile.within, (1.0, 2.0, 5.0)), profile.solved)]
+    return [profile.label, *shares, number(sorted(profile.ratios)[n // 2], 2)]
 
 
 def compare_all(

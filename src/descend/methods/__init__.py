@@ -44,4 +44,4 @@ ALIASES = {"bb": "barzilaiborwein", "cg": "conjugategradient", "lbfgsb": "lbfgs"
 def known(name: str) -> type[Method] | None:
     """The method of that name, in any spelling; None if there is none."""
     short = spelling(name)
-    return registry().get(ALIASES.get(short, short))
+    return registry().get(short) or registry().get(ALIASES.get(short, short))

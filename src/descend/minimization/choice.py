@@ -11,7 +11,7 @@ from descend.minimization.options import MethodLike
 from descend.parameters.bounds import Bounds
 from descend.parameters.memory import Memory
 from descend.rules import Rule, resolve
-from descend.rules.registry import spelling
+from descend.rules.registry import PACKAGE, own_rules, rule_named, spelling
 
 __all__ = ["PAIRS_BYTES", "chosen"]
 
@@ -23,12 +23,12 @@ def chosen(method: MethodLike, memory: Memory, bounds: Bounds | None) -> tuple[R
     """The rule or method that was named, or picked, and why; raises `MethodError` or `RuleError`."""
     if isinstance(method, str) and method.strip().lower() == "auto":
         return _automatic(memory, bounds)
-    found: Any = known(method) if isinstance(method, str) else method
+    found: Any = _method_named(method) if isinstance(method, str) else method
     if isinstance(found, type) and issubclass(found, Method) and found.name in registry():
         found = found()
     if not isinstance(found, Method):
         if isinstance(method, str):
-            if spelling(method) not in rules.all():
+            if rule_named(method) is None:
                 names = ["auto", *registry(), *rules.all()]
                 raise MethodError(f"unknown method or rule {method!r}: {did_you_mean(spelling(method), names)}")
         elif not (isinstance(method, Rule) or (isinstance(method, type) and issubclass(method, Rule))):
@@ -43,6 +43,13 @@ def chosen(method: MethodLike, memory: Memory, bounds: Bounds | None) -> tuple[R
             f"{type(found).__name__} cannot keep to bounds; use a rule, or {', '.join(map(repr, sorted(able)))}"
         )
     return found, ""
+
+
+def _method_named(name: str) -> type[Method] | None:
+    """The method of that name; None if there is none, or if it is shipped and the user has a rule of that name."""
+    found = known(name)
+    shipped = found is not None and found.__module__.partition(".")[0] == PACKAGE
+    return None if shipped and spelling(name) in own_rules() else found
 
 
 def _automatic(memory: Memory, bounds: Bounds | None) -> tuple[Method, str]:

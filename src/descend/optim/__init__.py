@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from descend import rules
 from descend.errors import MissingExtra
 
 try:
@@ -25,8 +24,9 @@ except ImportError as error:
 from descend.optim.from_rule import from_rule
 from descend.optim.groups import no_decay_groups
 from descend.optim.optimizer import Optimizer
+from descend.rules.registry import shipped_rules
 
-_NAMES = {rule.__name__: rule for rule in rules.all().values() if rule.__module__.startswith("descend.rules")}
+_NAMES = {rule.__name__: rule for _, rule in sorted(shipped_rules().items())}
 
 __all__ = ["Optimizer", "from_rule", "no_decay_groups", *_NAMES]  # noqa: PLE0604
 

@@ -16,6 +16,7 @@ from descend.objectives.gradient_check import GradientCheck, check_at
 from descend.objectives.objective import Jac, Objective
 from descend.parameters.memory import Memory
 from descend.parameters.rows import Rows
+from descend.printable import one_line
 from descend.problems.splits import ROLES, Split, parts_of
 
 __all__ = ["Problem", "ProblemInstance", "setting"]
@@ -102,8 +103,8 @@ class Problem:
     ) -> None:
         given = {"loss": loss, "loss_and_grad": loss_and_grad, "metric": metric, "loss_and_metric": loss_and_metric}
         _check_functions(name, start, given)
-        self.name = name
-        self.summary = summary
+        self.name = _text("name", name)
+        self.summary = _text("summary", summary)
         self.stacks = _flag(name, "stacks", stacks)
         self.start = start
         self.loss = loss
@@ -243,6 +244,13 @@ def _check_functions(problem: str, start: Any, given: Mapping[str, Any]) -> None
         raise ProblemError(f"{problem}: loss_and_metric= is given but no metric; give metric= too")
 
 
+def _text(role: str, value: Any) -> str:
+    """A name or a summary, which tables, terminals and files show on a line."""
+    if not isinstance(value, str) or (role == "name" and not value.strip()):
+        raise ProblemError(f"Problem({role}={value!r}): a text is needed, such as 'my network'; or leave it out")
+    return one_line(value)
+
+
 def _flag(problem: str, name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ProblemError(f"{problem}: {name}={value!r} must be True or False")
@@ -256,7 +264,7 @@ def _metric_name(problem: str, given: Any, metric: Any) -> str:
     if metric is None:
         return "loss"
     own = getattr(metric, "__name__", None)
-    return given or (own if isinstance(own, str) and own not in ("", "<lambda>") else "metric")
+    return one_line(given or (own if isinstance(own, str) and own not in ("", "<lambda>") else "metric"))
 
 
 def _optimum(value: Any, name: str) -> float | None:

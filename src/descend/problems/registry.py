@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import ProblemError, did_you_mean
+from descend.printable import one_line
 from descend.problems import functions, real
 from descend.problems.problem import Problem
 
@@ -82,7 +83,7 @@ def _settings(spec: str, text: str, make: Callable[..., Problem]) -> dict[str, f
     for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
         if key.strip() not in known:
-            options = f"it takes {', '.join(known)}" if known else "it takes none"
+            options = did_you_mean(key.strip(), known) if known else "it takes none"
             raise ProblemError(f"{spec!r}: unknown setting {key.strip()!r}; {options}")
         try:
             settings[key.strip()] = float(value)
@@ -119,7 +120,7 @@ def _from_file(path: Path) -> Problem:
     if not isinstance(found, Problem):
         raise ProblemError(f"problem file {str(path)!r}: problem is {type(found).__name__}, not a descend.Problem")
     if found.name == "problem":
-        found.name = path.stem
+        found.name = one_line(path.stem)
     return found
 
 

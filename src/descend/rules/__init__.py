@@ -19,7 +19,7 @@ from descend.rules.adam_momenta import Adan, AdEMAMix
 from descend.rules.adam_scales import ADOPT, AdaBelief, Yogi
 from descend.rules.describe import Description, Hyperparameter, describe
 from descend.rules.hyperparameters import Range, hyper
-from descend.rules.registry import known_rules, spelling
+from descend.rules.registry import known_rules, rule_named
 from descend.rules.rmsprop import Adadelta, RMSprop
 from descend.rules.rule import Rule
 from descend.rules.sgd import ASGD, GD, SGD, Momentum, Nesterov
@@ -69,8 +69,11 @@ def all() -> Mapping[str, type[Rule]]:
 
 
 def get(name: str) -> type[Rule]:
-    """The rule class of that name, in any spelling of case, ``-`` and ``_``; raises `RuleError` for an unknown one."""
-    found = known_rules().get(spelling(name))
+    """The rule class of that name, in any spelling of case, ``-`` and ``_``; raises `RuleError` for an unknown one.
+
+    A rule of your own comes before one that is shipped under the same name, which is ``descend.NAME``.
+    """
+    found = rule_named(name)
     if found is None:
         raise RuleError(f"unknown rule {name!r}: {did_you_mean(name, known_rules())}")
     return found

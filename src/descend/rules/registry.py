@@ -1,9 +1,14 @@
-"""The registry of rules: which class has which name."""
+"""The registry of rules: which class has which name.
+
+A name means the user's own rule where there is one, whatever rules descend ships: a script goes on to mean what it
+meant under a later descend. Those that are shipped can be had beside it, as ``descend.NAME``.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -12,10 +17,25 @@ from descend.errors import RuleError
 if TYPE_CHECKING:
     from descend.rules.rule import Rule
 
-__all__ = ["enter", "forgetting", "known_rules", "spelling", "unpickling"]
+__all__ = [
+    "PACKAGE",
+    "enter",
+    "forgetting",
+    "known_rules",
+    "own_rules",
+    "rule_named",
+    "shipped_rules",
+    "spelling",
+    "unpickling",
+]
 
-_REGISTRY: dict[str, type[Rule]] = {}
+PACKAGE = "descend"
+
+_SHIPPED: dict[str, type[Rule]] = {}
+_OWN: dict[str, type[Rule]] = {}
 _UNPICKLING: contextvars.ContextVar[bool] = contextvars.ContextVar("unpickling", default=False)
+
+logger = logging.getLogger(PACKAGE)
 
 
 @contextlib.contextmanager
@@ -31,12 +51,13 @@ def unpickling() -> Iterator[None]:
 @contextlib.contextmanager
 def forgetting() -> Iterator[None]:
     """Forget afterwards which rules were defined meanwhile, as tests ask for."""
-    before = dict(_REGISTRY)
+    before = [(kind, dict(kind)) for kind in (_SHIPPED, _OWN)]
     try:
         yield
     finally:
-        _REGISTRY.clear()
-        _REGISTRY.update(before)
+        for kind, rules in before:
+            kind.clear()
+            kind.update(rules)
 
 
 def spelling(name: str) -> str:
@@ -45,19 +66,45 @@ def spelling(name: str) -> str:
 
 
 def enter(cls: type[Rule]) -> None:
-    """Give a rule its name in the registry; raises `RuleError` if another rule has it."""
-    known = _REGISTRY.get(cls.name)
-    # The same class defined again (a notebook cell run twice, a worker that unpickles it) replaces itself.
-    if known is not None and _UNPICKLING.get():
+    """Give a rule its name in the registry; raises `RuleError` if another rule of the user's has it."""
+    if cls.__module__.partition(".")[0] == PACKAGE:
+        _SHIPPED[cls.name] = cls
+        return
+    known = _OWN.get(cls.name)
+    if (known is not None or cls.name in _SHIPPED) and _UNPICKLING.get():
         return  # it may have been made with register=False, which pickle does not repeat
+    # The same class defined again (a notebook cell run twice, a worker that unpickles it) replaces itself.
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise RuleError(
             f"a rule named {cls.name!r} exists already ({known.__module__}.{known.__qualname__}): "
             "rename the class, or pass register=False"
         )
-    _REGISTRY[cls.name] = cls
+    if known is None and cls.name in _SHIPPED:
+        logger.warning(
+            "the name %r means %s.%s from here on; the rule of that name that descend ships is %r",
+            *(cls.name, cls.__module__, cls.__qualname__, f"{PACKAGE}.{cls.name}"),
+        )
+    _OWN[cls.name] = cls
+
+
+def own_rules() -> Mapping[str, type[Rule]]:
+    """Name → class of every rule of the user's. A class without a formula, a common base, is none."""
+    return {name: rule for name, rule in _OWN.items() if rule.has_formula()}
+
+
+def shipped_rules() -> Mapping[str, type[Rule]]:
+    """Name → class of every rule that descend ships."""
+    return {name: rule for name, rule in _SHIPPED.items() if rule.has_formula()}
 
 
 def known_rules() -> Mapping[str, type[Rule]]:
-    """Name → class of every rule known now. A class without a formula, a common base, is none."""
-    return {name: rule for name, rule in _REGISTRY.items() if rule.has_formula()}
+    """Name → class of every rule known now: the user's, and those shipped whose name the user has not taken."""
+    return {**shipped_rules(), **own_rules()}
+
+
+def rule_named(name: str) -> type[Rule] | None:
+    """The rule that a name in any spelling means, or that is shipped, for ``descend.NAME``; None if there is none."""
+    package, dot, shipped = name.strip().rpartition(".")
+    if dot and package.lower() == PACKAGE:
+        return shipped_rules().get(spelling(shipped))
+    return known_rules().get(spelling(name))

@@ -10,6 +10,7 @@ from descend.checks import is_whole
 from descend.code_hash import of_rule, spelled_rule
 from descend.comparison.planning.spaces import LEARNING_RATES, Space, checked_space, describe_space
 from descend.errors import OptionError, RuleError, did_you_mean
+from descend.printable import one_line
 from descend.rules import GD, Adagrad, Adam, Momentum, RMSprop, Rule, resolve
 from descend.training.batches import BatchSize
 
@@ -53,6 +54,7 @@ class Entry:
     def __post_init__(self) -> None:
         if not isinstance(self.label, str) or not self.label.strip():
             raise OptionError(f"Entry(label={self.label!r}): a name is needed, such as 'Adam, small batches'")
+        object.__setattr__(self, "label", one_line(self.label))
         object.__setattr__(self, "rule", resolve(self.rule))
         if is_whole(self.batch_size):
             object.__setattr__(self, "batch_size", int(self.batch_size))

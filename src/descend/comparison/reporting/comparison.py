@@ -13,7 +13,8 @@ from descend.comparison.judging.results import EntryResult
 from descend.comparison.judging.standings import BEST
 from descend.comparison.judging.target import Target
 from descend.comparison.planning.plan import Plan
-from descend.comparison.reporting.frames import exportable, exported, frame
+from descend.comparison.reporting.exports import exportable, exported
+from descend.comparison.reporting.frames import frame, rows_of
 from descend.comparison.reporting.tables import print_comparison
 from descend.comparison.reporting.wording import answer, duration, where
 from descend.comparison.running.runs import Run
@@ -114,11 +115,14 @@ class Comparison:
             ``"runs"``: a row for each run, with its entry's label and batch size, and without its curve. ``"curves"``:
             a row for each evaluation of each run. ``"rows"``: the table.
         """
-        return frame(self, what)
+        return frame(rows_of(self, what))
 
     def export(self, path: str | Path, what: str = "runs") -> Path:
-        """Write `frame` to a file whose name ends in ``.csv``, ``.json`` or ``.parquet``; returns its path."""
-        return exported(self.frame(what), exportable(path))
+        """Write what `frame` has to a file whose name ends in ``.csv``, ``.json`` or ``.parquet``; returns its path.
+
+        In a CSV file, a text that a spreadsheet would take for a formula begins with an apostrophe.
+        """
+        return exported(rows_of(self, what), exportable(path))
 
     def save_report(self, path: str | Path) -> Path:
         """Write a report as one HTML file that needs nothing else; returns its path."""

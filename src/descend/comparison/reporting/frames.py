@@ -1,74 +1,56 @@
-"""A comparison's figures as data frames, and the files that they are exported to."""
+"""A comparison's figures as rows, of a data frame or of a file."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from descend.checks import one_of
 from descend.comparison.planning.plan import Plan
 from descend.comparison.running.runs import Run
-from descend.errors import ComparisonError, MissingExtra, OptionError
+from descend.errors import MissingExtra
 
 if TYPE_CHECKING:
     from descend.comparison.reporting.comparison import Comparison
 
-__all__ = ["exportable", "exported", "frame"]
+__all__ = ["frame", "rows_of"]
 
 
-def frame(comparison: Comparison, what: str) -> Any:
-    """The runs, the curves or the rows of a comparison as a `pandas.DataFrame`."""
+def frame(rows: Sequence[dict[str, Any]]) -> Any:
+    """Rows as a `pandas.DataFrame`."""
     try:
         import pandas as pd
     except ImportError as error:
         if error.name != "pandas":
             raise
         raise MissingExtra("pandas", "frames", "Comparison.frame") from None
+    return pd.DataFrame(rows)
+
+
+def rows_of(comparison: Comparison, what: str) -> list[dict[str, Any]]:
+    """The runs, the curves or the rows of a comparison, each as a row of a frame or a file."""
     one_of("what", what, ("runs", "curves", "rows"))
     if what == "rows":
-        return pd.json_normalize([dataclasses.asdict(row) for row in comparison.rows], sep="_")
+        return [_flat(dataclasses.asdict(row)) for row in comparison.rows]
     runs = [_run_in_a_row(comparison.plan, run) for run in comparison.runs]
     if what == "runs":
-        return pd.DataFrame(runs)
+        return runs
     names = ("label", "batch_size", "lr", "seed", "phase", "study")
-    return pd.DataFrame(
-        [
-            {n: row[n] for n in names} | dict(zip(("examples", "loss", "metric"), point, strict=True))
-            for row, run in zip(runs, comparison.runs, strict=True)
-            for point in run.curve
-        ]
-    )
+    return [
+        {n: row[n] for n in names} | dict(zip(("examples", "loss", "metric"), point, strict=True))
+        for row, run in zip(runs, comparison.runs, strict=True)
+        for point in run.curve
+    ]
 
 
-_EXPORTS: dict[str, Callable[[Any, Path], Any]] = {
-    ".csv": lambda frame, path: frame.to_csv(path, index=False),
-    ".json": lambda frame, path: frame.to_json(path, orient="records", indent=1),
-    ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
-}
-"""How a file is written, by the end of its name."""
-
-
-def exportable(path: str | Path) -> Path:
-    """The path, if `Comparison.export` knows how to write such a file; raises `OptionError`."""
-    path = Path(path)
-    if path.suffix not in _EXPORTS:
-        raise OptionError(f"{str(path)!r}: the name of the file must end in {', '.join(_EXPORTS)}")
-    if not path.parent.is_dir():
-        raise OptionError(f"{str(path)!r}: there is no folder {str(path.parent)!r}; make it, or choose another")
-    return path
-
-
-def exported(frame: Any, path: Path) -> Path:
-    """Write a frame to a file; raises `ComparisonError` or `MissingExtra`."""
-    try:
-        _EXPORTS[path.suffix](frame, path)
-    except ImportError:
-        raise MissingExtra("pyarrow", "frames", f"A {path.suffix} file") from None
-    except OSError as error:
-        raise ComparisonError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
-    return path
+def _flat(nested: dict[str, Any]) -> dict[str, Any]:
+    """A dict of dicts as one, whose names are those on the way there."""
+    found: dict[str, Any] = {}
+    for name, value in nested.items():
+        inner = _flat(value) if isinstance(value, dict) else None
+        found |= {name: value} if inner is None else {f"{name}_{deeper}": v for deeper, v in inner.items()}
+    return found
 
 
 def _run_in_a_row(plan: Plan, run: Run) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from descend.comparison.reporting.repeat import repeat, rule_in_python
 from descend.comparison.reporting.wording import aim, duration, level, number, percent, where
 from descend.intervals import CONFIDENCE
 from descend.plots import styles
+from descend.printable import printable
 
 if TYPE_CHECKING:
     from descend.comparison.reporting.comparison import Comparison
@@ -53,6 +54,7 @@ def _write(template: str, context: dict[str, Any], path: Path) -> Path:
     pages = Environment(
         loader=PackageLoader("descend.comparison.reporting", "templates"),
         autoescape=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,33 +24,30 @@ from descend.comparison.reporting.wording import (
     standing_to_target,
 )
 from descend.comparison.running.runs import Run
+from descend.printable import say
 
 if TYPE_CHECKING:
     from descend.comparison.reporting.comparison import Comparison
 
-__all__ = ["leaderboard", "print_comparison"]
+__all__ = ["leaderboard", "print_comparison", "print_rows"]
 
 NAME_WIDTH = 14
-"""How far the table may narrow a technique's name before it folds."""
+"""How far the table may narrow a technique's name, if no word of it is longer."""
 
 
 def print_comparison(comparison: Comparison, console: Any) -> None:
     """Print answer, tables and notes on a rich console."""
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
-
-    say(comparison.answer)
+    say(console, comparison.answer)
     for measure in (_to_target(comparison), _quality(comparison)):
         if measure is not None:
-            say("")
+            say(console, "")
             _print_table(comparison, measure, console)
     if any(row.at_edge for row in comparison.rows):
-        say("* at the edge of the range")
+        say(console, "* at the edge of the range")
     for line in _asides(comparison):
-        say(f"\n{line}")
+        say(console, f"\n{line}")
     for note in comparison.notes:
-        say(f"\nNote: {note}")
+        say(console, f"\nNote: {note}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,15 +101,22 @@ def _print_table(comparison: Comparison, measure: _Measure, console: Any) -> Non
     """A table, or a line for each entry where the terminal is too narrow for it."""
     from rich.measure import Measurement
 
-    console.print(measure.name, highlight=False, markup=False, style="bold")
-    folded = max(0, max(len(row.label) for row in comparison.rows) - NAME_WIDTH)
+    say(console, measure.name, style="bold")
+    folded = max(0, max(len(row.label) for row in comparison.rows) - _name_width(comparison))
     for gap in (2, 1):
         table = _table(comparison, measure, gap)
         if Measurement.get(console, console.options.update(width=1000), table).maximum - folded <= console.width:
             console.print(table)
             return
     for line in _lines(comparison, measure):
-        console.print(line, highlight=False, markup=False)
+        say(console, line)
+
+
+def _name_width(comparison: Comparison) -> int:
+    """How far the table may narrow the names: their words stay whole."""
+    labels = [row.label for row in comparison.rows]
+    words = max(len(word) for label in labels for word in label.split())
+    return max(len("technique"), min(max(map(len, labels)), max(NAME_WIDTH, words)))
 
 
 def _asides(comparison: Comparison) -> Iterator[str]:
@@ -136,8 +140,7 @@ def _table(comparison: Comparison, measure: _Measure, gap: int) -> Any:
     from rich.text import Text
 
     view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
-    longest = max(9, *(len(row.label) for row in comparison.rows))
-    view.add_column("technique", overflow="fold", min_width=min(longest, NAME_WIDTH))
+    view.add_column("technique", min_width=_name_width(comparison))
     if comparison.shape["train"]:
         view.add_column("batch", justify="right", no_wrap=True)
     view.add_column("lr", justify="right", no_wrap=True)
@@ -164,3 +167,25 @@ def _lines(comparison: Comparison, measure: _Measure) -> Iterator[str]:
         much = f"{found.hits} of {found.runs} hit" if measure.hits else f"{row.misses} of {row.runs} missed"
         interval = f"interval {spread(found.interval, measure.spell)}, " if found.hits else ""
         yield f"{row.label} ({size}lr {rate(row)}): {measure.spell(found.median)}, {interval}{much}, {found.verdict}"
+
+
+def print_rows(
+    console: Any, head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()
+) -> None:
+    """Print rows of texts as a table, `numbers` to the right; as lines where a terminal is too narrow for its words."""
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for i, name in enumerate(head):
+        longest = max(len(word) for text in (name, *(row[i] for row in rows)) for word in text.split())
+        right = i in numbers
+        view.add_column(name, justify="right" if right else "left", no_wrap=right or i == 0, min_width=longest)
+    for row in rows:
+        view.add_row(*map(Text, row))
+    if Measurement.get(console, console.options.update(width=1000), view).minimum <= console.width:
+        console.print(view)
+        return
+    for first, *others in rows:
+        say(console, f"{first}: {', '.join(f'{name} {text}' for name, text in zip(head[1:], others, strict=True))}")

@@ -1,0 +1,5 @@
+"""`python -m descend`."""
+
+from descend.cli.app import main
+
+main()
