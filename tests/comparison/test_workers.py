@@ -229,6 +229,21 @@ def test_one_thread_each_however_many_runs_a_process_makes():
             assert (_blas(), threads._limit) == ({2}, None)
 
 
+def test_trial_and_pilot_have_the_threads_of_a_run():
+    """What is tried out and timed before the first run has one thread, as a run has."""
+    seen = []
+
+    def loss(w):
+        seen.append((tuple(_blas()), threads.allowed(8)))
+        return float(w @ w)
+
+    problem = Problem(lambda rng: rng.normal(size=2), loss, lambda w: 2 * w)
+    with threadpoolctl.threadpool_limits(2):
+        descend.compare(problem, ["gd"], **{**SMALL, "budget": 20}, announce=lambda text: seen.append("told"))
+    assert seen.index("told") > 8
+    assert set(seen) - {"told"} == {((1,), 1)}
+
+
 def test_any_executor_will_do():
     """Threads instead of processes, as a stand-in for a cluster: the same table, and the executor is left running."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

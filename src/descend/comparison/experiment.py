@@ -16,7 +16,7 @@ from descend.comparison.judging.choice import choose, sensitivity
 from descend.comparison.judging.notes import notes, too_few
 from descend.comparison.judging.results import entry_results
 from descend.comparison.judging.target import Target, best_of_pool, find_target
-from descend.comparison.machine import cores, machine
+from descend.comparison.machine import machine
 from descend.comparison.options import CompareOptions, Leaders, Progress, Say
 from descend.comparison.phrases import listed
 from descend.comparison.planning.make_plan import make_plan
@@ -32,6 +32,8 @@ from descend.comparison.running.pilot import estimate
 from descend.comparison.running.runs import Run
 from descend.comparison.running.store import Store
 from descend.comparison.running.workers import Workers
+from descend.engines import usable_cores
+from descend.engines.one_thread import one_thread
 from descend.errors import ComparisonError
 from descend.problems import Problem
 from descend.problems.registry import named
@@ -198,7 +200,8 @@ class Experiment:
 
     def try_out(self) -> None:
         """Make one step of every rule; raises `ProblemError` or `OptionError`."""
-        dry_run(self.problem, self.plan)
+        with one_thread():  # as the runs will have
+            dry_run(self.problem, self.plan)
 
     def run(self, folder: Path | None, announce: Say | None) -> Comparison:
         """Make the runs that the folder does not have yet, and the comparison of all; write it to the folder."""
@@ -272,7 +275,7 @@ class _Phases:
             seeds = plan.final_seeds if any(t.entry == i for t in missing) else ()
             point = first if entry.space == plan.entries[0].space else plan.points(entry, 0)[0]
             missing += [Task(i, tuple(point.items()), seed, "final") for seed in seeds]
-        seconds = estimate(self.problem, plan, self.bundler.bundles(missing), min(self.workers.jobs, cores()))
+        seconds = estimate(self.problem, plan, self.bundler.bundles(missing), min(self.workers.jobs, usable_cores()))
         return f", about {duration(seconds)}" if seconds >= SHORT else ""
 
     def make_all(self) -> tuple[Target | None, list[tuple[Chosen, ...]]]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 
-__all__ = ["cores", "machine"]
+from descend.engines import usable_cores
 
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+__all__ = ["machine"]
 
 
 def machine() -> str:
     """System, processor and cores, for a report."""
-    return f"{platform.system()} {platform.machine()}, {cores()} cores"
+    return f"{platform.system()} {platform.machine()}, {usable_cores()} cores"

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from descend.checks import count, flag, function, is_finite, one_of, optional, path
-from descend.comparison.machine import cores
 from descend.comparison.planning.plan import FROM_REFERENCE, NO_TARGET, Plan
 from descend.comparison.planning.spaces import Space, checked_space
+from descend.engines import usable_cores
 from descend.errors import OptionError, nearest
 from descend.training.batches import BatchSize
 
@@ -94,7 +94,7 @@ class CompareOptions:
         settle("target", _target("target", self.target))
         for name in ("untuned", "timed", "fresh"):
             settle(name, flag(name, getattr(self, name)))
-        settle("jobs", optional(count, "jobs", self.jobs, remedy=f"leave it out to use all {cores()} cores"))
+        settle("jobs", optional(count, "jobs", self.jobs, remedy=f"leave it out to use all {usable_cores()} cores"))
         if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
             raise OptionError(f"executor={self.executor!r}: a concurrent.futures.Executor is needed, or None")
         settle("out", optional(path, "out", self.out, noun="folder", otherwise="None to write nothing"))
@@ -133,7 +133,7 @@ class CompareOptions:
     @property
     def processes(self) -> int:
         """How many processes make the runs."""
-        return cores() if self.jobs is None else self.jobs
+        return usable_cores() if self.jobs is None else self.jobs
 
 
 def _learning_rates(name: str, value: Any, /) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from descend.engines.native import Fused, Unavailable, threads
+from descend.engines.native import Fused, Unavailable, threads, usable_cores
 from descend.engines.protocol import Capabilities, Engine
 from descend.engines.reference import Reference, run
 from descend.engines.select import engine, stack
@@ -33,6 +33,7 @@ __all__ = [
     "run",
     "stack",
     "threads",
+    "usable_cores",
 ]
 
 

@@ -205,7 +205,27 @@ def test_a_quota_of_the_control_group_counts(tmp_path, files, cores):
     (tmp_path / "cpu").mkdir()
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert workers.quota(tmp_path) == cores
+    assert workers.quota(tmp_path, tmp_path / "none") == cores
+
+
+@pytest.mark.parametrize(
+    ("own", "cores"),
+    [("0::/jobs.slice/one.scope\n", 1), ("0::/jobs.slice\n", 3), ("4:cpu,cpuacct:/jobs.slice\n", 2), ("0::/\n", 8)],
+)
+def test_the_quota_of_a_group_around_this_one_counts(tmp_path, own, cores):
+    """The smallest of the process's own group, those around it, and the root."""
+    for name, text in {
+        "cpu.max": "800000 100000\n",
+        "jobs.slice/cpu.max": "300000 100000\n",
+        "jobs.slice/one.scope/cpu.max": "100000 100000\n",
+        "cpu/jobs.slice/cpu.cfs_quota_us": "200000\n",
+        "cpu/jobs.slice/cpu.cfs_period_us": "100000\n",
+    }.items():
+        if not (name.startswith("cpu/") and own.startswith("0")):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+    (tmp_path / "own").write_text(own)
+    assert workers.quota(tmp_path, tmp_path / "own") == cores
 
 
 # ---- processes and systems --------------------------------------------------------------------------------------

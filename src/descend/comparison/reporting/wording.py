@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from descend.comparison.judging.results import EntryResult
 from descend.comparison.judging.standings import BEST, FAILED, NOT_REACHED, TOO_FEW, UNCLEAR, WORSE, Standing
 from descend.comparison.judging.target import Target
-from descend.comparison.machine import cores
 from descend.comparison.phrases import counted, listed
+from descend.engines import usable_cores
 from descend.intervals import Interval
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _VERDICTS = (UNCLEAR, WORSE, TOO_FEW, FAILED, NOT_REACHED)
 
 def where(jobs: int | None) -> str:
     """Where runs are made: on how many cores, or through an executor if `jobs` is None."""
-    return "through an executor" if jobs is None else f"on {counted(min(jobs, cores()), 'core')}"
+    return "through an executor" if jobs is None else f"on {counted(min(jobs, usable_cores()), 'core')}"
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from descend.comparison.planning.plan import Plan
 from descend.comparison.running.bundles import Bundle
+from descend.engines.one_thread import one_thread
 from descend.problems import Problem
 from descend.training.fit import fit
 from descend.training.fit_many import fit_many
@@ -38,7 +39,8 @@ def estimate(problem: Problem, plan: Plan, bundles: Iterable[Bundle], jobs: int)
         entry = plan.entry(task)
         kind = (type(entry.rule), entry.batch_size)
         if kind not in known:
-            known[kind] = _measured(problem, plan, bundle)
+            with one_thread():  # as the run will have
+                known[kind] = _measured(problem, plan, bundle)
         fixed, a_step = known[kind]
         seconds += len(bundle.tasks) * (fixed + a_step * plan.steps(entry, plan.budget_of(task)))
     return seconds / max(1, jobs)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from descend.comparison.planning.plan import Plan
 from descend.comparison.running.bundles import Bundle
 from descend.comparison.running.runs import Run, run_task, run_tasks
-from descend.engines import threads
+from descend.engines.one_thread import one_thread
 from descend.errors import ProblemError
 from descend.problems import FILE_MODULE, Problem
 from descend.rules.registry import unpickling
 
-__all__ = ["begun_mark", "make_runs", "one_thread", "pack", "start", "work"]
+__all__ = ["begun_mark", "make_runs", "pack", "start", "work"]
 
 _RECEIVED: dict[bytes, tuple[Problem, Plan]] = {}
 """The last parcel that this worker received, with its contents."""
@@ -66,36 +64,6 @@ def work(bundle: Bundle, parcel: bytes | None) -> list[Run]:
         problem, plan = _receive(parcel)
     with one_thread():
         return make_runs(problem, plan, bundle)
-
-
-_LIMITING = threading.Lock()
-_LIMITED: list[contextlib.ExitStack] = []
-"""One for each run that is being made in this process; the first one takes its limits back when the last run ends."""
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for BLAS, OpenMP, torch and steps in machine code, however many runs this process makes at a time."""
-    from threadpoolctl import threadpool_limits
-
-    torch = sys.modules.get("torch")
-    with _LIMITING:
-        back = contextlib.ExitStack()
-        back.callback(threadpool_limits(limits=1).restore_original_limits)  # OpenMP has one for each thread
-        if torch is not None:
-            back.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(1)
-        if not _LIMITED:
-            back.enter_context(threads.limited(1))
-        _LIMITED.append(back)
-    try:
-        yield
-    finally:
-        with _LIMITING:
-            if len(_LIMITED) > 1:
-                del _LIMITED[-1]
-            else:
-                _LIMITED.pop().close()
 
 
 def make_runs(problem: Problem, plan: Plan, bundle: Bundle) -> list[Run]:

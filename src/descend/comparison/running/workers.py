@@ -17,7 +17,8 @@ from descend.comparison.planning.task import Task
 from descend.comparison.running.bundles import Bundle
 from descend.comparison.running.dask import workers_died
 from descend.comparison.running.runs import Run, failed_run
-from descend.comparison.running.worker import begun_mark, make_runs, one_thread, pack, start, work
+from descend.comparison.running.worker import begun_mark, make_runs, pack, start, work
+from descend.engines.one_thread import one_thread
 from descend.errors import ComparisonError
 from descend.problems import Problem
 from descend.stopping import Reason

@@ -2,6 +2,6 @@
 
 from descend.engines.native.engine import Fused
 from descend.engines.native.kernels import Unavailable
-from descend.engines.native.workers import threads
+from descend.engines.native.workers import threads, usable_cores
 
-__all__ = ["Fused", "Unavailable", "threads"]
+__all__ = ["Fused", "Unavailable", "threads", "usable_cores"]

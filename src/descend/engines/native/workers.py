@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from descend.engines.native import runtime as native
@@ -159,16 +159,31 @@ def usable_cores() -> int:
 
 
 @functools.cache
-def quota(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """How many cores Linux lets this process's control group keep busy, rounded up; None for as many as there are."""
-    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
-        try:
-            share, period = " ".join((groups / file).read_text() for file in files).split()
-            if int(share) > 0:
-                return -(-int(share) // int(period))
-        except (OSError, ValueError):  # there is no such file, or it says "max"
-            continue
-    return None
+def quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """How many cores Linux lets this process keep busy, rounded up; None for as many as there are.
+
+    The quota of a control group holds for all groups within it, so the smallest of those around this process counts.
+    """
+    found = []
+    for path in _own_groups(own):
+        for root, files in ((groups, ["cpu.max"]), (groups / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"])):
+            try:
+                share, period = " ".join((root / path / file).read_text() for file in files).split()
+                if int(share) > 0:
+                    found.append(-(-int(share) // int(period)))
+            except (OSError, ValueError):  # there is no such file, or it says "max"
+                continue
+    return min(found, default=None)
+
+
+def _own_groups(own: Path) -> set[PurePosixPath]:
+    """The control groups around this process, as paths below their root; a container may see its own as the root."""
+    try:
+        lines = own.read_text().splitlines()
+    except (OSError, ValueError):
+        lines = []
+    named = [PurePosixPath(line.rpartition(":")[2].lstrip("/")) for line in lines]
+    return {PurePosixPath(), *named, *(around for group in named for around in group.parents)}
 
 
 threads = WorkerPool()
