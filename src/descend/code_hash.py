@@ -32,6 +32,8 @@ SHOWING = (
     "comparison/running/lock.py",
     "comparison/running/pilot.py",
     "comparison/running/store.py",
+    "comparison/running/store_file.py",
+    "comparison/running/written.py",
 )
 """Files that no figure of a run depends on: finished runs outlive a change of these."""
 

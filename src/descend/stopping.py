@@ -71,6 +71,12 @@ class Reason(enum.Enum):
         "Stopped: the process died.",
         "It ran out of memory, or was killed; use fewer jobs if memory is short.",
     )
+    OVERDUE = (
+        "overdue",
+        "failed",
+        "Stopped: the run took longer than it may.",
+        "See what it waits for, or raise max_run_seconds.",
+    )
 
     def __init__(self, code: str, kind: str, sentence: str, advice: str) -> None:
         self.code = code

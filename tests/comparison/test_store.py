@@ -1,5 +1,6 @@
 """The store: comparisons that go on, and what a run is known by."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -15,7 +16,7 @@ from tests.processes import PATIENCE
 
 import descend
 from descend import Entry
-from descend.comparison.running.store import MIGRATIONS
+from descend.comparison.running.store_file import MIGRATIONS
 from descend.errors import ComparisonError
 
 
@@ -116,7 +117,12 @@ def test_two_processes_in_one_folder_make_no_run_twice(tmp_path):
 def test_a_store_that_is_none_is_refused(tmp_path):
     """Some other file named runs.sqlite, or a store of a later version."""
     (tmp_path / "runs.sqlite").write_text("this is no database, it is a letter to a friend" * 30)
-    with pytest.raises(ComparisonError, match="cannot be used as a store"):
+    with pytest.raises(ComparisonError, match="cannot be used as a store: it is no SQLite file; move it away"):
+        descend.compare("booth", ["gd"], **{**SMALL, "budget": 10}, out=tmp_path)
+    (tmp_path / "runs.sqlite").unlink()
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as db:
+        db.executescript("CREATE TABLE letters (to_whom TEXT)")
+    with pytest.raises(ComparisonError, match="it is an SQLite file of something else"):
         descend.compare("booth", ["gd"], **{**SMALL, "budget": 10}, out=tmp_path)
     (tmp_path / "runs.sqlite").unlink()
     with sqlite3.connect(tmp_path / "runs.sqlite") as db:

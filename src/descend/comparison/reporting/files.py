@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from descend.comparison.running.written import advice, replaced
 from descend.errors import ComparisonError, OptionError
 
 __all__ = ["REPORT", "STORE", "SUITE_TABLE", "TABLE", "save", "writable"]
@@ -25,25 +25,19 @@ def writable(out: Path) -> Path:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise OptionError(
-            f"out={str(out)!r} cannot be written ({error.strerror or error}); choose another folder"
-        ) from None
+        raise OptionError(f"out={str(out)!r} cannot be written ({error.strerror or error}); {advice(error)}") from None
     return out
 
 
 def save(folder: Path, table: str, whole: dict[str, Any], report: Callable[[Path], Any], kept: str) -> None:
-    """Write what was found as JSON and as a report; raises `ComparisonError` that says what is `kept` if that fails.
-
-    Each is written whole under another name first: a reader, or a full disk, never meets half a file.
-    """
+    """Write what was found as JSON and as a report; raises `ComparisonError` that says what is `kept` if that fails."""
     try:
         text = json.dumps(whole, indent=1, allow_nan=False)
-        (folder / f".{table}").write_text(text + "\n", encoding="utf-8")
-        os.replace(folder / f".{table}", folder / table)
-        report(folder / f".{REPORT}")
-        os.replace(folder / f".{REPORT}", folder / REPORT)
+        with replaced(folder / table) as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
+        report(folder / REPORT)
     except OSError as error:
         raise ComparisonError(
-            f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); {kept}: run the same "
-            "command again once that is mended"
+            f"the report cannot be written to {str(folder)!r} ({error.strerror or error}); {kept}: {advice(error)}, "
+            "and run the same command again"
         ) from error

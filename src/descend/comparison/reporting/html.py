@@ -21,6 +21,7 @@ from descend.comparison.reporting.charts import charts, transparent
 from descend.comparison.reporting.html_tables import suite_cell, target_rows, test_rows, test_scale
 from descend.comparison.reporting.repeat import repeat, rule_in_python
 from descend.comparison.reporting.wording import aim, duration, level, number, percent, where
+from descend.comparison.running.written import replaced
 from descend.intervals import CONFIDENCE
 from descend.plots import styles
 from descend.printable import printable
@@ -61,7 +62,8 @@ def _write(template: str, context: dict[str, Any], path: Path) -> Path:
     )
     pages.filters["whole"] = _whole
     page = pages.get_template(template).render(**_page(), **context, plotly=get_plotlyjs())
-    path.write_text(page, encoding="utf-8")
+    with replaced(path) as beside:
+        beside.write_text(page, encoding="utf-8")
     return path
 
 

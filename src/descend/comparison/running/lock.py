@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from descend.comparison.running.written import refuse_link
+
 __all__ = ["locked"]
 
 
@@ -15,10 +17,11 @@ def locked(path: Path, announce: Callable[[str], Any]) -> Iterator[None]:
     """Hold the lock file `path` alone; the system releases it however this process ends.
 
     If another process holds it, that is announced, and waited for. The file itself is never removed: a process that
-    waits for the old file and one that makes a new file would both hold a lock.
+    waits for the old file and one that makes a new file would both hold a lock. A link in its place is refused.
     """
     import filelock
 
+    refuse_link(path)
     lock = filelock.FileLock(path)
     try:
         lock.acquire(blocking=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from descend.checks import is_finite, is_whole
 from descend.comparison.planning.plan import Plan
 from descend.comparison.planning.task import Task
 from descend.descent.result import FitResult
@@ -17,7 +18,7 @@ from descend.stopping import Reason
 from descend.training.fit import fit
 from descend.training.fit_many import fit_many
 
-__all__ = ["Run", "failed_run", "run_task", "run_tasks"]
+__all__ = ["Run", "failed_run", "is_outcome", "run_task", "run_tasks"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,29 @@ class Run:
 
 
 _TASK = ("entry", "hyperparameters", "seed", "phase", "study")
+
+
+def is_outcome(value: Any) -> bool:
+    """Whether this is what `Run.outcome` returns: the fields and types, and figures unless it is a miss."""
+    names = {f.name for f in dataclasses.fields(Run)} - set(_TASK)
+    if not isinstance(value, dict) or value.keys() != names:
+        return False
+    miss, curve = value["miss"], value["curve"]
+    return (
+        all(isinstance(value[name], str) for name in ("reason", "message"))
+        and isinstance(miss, bool)
+        and is_whole(value["examples"], 0)
+        and is_finite(value["seconds"])
+        and all(is_finite(value[name]) or (value[name] is None and miss) for name in ("validation", "validation_loss"))
+        and (value["test"] is None or is_finite(value["test"]))
+        and isinstance(curve, list)
+        and all(map(_is_look, curve))
+    )
+
+
+def _is_look(value: Any) -> bool:
+    """Whether this is one evaluation of a curve."""
+    return isinstance(value, list) and len(value) == 3 and all(v is None or is_finite(v) for v in value)
 
 
 def _task(task: Task) -> dict[str, Any]:

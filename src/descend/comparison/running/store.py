@@ -11,47 +11,49 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from descend.code_hash import versions
+from descend.comparison.phrases import counted
 from descend.comparison.planning.plan import Plan
 from descend.comparison.planning.task import Task
 from descend.comparison.running.lock import locked
-from descend.comparison.running.runs import Run
+from descend.comparison.running.runs import Run, is_outcome
+from descend.comparison.running.store_file import (
+    Damaged,
+    checksum,
+    keys_of_valid_rows,
+    open_store,
+    run_of_key,
+    set_aside,
+)
+from descend.comparison.running.written import advice, refuse_link, sqlite_name
 from descend.errors import ComparisonError
 from descend.stopping import Reason
 
 __all__ = ["Store"]
 
-MIGRATIONS = (
-    "CREATE TABLE runs (plan TEXT, task TEXT, run TEXT NOT NULL, PRIMARY KEY (plan, task))",
-    # Runs were known by their plan and their place in it. That cannot be turned into what a run is made of.
-    """
-    ALTER TABLE runs RENAME TO runs_of_schema_1;
-    CREATE TABLE runs (
-        key TEXT PRIMARY KEY, run TEXT NOT NULL, plan TEXT NOT NULL, task TEXT NOT NULL, versions TEXT NOT NULL,
-        machine TEXT NOT NULL, finished TEXT NOT NULL
-    );
-    CREATE TABLE plans (hash TEXT PRIMARY KEY, plan TEXT NOT NULL);
-    """,
-)
-"""What brings a store of schema i to schema i + 1."""
+AGAIN = (str(Reason.KILLED), str(Reason.OVERDUE))
+"""Reasons that say as much of the machine as of the run, which is made again by whoever gives the command again."""
+
+_INSERT = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+T = TypeVar("T")
 
 
 class Store:
     """An SQLite file of runs, or a store in memory when `path` is None.
 
-    A row is a run: its outcome with its curve, the plan it was first made for, and where and when; it is written
-    when the run ends, in a transaction of its own. A run is known by `Plan.key`, so that another plan with the same run
-    finds it. The plan itself is written before its first run. One process at a time has a store: another one waits for
-    it to end, and tells `announce` that it does, so that no run is made twice. Raises `ComparisonError` when the file
-    cannot be written or is not such a store.
+    A row is a run: its outcome with its curve, the plan it was first made for, where and when, and a checksum of all
+    that; it is written when the run ends, in a transaction of its own. A run is known by `Plan.key`, so that another
+    plan with the same run finds it. The plan itself is written before its first run. One process at a time has a store:
+    another one waits for it to end, so that no run is made twice; a program other than descend that holds the file is
+    waited for as well. `announce` is told, and also how many rows are damaged: these runs are made again. Raises
+    `ComparisonError` when the file cannot be written or is not such a store.
     """
 
     def __init__(self, path: Path | None, plan: Plan, announce: Callable[[str], Any]) -> None:
-        self.path = path
-        self.plan = plan
-        self._hash = plan.hash
+        self.path, self.plan, self.announce = path, plan, announce
         self._outcomes: dict[str, dict[str, Any]] = {}
         self._kept: set[str] = set()
         self._keys: dict[Task, str] = {}
@@ -61,31 +63,57 @@ class Store:
         if path is None:
             return
         try:
+            for name in ("", "-wal", "-shm", "-journal"):
+                refuse_link(path.with_name(f"{path.name}{name}"))
             self._lock.enter_context(locked(path.with_name(f"{path.name}.lock"), announce))
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._read(self._db, path)
+            self._open(path)
         except ComparisonError:
             self.close()
             raise
-        except (sqlite3.Error, OSError, TypeError, ValueError) as error:
+        except (sqlite3.Error, OSError) as error:
             self.close()
-            raise ComparisonError(
-                f"{path} cannot be used as a store: {error}; make room if the disk is full, else choose another --out"
-            ) from error
+            raise ComparisonError(f"{path} cannot be used as a store: {error}; {advice(error)}") from error
 
-    def _read(self, db: sqlite3.Connection, path: Path) -> None:
-        """Bring the file up to date, write the plan, and read every finished run."""
-        db.execute("PRAGMA journal_mode=WAL")
-        # What is written outlives the process; after a loss of power the last runs may be missing, and are made.
-        db.execute("PRAGMA synchronous=NORMAL")
-        _migrate(db, path)
+    def _open(self, path: Path) -> None:
+        """Open the file, or what can be read of a damaged one; write the plan, and find every finished run."""
+        try:
+            self._db = db = self._patiently(lambda: open_store(path))
+            damaged = self._patiently(lambda: self._read(db))
+        except Damaged as error:
+            if self._db is not None:
+                self._db.close()
+            rows, aside = set_aside(path)
+            self._db = db = self._patiently(lambda: open_store(path))
+            db.executemany(_INSERT, [(*row, checksum(row)) for row in rows])
+            self._read(db)
+            self.announce(
+                f"{path} is damaged ({error}): {counted(len(rows), 'finished run')} could be read, all others are made "
+                f"again. The damaged file is kept as {aside}."
+            )
+        else:
+            if damaged:
+                runs = "a finished run is" if damaged == 1 else f"{damaged:,} finished runs are"
+                self.announce(f"{path}: {runs} damaged (the checksum tells), and made again where needed.")
         whole = json.dumps(self.plan.settings(), default=repr)
-        db.execute("INSERT OR IGNORE INTO plans VALUES (?, ?)", (self._hash, whole))
-        for key, run in db.execute("SELECT key, run FROM runs"):
-            outcome = json.loads(run)
-            if outcome["reason"] != str(Reason.KILLED):  # of a lack of memory, or of anything: it is made again
-                self._outcomes[key] = outcome
-        self._kept.update(self._outcomes)
+        self._patiently(lambda: db.execute("INSERT OR IGNORE INTO plans VALUES (?, ?)", (self.plan.hash, whole)))
+
+    def _read(self, db: sqlite3.Connection) -> int:
+        """Find every finished run; returns how many rows are damaged, which are deleted."""
+        self._kept, damaged = keys_of_valid_rows(db, _is_kept)
+        return damaged
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """What `act` returns; while another program holds the file, that is announced, and waited for."""
+        told = False
+        while True:
+            try:
+                return act()
+            except sqlite3.OperationalError as error:
+                if not sqlite_name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                    raise
+                if not told:
+                    self.announce(f"Another program has locked {self.path}; waiting for it.")
+                told = True
 
     def key(self, task: Task) -> str:
         """`Plan.key`, remembered."""
@@ -96,7 +124,12 @@ class Store:
 
     def get(self, task: Task) -> Run | None:
         """The run of a task, if it is finished."""
-        found = self._outcomes.get(self.key(task))
+        key = self.key(task)
+        found = self._outcomes.get(key)
+        if found is None and key in self._kept and self._db is not None:
+            found = _parsed(run_of_key(self._db, key))
+            if found is not None:
+                self._outcomes[key] = found
         return None if found is None else Run.of(task, found)
 
     def kept(self, task: Task) -> bool:
@@ -105,32 +138,40 @@ class Store:
 
     def put(self, task: Task, run: Run) -> None:
         """Keep a finished run."""
-        key, outcome = self.key(task), run.outcome()
+        key, outcome, before = self.key(task), run.outcome(), len(self._outcomes.keys() | self._kept)
         self._outcomes[key] = outcome
         if self._db is not None:
             what = json.dumps(dataclasses.asdict(task), default=repr)
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            row = (key, json.dumps(outcome, allow_nan=False), self._hash, what, *self._where, now)
+            row = (key, json.dumps(outcome, allow_nan=False), self.plan.hash, what, *self._where, now)
+            db = self._db
             try:
-                self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                self._patiently(lambda: db.execute(_INSERT, (*row, checksum(row))))
             except sqlite3.Error as error:
                 raise ComparisonError(
-                    f"{self.path} cannot be written: {error}; the {len(self._outcomes) - 1} runs before are kept"
+                    f"{self.path} cannot be written: {error}; the {counted(before, 'run')} before are kept: "
+                    f"{advice(error)}, and run the same command to go on"
                 ) from error
 
     def forget(self, tasks: Iterable[Task]) -> None:
         """Forget the finished runs of some tasks: all of them, or none if that fails."""
-        keys = set(map(self.key, tasks)) & self._outcomes.keys()
+        keys = set(map(self.key, tasks)) & (self._outcomes.keys() | self._kept)
         if self._db is not None:
             try:
-                with self._db:
-                    self._db.execute("BEGIN")
-                    self._db.executemany("DELETE FROM runs WHERE key = ?", [(key,) for key in keys])
+                self._patiently(lambda: self._delete(keys))
             except sqlite3.Error as error:
-                raise ComparisonError(f"{self.path} cannot be written: {error}; its runs are kept") from error
+                raise ComparisonError(
+                    f"{self.path} cannot be written: {error}; its runs are kept: {advice(error)}"
+                ) from error
         for key in keys:
-            del self._outcomes[key]
+            self._outcomes.pop(key, None)
         self._kept -= keys
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        assert self._db is not None
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("DELETE FROM runs WHERE key = ?", [(key,) for key in keys])
 
     def __enter__(self) -> Store:
         return self
@@ -148,13 +189,16 @@ class Store:
         self._lock.close()
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring a store to this version's schema; raises `ComparisonError` for one of a later version."""
-    (found,) = db.execute("PRAGMA user_version").fetchone()
-    if found > len(MIGRATIONS):
-        raise ComparisonError(
-            f"{path} is a store of schema {found}, this descend knows schemas up to {len(MIGRATIONS)}; use a newer "
-            "descend, or choose another --out"
-        )
-    for version, change in enumerate(MIGRATIONS[found:], found + 1):
-        db.executescript(f"BEGIN; {change}; PRAGMA user_version={version}; COMMIT;")
+def _parsed(text: str | None) -> dict[str, Any] | None:
+    """The outcome that a row holds; None if it is none that descend writes."""
+    try:
+        outcome = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+    return outcome if is_outcome(outcome) else None
+
+
+def _is_kept(text: str) -> bool | None:
+    """Whether a run is not to be made again; None if its text is none that descend writes."""
+    outcome = _parsed(text)
+    return None if outcome is None else outcome["reason"] not in AGAIN
