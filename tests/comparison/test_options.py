@@ -140,7 +140,7 @@ def test_a_broken_problem_says_so_before_any_run():
     with pytest.raises(ProblemError, match=r"line: jac gave shape \(3,\)"):
         descend.compare(line(jac=lambda w, X, y: np.ones(3)), **SMALL)
     with pytest.raises(ProblemError, match="raised KeyError"):
-        descend.compare(line(metric=lambda w, X, y: {}["accuracy"]), **SMALL)
+        descend.compare(line(metric=lambda w, X, y: {}["accuracy"], metric_name="error"), **SMALL)
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path):

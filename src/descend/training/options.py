@@ -57,10 +57,15 @@ class TrainingOptions:
             )
         if self._needs_validation(problem) and problem.validation is None:
             raise ProblemError(f"{problem.name} has no validation data, which patience and keep_best need")
+        if self._needs_best():
+            problem.direction("keep_best" if self.keep_best else "patience")
+
+    def _needs_best(self) -> bool:
+        return self.keep_best
 
     def _needs_validation(self, problem: Problem) -> bool:
-        # Without data the metric is the loss itself, by which the best point can be kept.
-        return self.keep_best and problem.train is not None
+        # Without data every evaluation is of the function itself, by which the best point can be kept.
+        return self._needs_best() and problem.train is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,9 @@ class FitOptions(TrainingOptions):
             history=flag("history", self.history),
             progress=optional(flag, "progress", self.progress),
         )
+
+    def _needs_best(self) -> bool:
+        return self.patience is not None or self.keep_best
 
     def _needs_validation(self, problem: Problem) -> bool:
         return self.patience is not None or super()._needs_validation(problem)

@@ -10,6 +10,7 @@ from descend.comparison.judging.standings import WORSE, joint_confidence, seeds_
 from descend.comparison.judging.target import Target
 from descend.comparison.phrases import counted, listed
 from descend.comparison.planning.plan import FROM_REFERENCE, Plan
+from descend.problems.direction import direction_of_name
 
 __all__ = ["notes", "too_few"]
 
@@ -35,6 +36,7 @@ def notes(plan: Plan, table: Sequence[EntryResult], target: Target | None) -> li
         *_missed(table),
         *too_few(plan),
         *_target(plan, table, target),
+        *_direction(plan),
         *_under_tuned(plan, table),
         *_disagreeing(plan, table),
         *_studies(plan, table),
@@ -67,6 +69,16 @@ def _target(plan: Plan, table: Sequence[EntryResult], target: Target | None) -> 
         yield (
             f"No technique reached the target of {target.value:g} in half of its runs, so they are ranked by the last "
             "figure: a larger budget or an easier target would tell who is faster."
+        )
+
+
+def _direction(plan: Plan) -> Iterator[str]:
+    said = direction_of_name(plan.metric)
+    if said is not None and said != plan.higher_is_better:
+        better, other = ("higher", "lower") if plan.higher_is_better else ("lower", "higher")
+        yield (
+            f"A {better} {plan.metric} counts as better here, though by that name a {other} one is: "
+            "see that higher_is_better is right."
         )
 
 

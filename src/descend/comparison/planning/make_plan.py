@@ -50,7 +50,7 @@ def make_plan(
     plan = Plan(
         problem=problem.name,
         metric=problem.metric_name,
-        higher_is_better=problem.higher_is_better,
+        higher_is_better=problem.direction("a comparison"),
         examples=problem.size,
         entries=entries,
         reference=entries_for(problem.size, POOL, None) if options.target == FROM_REFERENCE else (),
