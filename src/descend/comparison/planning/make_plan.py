@@ -81,6 +81,8 @@ def _budget(problem: Problem, entries: Sequence[Entry], budget: int | None) -> i
         assert problem.size is not None
         space = (entry.space or {}).get(BATCH)
         for size in space.values if isinstance(space, Choice) else [entry.batch_size]:
+            if size is None:
+                raise OptionError(f"{entry.label}: a batch size of None in {space}; give numbers, or 'full'")
             batches = Batches(problem.size, size, 0)
             if batches.steps(budget) == 0:
                 raise OptionError(

@@ -186,14 +186,18 @@ class Plan:
 
     def steps(self, entry: Entry, examples: int) -> int:
         """The steps of an entry that a number of gradient evaluations pays for."""
-        return examples if self.examples is None else Batches(self.examples, entry.batch_size, 0).steps(examples)
+        return examples if self.examples is None else self._batches(entry, self.examples).steps(examples)
 
     def next_step(self, entry: Entry, examples: float | None) -> float:
         """The gradient evaluations of an entry one step after it has spent `examples`; 0 for None, before the start."""
         if examples is None or self.examples is None:
             return 0.0 if examples is None else examples + 1
-        batches = Batches(self.examples, entry.batch_size, 0)
+        batches = self._batches(entry, self.examples)
         return batches.examples(batches.steps(int(examples)) + 1)
+
+    def _batches(self, entry: Entry, size: int) -> Batches:
+        assert entry.batch_size is not None  # an entry of a plan has one
+        return Batches(size, entry.batch_size, 0)
 
     def fitting(self, entry: Entry) -> dict[str, Any]:
         """The options of `descend.fit` for an entry, beside its rule, seed and budget."""
