@@ -117,7 +117,7 @@ def test_a_changed_base_class_makes_new_runs(tmp_path):
 
 
 def test_a_technique_that_always_fails_is_a_row_that_says_so():
-    """No learning rate survives: the row is last, its verdict 'failed', its misses all of them."""
+    """None of the learning rates given survives: the row is last, its misses all of them, and no verdict is given."""
 
     class Exploding(descend.Rule, register=False):
         """Runs away."""
@@ -128,8 +128,8 @@ def test_a_technique_that_always_fails_is_a_row_that_says_so():
 
     found = descend.compare(line(), ["gd", Exploding()], **SMALL)
     last = found.rows[-1]
-    assert (last.label, last.verdict, last.misses, last.learning_rate) == ("Exploding", "failed", 6, None)
-    assert "Exploding failed" in found.answer
+    assert (last.label, last.verdict, last.misses, last.learning_rate) == ("Exploding", "no verdict", 6, None)
+    assert "there is no verdict on Exploding, whose every trial failed" in found.answer
 
 
 def test_when_everything_fails_the_first_reason_is_told():

@@ -13,7 +13,8 @@ from typing import Any
 
 from descend.code_hash import versions
 from descend.comparison.judging.choice import choose, sensitivity
-from descend.comparison.judging.notes import notes, too_few
+from descend.comparison.judging.notes import notes, stretch_sentence, too_few
+from descend.comparison.judging.range_ends import extended
 from descend.comparison.judging.results import entry_results
 from descend.comparison.judging.target import Target, best_of_pool, find_target
 from descend.comparison.machine import machine
@@ -77,7 +78,8 @@ def compare(
 
     Reference runs, which are no part of the comparison, set a target first. Every rule then gets the same number of
     trials, points of its search space. Each trial runs from the same few seeds, and the trial that is best on
-    validation data is chosen. It runs again from fresh seeds. The first figure is the number of gradient evaluations to
+    validation data is chosen. Where the usual range of learning rates does not fit a rule, it is extended, with as many
+    trials more for all. What was chosen runs again from fresh seeds. The first figure is the number of gradient evaluations to
     the target, the second the test metric; test data are read once, at the point that was best on validation data. The
     same seed gives every rule the same start and the same order of examples, and every run has the same number of
     gradient evaluations. A run that diverges, or that does not reach the target, is a miss, and counts as the worst.
@@ -226,8 +228,8 @@ class Experiment:
 
     def _concluded(self, phases: _Phases, workers: Workers, began: float) -> Comparison:
         """Make every run that is missing, and conclude from all of them."""
-        problem, plan = self.problem, self.plan
         target, chosen = phases.make_all()
+        problem, plan = self.problem, phases.plan
         value = None if target is None else target.value
         results = entry_results(plan, phases.runs, chosen, value)
         return Comparison(
@@ -237,7 +239,7 @@ class Experiment:
             rows=tuple(results),
             sensitivity=tuple(sensitivity(plan, phases.runs, value)),
             runs=tuple(phases.runs),
-            notes=tuple(notes(plan, results, target)),
+            notes=tuple(notes(plan, results, target, phases.runs)),
             summary=problem.summary,
             shape=problem.examples,
             optimum=problem.optimum,
@@ -281,8 +283,7 @@ class _Phases:
     def make_all(self) -> tuple[Target | None, list[tuple[Chosen, ...]]]:
         """Make the runs of every phase; returns the target and what each study chose for each entry."""
         target = self._target()
-        tuned = self._make("tuning", list(self.plan.tuning()))
-        chosen = choose(self.plan, tuned)
+        chosen, tuned = self._tune()
         if all(point is None for found in chosen for point in found):
             raise ComparisonError(
                 f"every run failed on {self.problem.name}; the first one: {tuned[0].message} Mend the problem, or "
@@ -292,6 +293,17 @@ class _Phases:
         if self.plan.timed:
             self._make("timing", list(self.plan.timings(chosen)))
         return target, chosen
+
+    def _tune(self) -> tuple[list[tuple[Chosen, ...]], list[Run]]:
+        """What each study chose for each entry, and the tuning runs; the plan has what they added to it."""
+        tuned = self._make("tuning", list(self.plan.tuning()))
+        chosen = choose(self.plan, tuned)
+        while (wider := extended(self.plan, chosen, tuned)) is not None:
+            made, self.plan = set(self.plan.tuning()), wider
+            self.say(stretch_sentence(wider, len(wider.stretches) - 1))
+            tuned += self._make("tuning", [task for task in wider.tuning() if task not in made])
+            chosen = choose(wider, tuned)
+        return chosen, tuned
 
     def _target(self) -> Target | None:
         """The target that the reference pool sets, or that was given."""

@@ -7,9 +7,20 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from descend.comparison.judging.results import EntryResult
-from descend.comparison.judging.standings import BEST, FAILED, NOT_REACHED, TOO_FEW, UNCLEAR, WORSE, Standing
+from descend.comparison.judging.standings import (
+    BEST,
+    FAILED,
+    NO_VERDICT,
+    NOT_REACHED,
+    TOO_FEW,
+    UNCLEAR,
+    WORSE,
+    Standing,
+)
 from descend.comparison.judging.target import Target
 from descend.comparison.phrases import counted, listed
+from descend.comparison.planning.plan import Plan
+from descend.comparison.planning.stretches import searched_further
 from descend.engines import usable_cores
 from descend.intervals import Interval
 
@@ -38,7 +49,7 @@ __all__ = [
 ]
 
 MISSED = "missed"
-_VERDICTS = (UNCLEAR, WORSE, TOO_FEW, FAILED, NOT_REACHED)
+_VERDICTS = (UNCLEAR, WORSE, TOO_FEW, FAILED, NOT_REACHED, NO_VERDICT)
 
 
 def where(jobs: int | None) -> str:
@@ -85,9 +96,9 @@ def duration(seconds: float) -> str:
 def answer(comparison: Comparison) -> str:
     """The outcome in a sentence or two, with the cost at which it holds."""
     plan, target = comparison.plan, comparison.target
-    start = f"On {plan.problem}, with {plan.budget:,} gradient evaluations a run,"
+    start = f"On {plan.problem}, with {plan.budget:,} gradient evaluations a run{_searched_further(plan)},"
     first = comparison.by_test[0]
-    if first.test.verdict == FAILED:
+    if not first.test.hits:
         return f"{start} every technique failed."
     if math.isinf(first.test.median):
         return f"{start} half of the runs of every technique failed, or more."
@@ -108,6 +119,21 @@ def answer(comparison: Comparison) -> str:
     return f"{start} {first_there}{outcome}. At the end {last}{quality}."
 
 
+def _searched_further(plan: Plan) -> str:
+    """Whose learning rates were searched for beyond the usual range, and how far."""
+    told = searched_further(s for added in plan.stretches for s in added)
+    return f" and the learning rates of {' and of '.join(told)}" if told else ""
+
+
+def _unjudged(rows: Sequence[EntryResult]) -> str:
+    """The clause on entries that no verdict is given on, and why."""
+    failed = [row.label for row in rows if not row.learning_rates]
+    edge = [row.label for row in rows if row.learning_rates]
+    why = [f"{listed(failed)}, whose every trial failed"] if failed else []
+    why += [f"{listed(edge)}, whose best learning rate lies at the edge of what was tried"] if edge else []
+    return f"; there is no verdict on {', nor on '.join(why)}" if why else ""
+
+
 def aim(comparison: Comparison, target: Target) -> str:
     """The target with what it is a value of."""
     return f"{'validation ' if comparison.shape['train'] else ''}{comparison.plan.metric} {target.value:g}"
@@ -122,7 +148,8 @@ def _clauses(comparison: Comparison, standing: Callable[[EntryResult], Standing]
     if by[TOO_FEW]:
         text += f"; against {listed(by[TOO_FEW])} there were too few seeds to tell"
     never = by[FAILED] + by[NOT_REACHED]
-    return text + (f"; {listed(never)} {failed}" if never else "")
+    text += f"; {listed(never)} {failed}" if never else ""
+    return text + _unjudged([row for row in comparison.rows if row.label in by[NO_VERDICT]])
 
 
 def standing_to_target(row: EntryResult) -> Standing:

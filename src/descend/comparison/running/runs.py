@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from descend.stopping import Reason
 from descend.training.fit import fit
 from descend.training.fit_many import fit_many
 
-__all__ = ["Run", "failed_run", "is_outcome", "run_task", "run_tasks"]
+__all__ = ["Run", "failed_run", "failure", "is_outcome", "run_task", "run_tasks"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +197,17 @@ def failed_run(task: Task, reason: Reason, message: str) -> Run:
         test=None,
         curve=[],
     )
+
+
+def failure(run: Run) -> str:
+    """Why a run failed, in a clause: without what it was like at which step, and without advice."""
+    reason = next((r for r in Reason if str(r) == run.reason), None)
+    if reason is None or reason.kind != "failed":
+        return run.message.rstrip(".")
+    detail = run.message.removeprefix(reason.sentence).removesuffix(reason.advice).strip()
+    if reason is Reason.FUNCTION_RAISED and detail:
+        return re.sub(r" \(at step \d+\)", "", detail).rstrip(".")
+    return reason.sentence.partition(": ")[2].rstrip(".")
 
 
 def _finite(value: float) -> float | None:
