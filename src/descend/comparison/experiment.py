@@ -79,10 +79,11 @@ def compare(
     Reference runs, which are no part of the comparison, set a target first. Every rule then gets the same number of
     trials, points of its search space. Each trial runs from the same few seeds, and the trial that is best on
     validation data is chosen. Where the usual range of learning rates does not fit a rule, it is extended, with as many
-    trials more for all. What was chosen runs again from fresh seeds. The first figure is the number of gradient evaluations to
-    the target, the second the test metric; test data are read once, at the point that was best on validation data. The
-    same seed gives every rule the same start and the same order of examples, and every run has the same number of
-    gradient evaluations. A run that diverges, or that does not reach the target, is a miss, and counts as the worst.
+    trials more for all. What was chosen runs again from fresh seeds. The first figure is the number of gradient
+    evaluations to the target, the second the test metric; test data are read once, at the point that was best on
+    validation data. The same seed gives every rule the same start and the same order of examples, and every run has the
+    same number of gradient evaluations. A run that diverges, or that does not reach the target, is a miss, and counts
+    as the worst.
 
     Parameters
     ----------
