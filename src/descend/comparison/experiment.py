@@ -13,7 +13,7 @@ from typing import Any
 
 from descend.code_hash import versions
 from descend.comparison.judging.choice import choose, sensitivity
-from descend.comparison.judging.notes import notes, stretch_sentence, too_few
+from descend.comparison.judging.notes import notes, pairing_sentence, stretch_sentence, too_few
 from descend.comparison.judging.range_ends import extended
 from descend.comparison.judging.results import entry_results
 from descend.comparison.judging.target import Target, best_of_pool, find_target
@@ -30,6 +30,7 @@ from descend.comparison.reporting.wording import duration, where
 from descend.comparison.running.bundles import Bundler
 from descend.comparison.running.dry_run import dry_run
 from descend.comparison.running.pilot import estimate
+from descend.comparison.running.repeatability import same_starts, unrepeatable
 from descend.comparison.running.runs import Run
 from descend.comparison.running.store import Store
 from descend.comparison.running.workers import Workers
@@ -199,12 +200,14 @@ class Experiment:
             self._source = Path(problem).expanduser() if str(problem).endswith(".py") else str(problem)
         self.problem, self.options = named(problem), options
         self.plan = make_plan(self.problem, rules, options, self._source)
+        self._unrepeated = ""
         self._seconds = time.perf_counter() - began
 
     def try_out(self) -> None:
-        """Make one step of every rule; raises `ProblemError` or `OptionError`."""
+        """Make one step of every rule, and one seed twice; raises `ProblemError` or `OptionError`."""
         with one_thread():  # as the runs will have
             dry_run(self.problem, self.plan)
+            self._unrepeated = unrepeatable(self.problem, self.plan.tuning_seeds[0])
 
     def run(self, folder: Path | None, announce: Say | None) -> Comparison:
         """Make the runs that the folder does not have yet, and the comparison of all; write it to the folder."""
@@ -222,6 +225,8 @@ class Experiment:
             ):  # else nobody reads it, and the pilot is in vain
                 place = where(None if options.executor is not None else options.processes)
                 say(" ".join([f"{plan.describe()}, {place}{phases.expected_duration()}.", *too_few(plan)]))
+                if self._unrepeated:
+                    say(pairing_sentence(self._unrepeated))
             comparison = self._concluded(phases, workers, began)
             if folder is not None:
                 save(folder, TABLE, comparison.to_dict(), comparison.save_report, f"the runs are kept in {STORE}")
@@ -233,6 +238,7 @@ class Experiment:
         problem, plan = self.problem, phases.plan
         value = None if target is None else target.value
         results = entry_results(plan, phases.runs, chosen, value)
+        unrepeated = self._unrepeated or ("" if same_starts(phases.runs) else "start")
         return Comparison(
             plan=plan,
             source=None if self._source is None else str(self._source),
@@ -240,10 +246,11 @@ class Experiment:
             rows=tuple(results),
             sensitivity=tuple(sensitivity(plan, phases.runs, value)),
             runs=tuple(phases.runs),
-            notes=tuple(notes(plan, results, target, phases.runs)),
+            notes=tuple(notes(plan, results, target, phases.runs, unrepeated)),
             summary=problem.summary,
             shape=problem.examples,
             optimum=problem.optimum,
+            paired=not unrepeated,
             seconds=time.perf_counter() - began,
             jobs=None if workers.executor is not None else min(workers.jobs, plan.runs),
             reused=phases.reused,

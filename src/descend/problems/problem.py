@@ -18,6 +18,7 @@ from descend.parameters.memory import Memory
 from descend.parameters.rows import Rows
 from descend.printable import one_line
 from descend.problems.direction import direction_of, refuse_unknown_direction
+from descend.problems.generators import START, seeded
 from descend.problems.splits import ROLES, Split, parts_of
 
 __all__ = ["Problem", "ProblemInstance", "setting"]
@@ -30,7 +31,7 @@ class Problem:
     ----------
     start
         ``start(rng)`` returns the parameters to begin with, in any container, drawn from a
-        `numpy.random.Generator`.
+        `numpy.random.Generator`. The global generators of NumPy, Python and PyTorch are seeded as well.
     loss
         ``loss(params, *batch)`` returns the mean loss over a batch: ``loss(params, X, y)`` if the data are
         ``(X, y)``, or ``loss(params)`` without data. It must not write to `params`.
@@ -137,7 +138,8 @@ class Problem:
         """The parameters and functions of one descent that starts from `seed`."""
         rng = np.random.default_rng(seed)
         try:
-            params = self.start(rng)
+            with seeded(seed, START):
+                params = self.start(rng)
         except DescendError:
             raise
         except (Exception, SystemExit) as error:

@@ -12,6 +12,7 @@ from typing import Any
 from descend.errors import ProblemError, did_you_mean
 from descend.printable import one_line
 from descend.problems import functions, real
+from descend.problems.generators import START, seeded
 from descend.problems.problem import Problem
 
 __all__ = ["BUILT_IN", "FILE_MODULE", "describe", "load", "named"]
@@ -108,7 +109,8 @@ def _from_file(path: Path) -> Problem:
     if folder not in sys.path:  # as with `python file.py`, its neighbours can be imported, then and later
         sys.path.append(folder)
     try:
-        spec.loader.exec_module(module)
+        with seeded(0, START):  # data that the file draws are the same in each process
+            spec.loader.exec_module(module)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise

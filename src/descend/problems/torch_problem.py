@@ -18,6 +18,7 @@ from descend.objectives.calls import as_loss
 from descend.objectives.objective import Objective
 from descend.parameters.memory import Memory
 from descend.parameters.rows import Rows
+from descend.problems.generators import START, seeded
 from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.splits import Split
 
@@ -33,8 +34,8 @@ class TorchProblem(Problem):
     Parameters
     ----------
     model
-        A function without arguments (or a class) that makes a new module. It is called with torch's random numbers
-        seeded, so that a seed always gives the same initial weights.
+        A function without arguments (or a class) that makes a new module. It is called with the random numbers of
+        torch, NumPy and Python seeded, so that a seed always gives the same initial weights.
     loss
         ``loss(output, *targets)``, such as ``torch.nn.functional.cross_entropy``; a mean over the batch. The module is
         called with the first array of the data, the others are the targets.
@@ -97,7 +98,7 @@ class TorchProblem(Problem):
     def instance(self, seed: int) -> TorchInstance:
         """A new module from `seed`, and the functions of a descent over it."""
         torch_seed = int(seed) if seed < 2**63 else _derived(seed, 0)  # torch knows 64 bits
-        with _seeded(torch_seed):
+        with seeded(seed, START), _seeded(torch_seed):
             return TorchInstance(self, self._made(f" (seed {seed})"), torch.random.get_rng_state(), _derived(seed, 1))
 
     def unstackable(self, batch: Split) -> str | None:

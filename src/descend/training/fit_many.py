@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 import time
 import warnings
@@ -20,12 +21,13 @@ from descend.errors import ObjectiveError, OptionError
 from descend.objectives.agreement import disagreement
 from descend.parameters.memory import Array, Memory
 from descend.parameters.rows import Rows
+from descend.problems.generators import STEPS, drawn, seeded
 from descend.problems.problem import Problem
 from descend.problems.splits import Split
 from descend.rules import Rule, resolve
 from descend.rules.formula import looks_at_arrays
 from descend.stopping import Reason
-from descend.training.batches import Batches, BatchSize, batches_of, same_batches, stacked_batch
+from descend.training.batches import Batches, BatchSize, batch, batches_of, same_batches, stacked_batch
 from descend.training.budget import Budget
 from descend.training.options import FitManyOptions
 from descend.training.run import Training
@@ -139,7 +141,7 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
     'the rules differ in kind: Momentum and Nesterov'
     >>> stackable(digits, [descend.Adam(lr=0.1), descend.Adam(lr=0.01)])
     """
-    why = difference(rules)
+    why = difference(rules) or _draws(problem, batch_size)
     if why is not None:
         return why
     batches = [batches_of(problem, batch_size, number) for number in (0, 1)]
@@ -151,6 +153,20 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
     except Exception as error:  # whatever vmap or the problem's functions raise
         what = str(error).partition(". ")[0]  # vmap's advice to its own users is none here
         return textwrap.shorten(f"stacked, the problem raised {type(error).__name__}: {what}", 240, placeholder=" …")
+
+
+def _draws(problem: Problem, batch_size: BatchSize | None) -> str | None:
+    """Whether the functions of a problem draw from a global generator, of which stacked runs would have one in all."""
+    with contextlib.suppress(Exception), seeded(0, STEPS):  # whatever they raise, they will raise again
+        instance = problem.instance(0)
+        memory, before = Memory(instance.params, "params"), drawn()
+        examples = batch(problem, batches_of(problem, batch_size, 0), 0)
+        objective = instance.objective(memory)
+        objective(memory.like(), examples)
+        objective.apply(instance.measure, *examples)
+        if drawn() != before:
+            return "the problem's functions draw from a global generator of random numbers"
+    return None
 
 
 def _disagreement(problem: Problem, batches: Sequence[Batches | None], alone: Sequence[Split]) -> str | None:

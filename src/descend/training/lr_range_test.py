@@ -16,6 +16,7 @@ from descend.errors import ObjectiveError, OptionError
 from descend.intervals import Interval, interval
 from descend.jsonable import jsonable
 from descend.parameters.memory import Array, Memory
+from descend.problems.generators import STEPS, seeded
 from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.registry import named
 from descend.problems.splits import Split
@@ -264,7 +265,7 @@ class _RangeTestRun:
         before = instance.snapshot()
         trial = _Trial(instance, rule, batches_of(self.problem, self.options.batch_size, seed), self.sample)
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), seeded(seed, STEPS):
                 trial.run(steps, measure_end)
         finally:
             instance.restore(before)  # a user's model() may hand out the same module each time

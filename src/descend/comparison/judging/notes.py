@@ -15,7 +15,7 @@ from descend.comparison.planning.stretches import further_trials, searched_furth
 from descend.comparison.running.runs import Run, failure
 from descend.problems.direction import direction_of_name
 
-__all__ = ["notes", "stretch_sentence", "too_few"]
+__all__ = ["notes", "pairing_sentence", "stretch_sentence", "too_few"]
 
 ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adan", "ADOPT", "AdaBelief", "Yogi", "AdEMAMix")
 FEW_STEPS = 100
@@ -32,9 +32,12 @@ def too_few(plan: Plan) -> list[str]:
     ]
 
 
-def notes(plan: Plan, table: Sequence[EntryResult], target: Target | None, runs: Sequence[Run] = ()) -> list[str]:
-    """Every warning that applies; `runs` tell why some failed."""
+def notes(
+    plan: Plan, table: Sequence[EntryResult], target: Target | None, runs: Sequence[Run] = (), unrepeated: str = ""
+) -> list[str]:
+    """Every warning that applies; `runs` tell why some failed, `unrepeated` what the same seed did not give again."""
     return [
+        *([pairing_sentence(unrepeated)] if unrepeated else []),
         *(stretch_sentence(plan, i) for i in range(len(plan.stretches))),
         *_at_the_edge(plan, table),
         *_missed(plan, table, runs),
@@ -46,6 +49,16 @@ def notes(plan: Plan, table: Sequence[EntryResult], target: Target | None, runs:
         *_studies(plan, table),
         *_starved(plan, table),
     ]
+
+
+def pairing_sentence(unrepeated: str) -> str:
+    """That a seed is no seed, and what follows."""
+    return (
+        f"Pairing is broken: the same seed gave another {unrepeated} when it ran again. Something draws random numbers "
+        "where no seed reaches, such as numpy.random.default_rng() without a seed, the system's own or the time. So "
+        "differences taken seed by seed are not between runs from the same start, and the same comparison made again "
+        "gives other figures."
+    )
 
 
 def stretch_sentence(plan: Plan, i: int) -> str:

@@ -31,7 +31,8 @@ class Comparison:
 
     `target` is what counted as good enough, None if there was no target; `rows` is the table, best first; `runs` every
     run; `notes` what a reader should know before believing the table; `answer` the outcome in a sentence or two.
-    `source` is the name or file that the problem was loaded from, None for one made in Python.
+    `paired` says whether the same seed gave every entry the same start, as far as that was seen. `source` is the name
+    or file that the problem was loaded from, None for one made in Python.
     """
 
     plan: Plan
@@ -44,6 +45,7 @@ class Comparison:
     summary: str
     shape: dict[str, int]
     optimum: float | None
+    paired: bool
     seconds: float
     jobs: int | None
     reused: int
@@ -95,6 +97,7 @@ class Comparison:
             "rows": jsonable(self.rows),
             "sensitivity": jsonable(self.sensitivity),
             "notes": list(self.notes),
+            "paired": self.paired,
             "seconds": self.seconds,
             "jobs": self.jobs,
             "reused_runs": self.reused,
