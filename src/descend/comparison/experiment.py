@@ -20,7 +20,7 @@ from descend.comparison.judging.target import Target, best_of_pool, find_target
 from descend.comparison.machine import machine
 from descend.comparison.options import CompareOptions, Leaders, Progress, Say
 from descend.comparison.phrases import listed
-from descend.comparison.planning.make_plan import make_plan
+from descend.comparison.planning.make_plan import make_plan, starting_at
 from descend.comparison.planning.plan import FROM_REFERENCE, Plan
 from descend.comparison.planning.spaces import Space
 from descend.comparison.planning.task import Chosen, Task
@@ -32,6 +32,7 @@ from descend.comparison.running.dry_run import dry_run
 from descend.comparison.running.pilot import estimate
 from descend.comparison.running.repeatability import same_starts, unrepeatable
 from descend.comparison.running.runs import Run
+from descend.comparison.running.shapes import check_shapes
 from descend.comparison.running.store import Store
 from descend.comparison.running.workers import Workers
 from descend.engines import usable_cores
@@ -206,8 +207,10 @@ class Experiment:
     def try_out(self) -> None:
         """Make one step of every rule, and one seed twice; raises `ProblemError` or `OptionError`."""
         with one_thread():  # as the runs will have
-            dry_run(self.problem, self.plan)
-            self._unrepeated = unrepeatable(self.problem, self.plan.tuning_seeds[0])
+            seed = dry_run(self.problem, self.plan)
+            self.plan = starting_at(self.plan, seed)
+            check_shapes(self.problem, seed)
+            self._unrepeated = unrepeatable(self.problem, seed)
 
     def run(self, folder: Path | None, announce: Say | None) -> Comparison:
         """Make the runs that the folder does not have yet, and the comparison of all; write it to the folder."""

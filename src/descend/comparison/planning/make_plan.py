@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from descend.training.batches import Batches
 if TYPE_CHECKING:
     from descend.comparison.options import CompareOptions
 
-__all__ = ["EPOCHS", "STEPS", "make_plan"]
+__all__ = ["EPOCHS", "STEPS", "make_plan", "starting_at"]
 
 EPOCHS = 20
 """The default budget on a problem with data, as passes over the training data."""
@@ -71,6 +72,12 @@ def make_plan(
             for point in plan.points(entry, study):
                 can_take(entry, point)
     return plan
+
+
+def starting_at(plan: Plan, seed: int) -> Plan:
+    """The plan with tuning seeds from `seed` on: from the first ones, the problem's functions cannot be computed."""
+    seeds = tuple(range(seed, seed + len(plan.tuning_seeds)))
+    return dataclasses.replace(plan, tuning_seeds=seeds) if seeds[-1] < REFERENCE_SEEDS else plan
 
 
 def _budget(problem: Problem, entries: Sequence[Entry], budget: int | None) -> int:
