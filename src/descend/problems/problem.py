@@ -46,6 +46,8 @@ class Problem:
         Tuples of arrays; the last two are optional.
     split
         Shares of train, validation and test; they sum to 1.
+    stratify
+        Class labels in the last array of `data` keep their shares in each of the three. Default True.
     metric
         ``metric(params, *data)`` returns the figure that counts, such as accuracy; the loss itself by default.
     loss_and_metric
@@ -96,6 +98,7 @@ class Problem:
         validation: Sequence[Any] | None = None,
         test: Sequence[Any] | None = None,
         split: Sequence[float] = (0.6, 0.2, 0.2),
+        stratify: bool = True,
         metric: Callable[..., Any] | None = None,
         loss_and_metric: Callable[..., Any] | None = None,
         metric_name: str | None = None,
@@ -119,7 +122,8 @@ class Problem:
         self.metric_name = _metric_name(name, metric_name, metric)
         self.higher_is_better = _direction(self, higher_is_better)
         self.optimum = _optimum(optimum, name)
-        self.train, self.validation, self.test = parts_of(name, data, (train, validation, test), split)
+        stratify = _flag(name, "stratify", stratify)
+        self.train, self.validation, self.test = parts_of(name, data, (train, validation, test), split, stratify)
 
     @property
     def examples(self) -> dict[str, int]:

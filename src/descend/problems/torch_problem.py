@@ -41,7 +41,7 @@ class TorchProblem(Problem):
         called with the first array of the data, the others are the targets.
     metric
         ``metric(output, *targets)``, evaluated in ``eval()`` mode without gradients; the loss by default.
-    data, train, validation, test, split, metric_name, higher_is_better, optimum, name, summary
+    data, train, validation, test, split, stratify, metric_name, higher_is_better, optimum, name, summary
         As in `Problem`; tensors, or NumPy arrays, data frames and lists, whose floats become torch's default dtype.
 
     Training runs in ``train()`` mode, evaluation on validation and test data in ``eval()`` mode. Each descent owns a
