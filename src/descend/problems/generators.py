@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["START", "STEPS", "drawn", "seeded"]
+__all__ = ["OF_TORCH", "START", "STEPS", "drawn", "seeded"]
 
 START, STEPS = 2, 3
 """Streams of a seed: for making the start of a run, and for what its functions draw. Others are PyTorch's own."""
 
+OF_TORCH = threading.RLock()
+"""Held while PyTorch's generator is replaced, so that threads do not draw from each other's."""
 _LOCK = threading.Lock()
 _THREADS: list[int] = []
 """The thread that has the generators, once for each block that it is in."""
@@ -83,12 +85,14 @@ def _torch(seed: int) -> Iterator[None]:
     if torch is None or not hasattr(torch, "random"):  # not imported, or not to the end
         yield
         return
-    before = torch.random.get_rng_state()
-    torch.random.default_generator.manual_seed(seed >> 1)  # torch.manual_seed would seed the GPUs besides
+    with OF_TORCH:
+        before = torch.random.get_rng_state()
+        torch.random.default_generator.manual_seed(seed >> 1)  # torch.manual_seed would seed the GPUs besides
     try:
         yield
     finally:
-        torch.random.set_rng_state(before)
+        with OF_TORCH:
+            torch.random.set_rng_state(before)
 
 
 def drawn() -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,14 +17,11 @@ from descend.objectives.calls import as_loss
 from descend.objectives.objective import Objective
 from descend.parameters.memory import Memory
 from descend.parameters.rows import Rows
-from descend.problems.generators import START, seeded
+from descend.problems.generators import OF_TORCH, START, seeded
 from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.splits import Split
 
 __all__ = ["TorchProblem"]
-
-_RANDOM = threading.RLock()
-"""Held while torch's global random state is replaced by a run's own, so that threads do not draw from each other's."""
 
 
 class TorchProblem(Problem):
@@ -240,7 +236,7 @@ class TorchInstance(ProblemInstance):
     @contextlib.contextmanager
     def _random(self) -> Iterator[None]:
         """Draw from this descent's stream of random numbers, and leave torch's own where it was."""
-        with _RANDOM:
+        with OF_TORCH:
             outside = torch.random.get_rng_state()
             torch.random.set_rng_state(self._rng_state)
             try:
@@ -253,7 +249,7 @@ class TorchInstance(ProblemInstance):
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Draw from a stream that begins at `seed`, and leave torch's own where it was."""
-    with _RANDOM:
+    with OF_TORCH:
         outside = torch.random.get_rng_state()
         torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs besides
         try:
