@@ -27,7 +27,7 @@ from descend.problems.splits import Split
 from descend.rules import Rule, resolve
 from descend.rules.formula import looks_at_arrays
 from descend.stopping import Reason
-from descend.training.batches import Batches, BatchSize, batch, batches_of, same_batches, stacked_batch
+from descend.training.batches import Batches, BatchSize, batches_of, same_batches, stacked_batch
 from descend.training.budget import Budget
 from descend.training.options import FitManyOptions
 from descend.training.run import Training
@@ -141,7 +141,7 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
     'the rules differ in kind: Momentum and Nesterov'
     >>> stackable(digits, [descend.Adam(lr=0.1), descend.Adam(lr=0.01)])
     """
-    why = difference(rules) or _draws(problem, batch_size)
+    why = difference(rules)
     if why is not None:
         return why
     batches = [batches_of(problem, batch_size, number) for number in (0, 1)]
@@ -149,18 +149,18 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*performance drop")  # vmap goes on one run after the other
-            return problem.unstackable(alone[0]) or _disagreement(problem, batches, alone)
+            why = problem.unstackable(alone[0]) or _draws(problem, alone[0])
+            return why or _disagreement(problem, batches, alone)
     except Exception as error:  # whatever vmap or the problem's functions raise
         what = str(error).partition(". ")[0]  # vmap's advice to its own users is none here
         return textwrap.shorten(f"stacked, the problem raised {type(error).__name__}: {what}", 240, placeholder=" …")
 
 
-def _draws(problem: Problem, batch_size: BatchSize | None) -> str | None:
+def _draws(problem: Problem, examples: Split) -> str | None:
     """Whether the functions of a problem draw from a global generator, of which stacked runs would have one in all."""
     with contextlib.suppress(Exception), seeded(0, STEPS):  # whatever they raise, they will raise again
         instance = problem.instance(0)
         memory, before = Memory(instance.params, "params"), drawn()
-        examples = batch(problem, batches_of(problem, batch_size, 0), 0)
         objective = instance.objective(memory)
         objective(memory.like(), examples)
         objective.apply(instance.measure, *examples)
