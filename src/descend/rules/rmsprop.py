@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from descend.rules.hyperparameters import hyper
-from descend.rules.maths import clip, share, sqrt
+from descend.rules.maths import clip, share, sqrt, where
 from descend.rules.rule import Rule
 
 __all__ = ["Adadelta", "RMSprop"]
@@ -67,6 +67,8 @@ class RMSprop(Rule):
             grad_avg = s.alpha * grad_avg + s.one_minus_alpha * g
             # With a steady gradient the two agree to the last digit, and rounding may leave less than zero.
             variance = clip(square_avg - grad_avg * grad_avg, 0.0, math.inf)
+            # Both squares may be infinite, which have no difference.
+            variance = where(square_avg < math.inf, variance, square_avg)
         direction = g / (sqrt(variance) + s.eps)
         if momentum_buffer is not None:
             momentum_buffer = s.momentum * momentum_buffer + direction
