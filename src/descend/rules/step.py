@@ -81,4 +81,6 @@ def goes_downhill(p: Any, g: Any, new_p: Any) -> Any:
 def with_cautious_mask(p: Any, g: Any, new_p: Any, s: Any) -> Any:
     """Where a cautious step leads instead of `new_p`."""
     move = new_p - p
-    return p + s.cautious_scale * where(goes_downhill(p, g, new_p), move, 0.0)
+    # None of it; but what is not a number stays what it is, which 0 · move would make of an infinite one, too.
+    none = clip(move, 0.0, 0.0)
+    return p + s.cautious_scale * where(goes_downhill(p, g, new_p), move, none)
