@@ -15,7 +15,7 @@ from descend.optim import checkpoint
 from descend.optim.group_schedules import has_schedule
 from descend.optim.planning import Planning
 from descend.optim.signature import signature
-from descend.optim.state import check_dtype
+from descend.optim.state_dtype import check_dtype, widen
 from descend.optim.stepper import Stepper
 from descend.rules import Rule
 
@@ -45,7 +45,9 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     capturable
         Only False: the count of steps is kept on the host, so a step cannot be captured in a CUDA graph.
     state_dtype
-        Dtype of the state's arrays, such as `torch.bfloat16` to save memory; None (default): the parameter's.
+        Dtype of the state's arrays. None (default): the parameter's, but float32 for one of float16 or bfloat16. These
+        can be asked for, to save memory, and warn: averages of squares vanish in them or stand still, so that steps get
+        up to 9 times too long or 5 times too short.
 
     Checkpoints are exchangeable with the class of the same name in `torch.optim`, both ways. They have no schedules: a
     schedule is saved as its number for the next step, and stays in the optimizer that loads.
@@ -204,9 +206,10 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             With names on both sides, parameters are found by name, wherever they stand. Names that are on one side only
             are an error; with ``strict=False`` a warning: what has no saved state starts anew.
 
-        State keeps the dtype that it was saved with, and is copied. Schedules stay as they are in this optimizer; so do
-        `foreach`, `fused`, `capturable` and `differentiable`, which say how a step is run. Raises `StateError` that
-        names every entry that does not fit; nothing is loaded then.
+        State keeps the dtype that it was saved with, and is copied. But state of 16 bits, as `torch.optim` has for
+        parameters of 16 bits, becomes float32, unless `state_dtype` of this optimizer is of 16 bits. Schedules stay as
+        they are in this optimizer; so do `foreach`, `fused`, `capturable` and `differentiable`, which say how a step is
+        run. Raises `StateError` that names every entry that does not fit; nothing is loaded then.
         """
         saved = dict(state_dict)
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
@@ -230,6 +233,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("state_dtype", None)
+        widen(self.state, self.rule.state, self.state_dtype)
         self._begin()
         for group in self.param_groups:
             for name, value in self.defaults.items():

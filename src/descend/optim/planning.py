@@ -58,7 +58,7 @@ class Planning:
     rule
         The class of the rule that is run.
     state_dtype
-        The dtype of state that is made; None for the parameter's.
+        The dtype of state that is made; see `made_dtype`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, rule: type[Rule], state_dtype: torch.dtype | None) -> None:

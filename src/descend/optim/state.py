@@ -11,22 +11,14 @@ from typing import Any
 
 import torch
 
-from descend.errors import OptionError, StateError
+from descend.errors import StateError
+from descend.optim.state_dtype import made_dtype
 from descend.rules import Rule
 
-__all__ = ["Counts", "check_dtype", "complete", "counts", "lay_out"]
-
-_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+__all__ = ["Counts", "complete", "counts", "lay_out"]
 
 Counts = tuple[float, ...]
 """How many steps a tensor has made, and the numbers that its rule carries, in the order of `Rule.carried`."""
-
-
-def check_dtype(dtype: torch.dtype | None) -> None:
-    """Raise `OptionError` for a dtype that state cannot have; None stands for the parameter's."""
-    if dtype is not None and dtype not in _DTYPES:
-        known = ", ".join(str(d) for d in _DTYPES)
-        raise OptionError(f"state_dtype={dtype!r}: one of {known}, or None, is needed")
 
 
 def lay_out(
@@ -34,8 +26,8 @@ def lay_out(
 ) -> None:
     """Make the parameter's state whole, in place: what is missing is made, what lies otherwise than `p` is copied.
 
-    Arrays that are made have this `dtype`; None stands for the parameter's. Raises `StateError` for an array of another
-    shape; `called` names the parameter in the message.
+    Arrays that are made have this `dtype`; None stands for the parameter's, or float32 in place of 16 bits. Raises
+    `StateError` for an array of another shape; `called` names the parameter in the message.
     """
     begun = any(state.get(name) is not None for name in rule.state)
     for name in [n for n, v in state.items() if v is None]:
@@ -81,7 +73,7 @@ def _is_count(value: Any) -> bool:
 
 def _made(p: torch.Tensor, initial: float, dtype: torch.dtype | None) -> torch.Tensor:
     """An array of state, laid out as the parameter is, that holds one number everywhere."""
-    dtype = p.dtype if dtype is None or p.is_complex() else dtype
+    dtype = made_dtype(p, dtype)
     if not initial and dtype is p.dtype:
         return torch.zeros_like(p.detach())  # the usual case, which is made in a third of the time
     fill = complex(initial, initial) if p.is_complex() else initial

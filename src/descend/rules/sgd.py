@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from descend.errors import RuleError
 from descend.rules.hyperparameters import hyper
+from descend.rules.maths import where
 from descend.rules.rule import Rule
 
 __all__ = ["ASGD", "GD", "SGD", "Momentum", "Nesterov"]
@@ -202,4 +203,4 @@ class ASGD(Rule):
     @staticmethod
     def update(p: Any, g: Any, ax: Any, s: Any) -> Any:
         p = s.shrinking * p - s.eta * g
-        return p, s.one_minus_mu * ax + s.mu * p
+        return p, where(s.mu < 1, s.one_minus_mu * ax + s.mu * p, p)
