@@ -140,6 +140,7 @@ class Adan(Rule):
     )
 
     paper: ClassVar[str] = "Xie et al. 2022, algorithm 1 (arxiv.org/abs/2208.06677)"
+    first_step: ClassVar[Mapping[str, tuple[str, ...]]] = {"neg_pre_grad": ("changes",)}
 
     def scalars(self, t: int) -> Mapping[str, float]:
         beta1, beta2, beta3 = self.betas

@@ -20,7 +20,7 @@ class SGD(Rule):
     -------
     ::
 
-        b ← momentum · b + (1 − dampening) · g     (b = g at the first step)
+        b ← momentum · b + (1 − dampening) · g     (b = g at its first step)
         g ← g + momentum · b  if nesterov  else  b
         p ← p − lr · g
 
@@ -51,6 +51,7 @@ class SGD(Rule):
         "Sutskever et al. 2013, eqs. 1-4 (proceedings.mlr.press/v28/sutskever13.html)"
     )
     state_if: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum"}
+    first_step: ClassVar[Mapping[str, tuple[str, ...]]] = {"momentum_buffer": ("inflow",)}
     sparse_safe: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
