@@ -89,7 +89,7 @@ def _by_name(
     if text and strict:
         raise StateError(f"{kind}: the saved state is of other parameters ({text}); pass strict=False to load the rest")
     if text:
-        warnings.warn(f"{kind}: not all of the saved state was loaded ({text})", stacklevel=5)
+        warnings.warn(f"{kind}: not all of the saved state was loaded ({text})", stacklevel=4)
     return _ids(groups, saved, pairs)
 
 

@@ -75,6 +75,8 @@ def copied(value: Any, what: str) -> Any:
     """A copy of what was saved, tensors without their graph; raises `StateError` for what cannot be copied."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone().requires_grad_(value.requires_grad and value.is_leaf)
+    if callable(value):
+        raise StateError(f"{what} is {shown(value)}: a number is needed, as state_dict() saves for a schedule")
     try:
         return deepcopy(value)
     except Exception as error:  # whatever an object's own copying raises
