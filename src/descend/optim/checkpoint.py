@@ -6,6 +6,7 @@ themselves, and ``state`` by those places.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Number
@@ -63,6 +64,7 @@ def check_states(
     """
     shapes: list[str] = []
     for rule, group in zip(rules, groups, strict=True):
+        tried: set[tuple[float, ...]] = set()
         for p in group["params"]:
             state = saved.state.get(found.ids.get(p))
             if state:
@@ -73,6 +75,7 @@ def check_states(
                         shapes.append(f"{name} of {names[p]} {wrong}")
                     elif wrong is not None:
                         raise StateError(f"the saved state's {name} of {names[p]!r} {wrong}")
+                _try_next_step(rule, state, names[p], tried)
     if shapes:
         raise StateError(f"the saved state is of another model: {'; '.join(shapes)}")
 
@@ -97,6 +100,24 @@ def _check_names(rule: Rule, state: Mapping[str, Any], called: str) -> None:
             f"the saved state of {called!r} has no {', '.join(lacking)}, which {kind} needs "
             f"(it has {', '.join(there)}): it was saved by another optimizer, or is not whole"
         )
+
+
+def _try_next_step(rule: Rule, state: Mapping[str, Any], called: str, tried: set[tuple[float, ...]]) -> None:
+    """Raise `StateError` if the next step's scalars are no numbers, and whatever a schedule raises; once a count."""
+    before = {name: float(state[name]) for name in rule.carried if not absent(state.get(name))}
+    if absent(state.get("step")) or len(before) < len(rule.carried):
+        return
+    counts = (float(state["step"]), *before.values())
+    if counts not in tried:
+        tried.add(counts)
+        try:
+            row, _ = rule.advance(int(counts[0]) + 1, before)
+            sound = not any(math.isnan(number) for number in row)
+        except ArithmeticError:
+            sound = False
+        if not sound:
+            its = ", ".join(f"{k}={v:g}" for k, v in zip(("step", *before), counts, strict=True))
+            raise StateError(f"the saved state of {called!r} has {its}, after which {rule!r} has no next step")
 
 
 def adopt_names(groups: Sequence[dict[str, Any]], saved: Saved) -> None:
