@@ -94,10 +94,11 @@ def lay_out(
 ) -> tuple[str, ...]:
     """Make the parameter's state whole, in place: what is missing is made, what lies otherwise than `p` is copied.
 
-    Arrays that are made have this `dtype`; None stands for the parameter's, or float32 in place of 16 bits. Where others
-    cannot go on without what is missing, since one count of steps corrects them all, the whole state begins anew.
-    Returns the names of those arrays that begin after the parameter's first step, and whose first step is another one than those after it. Raises
-    `StateError` for entries that cannot be used; `called` names the parameter in the message.
+    Arrays that are made have this `dtype`; None stands for the parameter's, or float32 in place of 16 bits. Where
+    others cannot go on without what is missing, since one count of steps corrects them all, the whole state begins
+    anew. Returns the names of those arrays that begin after the parameter's first step, and whose first step is another
+    one than those after it. Raises `StateError` for entries that cannot be used; `called` names the parameter in the
+    message.
     """
     for name in [n for n, v in state.items() if absent(v)]:
         del state[name]
