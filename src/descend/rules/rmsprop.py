@@ -54,7 +54,7 @@ class RMSprop(Rule):
     state_if: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum", "grad_avg": "centered"}
 
     def scalars(self, t: int) -> Mapping[str, float]:
-        return {"one_minus_alpha": 1.0 - self.alpha}
+        return {"one_minus_alpha": 1.0 - self.alpha, "unbounded": math.inf}
 
     def constant_from(self) -> float:
         return 1.0
@@ -66,9 +66,9 @@ class RMSprop(Rule):
         if grad_avg is not None:
             grad_avg = s.alpha * grad_avg + s.one_minus_alpha * g
             # With a steady gradient the two agree to the last digit, and rounding may leave less than zero.
-            variance = clip(square_avg - grad_avg * grad_avg, 0.0, math.inf)
+            variance = clip(square_avg - grad_avg * grad_avg, 0.0, s.unbounded)
             # Both squares may be infinite, which have no difference.
-            variance = where(square_avg < math.inf, variance, square_avg)
+            variance = where(square_avg < s.unbounded, variance, square_avg)
         direction = g / (sqrt(variance) + s.eps)
         if momentum_buffer is not None:
             momentum_buffer = s.momentum * momentum_buffer + direction
