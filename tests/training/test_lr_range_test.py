@@ -339,6 +339,7 @@ def test_processes_find_the_same(tmp_path, monkeypatch):
 def test_results_are_short_in_a_notebook():
     """The last line of a cell shows the answer, and not every figure of every sweep."""
     found = descend.find_lr("booth", "gd")
-    assert repr(found) == str(found)
+    assert repr(found) == f"<RangeTest of 7 seeds: {found.answer}>"
+    assert found._repr_html_().startswith("<pre>On booth, GD gains most at a learning rate of ")
     assert repr(found.sweeps[0]).startswith("<Sweep from seed 0: ")
     assert len(repr(found)) < 1000

@@ -10,6 +10,7 @@ from typing import Any
 from descend.intervals import Interval, interval
 from descend.jsonable import jsonable
 from descend.parameters.memory import Array
+from descend.printable import preformatted, wrapped
 from descend.training.options import RangeTestOptions
 
 __all__ = ["RangeTest", "Sweep", "notes_on"]
@@ -96,7 +97,10 @@ class RangeTest:
         return "\n".join([self.answer, *(f"Note: {note}" for note in self.notes)])
 
     def __repr__(self) -> str:
-        return str(self)
+        return f"<RangeTest of {len(self.sweeps)} seeds: {self.answer}>"
+
+    def _repr_html_(self) -> str:
+        return preformatted("\n".join(line for text in str(self).splitlines() for line in wrapped(text, 80)))
 
 
 def notes_on(sweeps: Sequence[Sweep], options: RangeTestOptions) -> list[str]:
