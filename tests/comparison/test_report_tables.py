@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from tests.comparison.comparing import SMALL, line
 from tests.comparison.reports import (
     NO_TARGET,
     OPTIONS,
@@ -310,3 +311,24 @@ def test_large_figures_are_told_apart_in_every_table(tmp_path):
         assert median in str(found)
         assert page.cells("final")[row.label][2].startswith(median)
     assert medians[0] in words(found.answer)
+
+
+def test_results_are_short_in_a_notebook():
+    """The last line of a cell shows the answer, or the table as HTML, and not every figure of every run."""
+    label = "<b>Adam</b> & \x1b[31m"
+    suite = descend.compare_all([line(), "booth"], ["gd", descend.Entry(label, "adam")], **SMALL)
+    for found in (suite, *suite.comparisons):
+        assert found.answer in repr(found)
+        assert len(repr(found)) < 1000
+        page = found._repr_html_()
+        assert page.startswith("<pre>")
+        assert ("&lt;b&gt;Adam&lt;/b&gt; &amp; " in page) == (found is not suite)
+        assert not {"<b>", "\x1b"} & {page[i : i + n] for n in (1, 3) for i in range(len(page))}
+    found = suite.comparisons[0]
+    assert repr(found).startswith("<Comparison of 2 techniques, ")
+    assert repr(found.plan).startswith("<Plan of a comparison on line: 2 techniques × 2 trials")
+    assert repr(found.runs[0]) == (
+        f"<Run of entry 0 at lr=0.01, seed 0, tuning: max_steps, validation {found.runs[0].validation:g}>"
+    )
+    for part in (*found.rows, *found.sensitivity, *found.plan.entries):
+        assert len(repr(part)) < 2000

@@ -144,6 +144,8 @@ def _run(arguments: Sequence[str]) -> int:
             app.invoke(context)
     except click.exceptions.Exit as ended:  # after --help and --version
         return ended.exit_code
+    except SystemExit as ended:  # none of ours
+        raise ProblemError(f"the problem called sys.exit({'' if ended.code is None else repr(ended.code)})") from ended
     return 0
 
 

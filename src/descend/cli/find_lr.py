@@ -41,6 +41,8 @@ __all__ = ["find_lr_command"]
     default=Defaults.seeds,
     help=f"How many seeds; below 6 there are no intervals. Default: {Defaults.seeds}.",
 )
+@click.option("--budget", type=int, help="Gradient evaluations at most, of all seeds. Default: what they take.")
+@click.option("--jobs", type=int, help="Processes. Default: one a core if the work is long.")
 @out_option("Folder for picture and JSON. Default: descend-PROBLEM.")
 @json_option
 def find_lr_command(
@@ -52,8 +54,9 @@ def find_lr_command(
     """
     size = None if batch_size is None else values.batch_size(batch_size)
     folder = writable(out or default_folder(problem))
+    people = make_console(to_stderr=True)
     with answer_kept_clean():
-        found = find_lr(problem, rule, batch_size=size, **numbers)
+        found = find_lr(problem, rule, batch_size=size, announce=lambda text: say(people, text), **numbers)
     picture, table = _write(found, folder)
     console = make_console(to_stderr=as_json)
     say(console, f"{found}\n{found.seconds:.0f} s. Picture: {picture}")

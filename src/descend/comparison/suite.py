@@ -22,7 +22,7 @@ from descend.comparison.reporting.tables import print_rows
 from descend.comparison.reporting.wording import evaluations, level, number
 from descend.errors import ComparisonError, OptionError
 from descend.jsonable import jsonable
-from descend.printable import say
+from descend.printable import preformatted, say
 from descend.problems import Problem
 from descend.problems.registry import named
 
@@ -31,9 +31,9 @@ __all__ = ["Suite", "compare_all"]
 SCHEMA = 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Suite:
-    """Finished comparisons of the same entries on several problems. Printed, it is its table.
+    """Finished comparisons of the same entries on several problems. Printed, it is its table; a notebook shows it.
 
     `comparisons` are in the order in which the problems were given; `failures` has the problems that could not be
     compared, each with the reason.
@@ -148,6 +148,12 @@ class Suite:
         out = io.StringIO()
         self.show(Console(file=out, width=80, color_system=None))
         return out.getvalue().rstrip()
+
+    def __repr__(self) -> str:
+        return f"<Suite of {counted(len(self.comparisons), 'comparison')}: {self.answer}>"
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))
 
     def show(self, console: Any) -> None:
         """Print the answer, each problem's outcome and the profiles on a rich console."""

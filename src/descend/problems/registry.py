@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from descend.errors import ProblemError, did_you_mean
+from descend.errors import ProblemError, described, did_you_mean
 from descend.printable import one_line
 from descend.problems import functions, real
 from descend.problems.generators import START, seeded
@@ -95,8 +95,8 @@ def _settings(spec: str, text: str, make: Callable[..., Problem]) -> dict[str, f
 
 def _from_file(path: Path) -> Problem:
     """The ``problem`` that a Python file defines."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+    what = _unusable(path)
+    if what:
         raise ProblemError(
             f"problem file {str(path)!r} {what}: give the path of a Python file that defines problem = …"
         )
@@ -115,7 +115,7 @@ def _from_file(path: Path) -> Problem:
         if isinstance(error, KeyboardInterrupt):
             raise
         where = _line(error, path)
-        raise ProblemError(f"problem file {str(path)!r} failed{where}: {type(error).__name__}: {error}") from error
+        raise ProblemError(f"problem file {str(path)!r} failed{where}: {described(error)}") from error
     if not hasattr(module, "problem"):
         raise ProblemError(f"problem file {str(path)!r} defines no 'problem': add problem = descend.Problem(…)")
     found = module.problem
@@ -124,6 +124,16 @@ def _from_file(path: Path) -> Problem:
     if found.name == "problem":
         found.name = one_line(path.stem)
     return found
+
+
+def _unusable(path: Path) -> str:
+    """Why there is no file at a path that can be run; nothing if there is one."""
+    try:
+        if path.is_file():
+            return ""
+        return "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+    except OSError as error:  # a name that is too long
+        return f"cannot be used ({error.strerror})"
 
 
 def _line(error: BaseException, path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from descend.checks import count, flag, function, optional, real, seconds, seed
 from descend.descent.history import Evaluation
+from descend.engines import usable_cores
 from descend.errors import OptionError, ProblemError
 from descend.problems.problem import Problem
 from descend.training.batches import BatchSize
@@ -115,6 +116,9 @@ class RangeTestOptions:
     steps: int = 160  # twenty for each decade of learning rates
     trial_steps: int = 50
     seeds: int = 7
+    budget: int | None = None
+    jobs: int | None = None
+    announce: Callable[[str], Any] | None = None
     progress: bool | None = None
 
     def __post_init__(self) -> None:
@@ -124,6 +128,9 @@ class RangeTestOptions:
             steps=count("steps", self.steps, at_least=20),
             trial_steps=count("trial_steps", self.trial_steps),
             seeds=count("seeds", self.seeds),
+            budget=optional(count, "budget", self.budget, otherwise="None for what the work takes"),
+            jobs=optional(count, "jobs", self.jobs, remedy=f"leave it out to use all {usable_cores()} cores"),
+            announce=optional(function, "announce", self.announce),
             low=real("low", self.low, above=0, noun="learning rate", remedy=f"try {default.low:g}"),
             high=real("high", self.high, above=0, noun="learning rate", remedy=f"try {default.high:g}"),
             progress=optional(flag, "progress", self.progress),

@@ -27,7 +27,7 @@ TIMED_SEEDS = 3
 FROM_REFERENCE, NO_TARGET = "reference", "none"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Plan:
     """What is compared, on which problem, at what cost. `budget` and `evaluate_every` count examples seen.
 
@@ -241,6 +241,9 @@ class Plan:
             "evaluate_every_examples": self.evaluate_every,
             "keep_best": True,
         }
+
+    def __repr__(self) -> str:
+        return f"<Plan of a comparison on {self.problem}: {self.describe()}>"
 
     def describe(self) -> str:
         """The plan in one sentence."""

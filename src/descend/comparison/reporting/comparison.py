@@ -12,6 +12,7 @@ from descend.comparison.judging.choice import Sensitivity
 from descend.comparison.judging.results import EntryResult
 from descend.comparison.judging.standings import BEST
 from descend.comparison.judging.target import Target
+from descend.comparison.phrases import counted
 from descend.comparison.planning.plan import Plan
 from descend.comparison.reporting.exports import exportable, exported
 from descend.comparison.reporting.frames import frame, rows_of
@@ -19,15 +20,16 @@ from descend.comparison.reporting.tables import print_comparison
 from descend.comparison.reporting.wording import answer, duration, where
 from descend.comparison.running.runs import Run
 from descend.jsonable import jsonable
+from descend.printable import preformatted
 
 __all__ = ["Comparison"]
 
 SCHEMA = 2
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
-    """A finished comparison. Printed, it is its table.
+    """A finished comparison. Printed, it is its table; in a notebook it shows it.
 
     `target` is what counted as good enough, None if there was no target; `rows` is the table, best first; `runs` every
     run; `notes` what a reader should know before believing the table; `answer` the outcome in a sentence or two.
@@ -139,6 +141,14 @@ class Comparison:
         out = io.StringIO()
         self.show(Console(file=out, width=80, color_system=None))
         return out.getvalue().rstrip()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Comparison of {counted(len(self.rows), 'technique')}, {counted(len(self.runs), 'run')}: {self.answer}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))
 
     def show(self, console: Any) -> None:
         """Print answer, tables and notes on a rich console."""

@@ -22,7 +22,7 @@ from descend.training.fit_many import fit_many
 __all__ = ["Run", "failed_run", "failure", "is_outcome", "run_task", "run_tasks"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Run:
     """The outcome of one task. `curve` has ``[examples, validation loss, validation metric]`` for each evaluation.
 
@@ -45,6 +45,11 @@ class Run:
     validation_loss: float | None
     test: float | None
     curve: list[list[float | None]]
+
+    def __repr__(self) -> str:
+        point = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters.items())
+        found = "missed" if self.validation is None else f"validation {self.validation:g}"
+        return f"<Run of entry {self.entry} at {point}, seed {self.seed}, {self.phase}: {self.reason}, {found}>"
 
     @property
     def learning_rate(self) -> float:
