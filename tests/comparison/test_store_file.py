@@ -145,7 +145,7 @@ def test_no_flipped_bit_is_believed(folder, tmp_path, plan, bits, request):
     assert len(truth) > 10
     slow = request.node.get_closest_marker("slow")
     lost, refusals = 0, []
-    trials = 600 if slow else 40
+    trials = 300 if slow else 25
     for i in range(trials):
         (tmp_path / str(i)).mkdir()
         path = tmp_path / str(i) / "runs.sqlite"

@@ -127,7 +127,8 @@ class Store:
         key = self.key(task)
         found = self._outcomes.get(key)
         if found is None and key in self._kept and self._db is not None:
-            found = _parsed(run_of_key(self._db, key))
+            with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):  # gone since it was found: made again
+                found = _parsed(run_of_key(self._db, key))
             if found is not None:
                 self._outcomes[key] = found
         return None if found is None else Run.of(task, found)
