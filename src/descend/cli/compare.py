@@ -94,7 +94,7 @@ SEVERAL = Path("descend-comparisons")
     metavar="SECONDS",
     help="End a run that takes longer, and count a miss. Default: what the pilot leaves no doubt about.",
 )
-@out_option("Folder for the report and the runs. Default: descend-PROBLEM.")
+@out_option("Folder for the report and the runs. Default: descend-PROBLEM, with its settings.")
 @click.option("--fresh", is_flag=True, help="Run everything again, even what is finished.")
 @click.option(
     "--export",

@@ -26,6 +26,7 @@ from descend.comparison.planning.spaces import Space
 from descend.comparison.planning.task import Chosen, Task
 from descend.comparison.reporting.comparison import Comparison
 from descend.comparison.reporting.files import STORE, TABLE, save, writable
+from descend.comparison.reporting.owner import identity, refuse_other
 from descend.comparison.reporting.wording import duration, where
 from descend.comparison.running.bundles import Bundler
 from descend.comparison.running.dry_run import dry_run
@@ -158,7 +159,8 @@ def compare(
     OptionError, ProblemError, RuleError
         Something is wrong with what was asked for, before anything is run.
     ComparisonError
-        Every run failed, no worker process can work, or `out` cannot be written; finished runs are kept there.
+        Every run failed, no worker process can work, or `out` cannot be written, or has the report of another problem;
+        finished runs are kept there.
 
     Examples
     --------
@@ -225,6 +227,8 @@ class Experiment:
             Store(None if folder is None else folder / STORE, plan, say) as store,
             Workers(problem, plan, self._jobs(say), options.executor, options.max_run_seconds) as workers,
         ):
+            if folder is not None:
+                refuse_other(store.owner(), identity(self._source, plan.problem, folder), folder)
             if options.fresh:
                 store.forget(plan.possible())
             phases = _Phases(problem, plan, store, workers, options, say)
@@ -238,6 +242,7 @@ class Experiment:
             comparison = self._concluded(phases, workers, began)
             if folder is not None:
                 save(folder, TABLE, comparison.to_dict(), comparison.save_report, f"the runs are kept in {STORE}")
+                store.own(identity(self._source, plan.problem, folder))
         return comparison
 
     def _jobs(self, say: Say) -> int:

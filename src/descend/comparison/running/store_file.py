@@ -35,6 +35,7 @@ MIGRATIONS = (
     );
     INSERT INTO runs SELECT *, checksum_of(key, run, plan, task, versions, machine, finished) FROM runs_of_schema_2;
     DROP TABLE runs_of_schema_2;
+    CREATE TABLE owner (problem TEXT NOT NULL);
     """,
 )
 """What brings a store of schema i to schema i + 1."""
