@@ -15,6 +15,7 @@ from descend.cli.parameters import Command, json_option, out_option, problem_arg
 from descend.cli.streams import answer_kept_clean
 from descend.comparison.planning.entries import BATCH_SIZE
 from descend.comparison.reporting.files import writable
+from descend.comparison.running.written import replaced
 from descend.printable import say
 from descend.training.lr_range_test import RangeTest, find_lr
 from descend.training.options import RangeTestOptions as Defaults
@@ -70,8 +71,10 @@ def _write(found: RangeTest, folder: Path) -> tuple[Path, Path]:
     from descend.plots.styles import text
 
     picture, table = (folder / f"find-lr-{found.rule.lower()}.{ending}" for ending in ("html", "json"))
-    table.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    with replaced(table) as place:
+        place.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     figure = plots.range_test(found)
     figure.update_layout(title={"text": text(found.answer, 80), "font_size": 15}, margin_t=80)
-    figure.write_html(picture, include_plotlyjs=True, config={"displaylogo": False})
+    with replaced(picture) as place:
+        figure.write_html(place, include_plotlyjs=True, config={"displaylogo": False})
     return picture, table

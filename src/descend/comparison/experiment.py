@@ -26,15 +26,15 @@ from descend.comparison.planning.spaces import Space
 from descend.comparison.planning.task import Chosen, Task
 from descend.comparison.reporting.comparison import Comparison
 from descend.comparison.reporting.files import STORE, TABLE, save, writable
+from descend.comparison.reporting.owner import identity, refuse_other
 from descend.comparison.reporting.wording import duration, where
 from descend.comparison.running.bundles import Bundler
 from descend.comparison.running.dry_run import dry_run
-from descend.comparison.running.pilot import estimate
 from descend.comparison.running.repeatability import same_starts, unrepeatable
 from descend.comparison.running.runs import Run
 from descend.comparison.running.shapes import check_shapes
 from descend.comparison.running.store import Store
-from descend.comparison.running.workers import Workers
+from descend.comparison.running.workers import Workers, daemonic
 from descend.engines import usable_cores
 from descend.engines.one_thread import one_thread
 from descend.errors import ComparisonError
@@ -70,6 +70,7 @@ def compare(
     timed: bool = False,
     jobs: int | None = None,
     executor: Executor | None = None,
+    max_run_seconds: float | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
     announce: Say | None = None,
@@ -131,6 +132,10 @@ def compare(
     executor
         Make the runs through this `concurrent.futures.Executor` instead, such as a Dask cluster's
         ``client.get_executor()``. It is left running.
+    max_run_seconds
+        How long a run may take; one that takes longer is ended, and a miss. Runs are made in processes of their own
+        then, also with ``jobs=1``. Default: 30 times what the pilot foretells, and a minute at the least; no limit
+        with ``jobs=1`` or an executor.
     out
         A folder for ``report.html``, ``comparison.json`` and ``runs.sqlite``. A comparison of a named problem that
         was stopped goes on from there. Default: nothing is written.
@@ -154,7 +159,8 @@ def compare(
     OptionError, ProblemError, RuleError
         Something is wrong with what was asked for, before anything is run.
     ComparisonError
-        Every run failed, no worker process can work, or `out` cannot be written; finished runs are kept there.
+        Every run failed, no worker process can work, or `out` cannot be written, or has the report of another problem;
+        finished runs are kept there.
 
     Examples
     --------
@@ -179,6 +185,7 @@ def compare(
         timed=timed,
         jobs=jobs,
         executor=executor,
+        max_run_seconds=max_run_seconds,
         out=out,
         fresh=fresh,
         announce=announce,
@@ -218,22 +225,34 @@ class Experiment:
         began = time.perf_counter() - self._seconds
         with (
             Store(None if folder is None else folder / STORE, plan, say) as store,
-            Workers(problem, plan, options.processes, options.executor) as workers,
+            Workers(problem, plan, self._jobs(say), options.executor, options.max_run_seconds) as workers,
         ):
+            if folder is not None:
+                refuse_other(store.owner(), identity(self._source, plan.problem, folder), folder)
             if options.fresh:
                 store.forget(plan.possible())
             phases = _Phases(problem, plan, store, workers, options, say)
             if announce is not None or logger.isEnabledFor(
                 logging.INFO
             ):  # else nobody reads it, and the pilot is in vain
-                place = where(None if options.executor is not None else options.processes)
+                place = where(None if options.executor is not None else workers.jobs)
                 say(" ".join([f"{plan.describe()}, {place}{phases.expected_duration()}.", *too_few(plan)]))
                 if self._unrepeated:
                     say(pairing_sentence(self._unrepeated))
             comparison = self._concluded(phases, workers, began)
             if folder is not None:
                 save(folder, TABLE, comparison.to_dict(), comparison.save_report, f"the runs are kept in {STORE}")
+                store.own(identity(self._source, plan.problem, folder))
         return comparison
+
+    def _jobs(self, say: Say) -> int:
+        """How many processes make the runs; one, which is this one, where it may have no others."""
+        if not daemonic() or self.options.executor is not None or self.options.processes == 1:
+            return self.options.processes
+        say(
+            "This process is daemonic, as in a multiprocessing.Pool, and may have no children: it makes the runs alone."
+        )
+        return 1
 
     def _concluded(self, phases: _Phases, workers: Workers, began: float) -> Comparison:
         """Make every run that is missing, and conclude from all of them."""
@@ -260,6 +279,7 @@ class Experiment:
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             versions=versions(),
             machine=machine(),
+            max_run_seconds=workers.max_run_seconds,
         )
 
 
@@ -288,7 +308,7 @@ class _Phases:
             seeds = plan.final_seeds if any(t.entry == i for t in missing) else ()
             point = first if entry.space == plan.entries[0].space else plan.points(entry, 0)[0]
             missing += [Task(i, tuple(point.items()), seed, "final") for seed in seeds]
-        seconds = estimate(self.problem, plan, self.bundler.bundles(missing), min(self.workers.jobs, usable_cores()))
+        seconds = self.workers.pilot.estimate(self.bundler.bundles(missing), min(self.workers.jobs, usable_cores()))
         return f", about {duration(seconds)}" if seconds >= SHORT else ""
 
     def make_all(self) -> tuple[Target | None, list[tuple[Chosen, ...]]]:

@@ -16,7 +16,7 @@ from descend.comparison.options import CompareOptions
 from descend.comparison.phrases import counted, listed
 from descend.comparison.reporting.comparison import Comparison
 from descend.comparison.reporting.exports import exportable, exported
-from descend.comparison.reporting.files import REPORT, SUITE_TABLE, save, writable
+from descend.comparison.reporting.files import REPORT, SUITE_TABLE, folder_in, save, writable
 from descend.comparison.reporting.frames import frame, rows_of
 from descend.comparison.reporting.tables import print_rows
 from descend.comparison.reporting.wording import evaluations, level, number
@@ -265,7 +265,7 @@ def compare_all(
     finished, failures = [], []
     for i, experiment in enumerate(experiments, 1):
         name = experiment.plan.problem
-        place = None if folder is None else writable(folder / _folder(name))
+        place = None if folder is None else folder_in(folder, _folder(name))
         tell = None if announce is None else _announcing(f"{name} ({i} of {len(experiments)})", announce)
         try:
             finished.append(experiment.run(place, tell))

@@ -65,7 +65,7 @@ def make_plan(
         final_seeds=tuple(range(FINAL_SEEDS, FINAL_SEEDS + final)),
         untuned=options.untuned,
         timed=options.timed,
-        fingerprint=of_problem(source),
+        fingerprint=of_problem(source, problem),
     )
     for entry in entries:
         for study in range(plan.studies):

@@ -54,6 +54,7 @@ class Comparison:
     finished: str
     versions: dict[str, str]
     machine: str
+    max_run_seconds: float | None = None
 
     @property
     def answer(self) -> str:
@@ -102,6 +103,7 @@ class Comparison:
             "paired": self.paired,
             "seconds": self.seconds,
             "jobs": self.jobs,
+            "max_run_seconds": self.max_run_seconds,
             "reused_runs": self.reused,
             "finished": self.finished,
             "versions": self.versions,
