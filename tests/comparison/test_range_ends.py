@@ -44,9 +44,9 @@ def test_a_range_too_high_is_extended_downwards_with_as_many_trials_for_all():
     row = next(row for row in found.rows if row.label == "GD")
     assert row.misses == 0
     assert row.learning_rate < 2e-6
-    assert any("those of GD down to 1e-" in text for text in said)
-    assert any("Every technique gets 3 trials more." in note for note in found.notes)
-    assert "the learning rates of GD" in found.answer.partition(". ")[0]
+    assert any("searched further, for GD down to 1e-" in text for text in said)
+    assert any("every technique gets 3 more trials." in note for note in found.notes)
+    assert "and learning rates of GD searched down to 1e-" in found.answer.partition(". ")[0]
 
 
 def test_a_range_too_low_is_extended_upwards():

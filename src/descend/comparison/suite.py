@@ -12,6 +12,7 @@ from typing import Any
 
 from descend.comparison.experiment import Experiment
 from descend.comparison.judging.profiles import ENOUGH, Profile, profiles
+from descend.comparison.judging.standings import NO_VERDICT
 from descend.comparison.options import CompareOptions
 from descend.comparison.phrases import counted, listed
 from descend.comparison.reporting.comparison import Comparison
@@ -90,6 +91,13 @@ class Suite:
     def notes(self) -> list[str]:
         """What a reader should know before believing the table."""
         found = [f"{name} could not be compared: {reason}" for name, reason in self.failures]
+        for comparison in self.comparisons:
+            unjudged = [row.label for row in comparison.rows if row.verdict == NO_VERDICT]
+            if unjudged:
+                found.append(
+                    f"There is no verdict on {listed(unjudged)} on {comparison.plan.problem}, whose learning rates do "
+                    "not reach far enough there; a profile counts what was reached all the same."
+                )
         raced = self.with_target
         if not raced:
             return found

@@ -63,10 +63,10 @@ def pairing_sentence(unrepeated: str) -> str:
 
 def stretch_sentence(plan: Plan, i: int) -> str:
     """What was added to the plan when ranges were extended for the i-th time, and why."""
+    parts = [f"{whose} {how_far}" for whose, how_far in searched_further(plan.stretches[i])]
     return (
-        "Every trial failed, or the best one lay at the edge of the range, so learning rates are searched for further "
-        f"on: those of {' and of '.join(searched_further(plan.stretches[i]))}. Every technique gets "
-        f"{counted(further_trials(plan.trials), 'trial')} more."
+        "Every trial failed, or the best one lay at the edge of the range: learning rates are searched further, for "
+        f"{' and for '.join(parts)}, and every technique gets {counted(further_trials(plan.trials), 'more trial')}."
     )
 
 

@@ -58,12 +58,12 @@ def further_trials(trials: int) -> int:
     return math.ceil(trials * math.log(FACTOR) / usual - 1e-9)
 
 
-def searched_further(stretches: Iterable[Stretch]) -> list[str]:
-    """Whose learning rates were searched for further on, and how far: "GD and Momentum down to 1e-07"."""
+def searched_further(stretches: Iterable[Stretch]) -> list[tuple[str, str]]:
+    """Whose learning rates were searched for further on, and how far: ("GD and Momentum", "down to 1e-07")."""
     told, known = [], list(stretches)
     for up, way, furthest in ((False, "down", min), (True, "up", max)):
         found = [s for s in known if s.up == up]
         if found:
             whose = listed(list(dict.fromkeys(s.entry for s in found)))
-            told.append(f"{whose} {way} to {furthest(s.lr.high if up else s.lr.low for s in found):g}")
+            told.append((whose, f"{way} to {furthest(s.lr.high if up else s.lr.low for s in found):g}"))
     return told

@@ -152,7 +152,8 @@ def answer(comparison: Comparison) -> str:
 def _searched_further(plan: Plan) -> str:
     """Whose learning rates were searched for beyond the usual range, and how far."""
     told = searched_further(s for added in plan.stretches for s in added)
-    return f" and the learning rates of {' and of '.join(told)}" if told else ""
+    parts = [f"of {whose} searched {how_far}" for whose, how_far in told]
+    return f", and learning rates {' and '.join(parts)}" if told else ""
 
 
 def _unjudged(rows: Sequence[EntryResult]) -> str:
