@@ -26,6 +26,7 @@ FOREIGN = {
     "_global_optimizer_post_hooks": "torch.optim: what register_optimizer_step_post_hook has registered",
     "_profiler_enabled": "torch.autograd: whether a step is to be recorded",
     "_disable_dynamo": "torch: what torch.optim puts around its own steps",
+    "_python_dispatch": "torch.utils: where TorchDispatchMode is, by which operations are watched",
     "_is_zerotensor": "torch: a tensor of zeros without memory has no public test",
 }
 """Private names of other projects that have no public twin, and why they are used."""
