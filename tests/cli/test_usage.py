@@ -60,7 +60,7 @@ problem = descend.Problem(lambda rng: 0.0, lambda x, X, y: 0.0, data=data)
         (["compare", "digits", "--tune", "batch_size=16..64"], 2, "batch sizes are listed, such as"),
         (["compare", "digits", "--tune", "batch_size=16,9999"], 2, "batch_size=9999 is larger"),
         (["compare", "booth", "--tune", "lr=0..1:log"], 2, "--tune lr=0..1:log: LogUniform(0.0, 1.0): 0.0 is not"),
-        (["compare", "booth", "--tune", "lr=-1..1"], 2, "lr must be a finite number"),
+        (["compare", "booth", "--tune", "lr=-1..1"], 2, "is not a number > 0"),
         (["compare", "booth", "--trials", "0"], 2, "trials=0"),
         (["compare", "booth", "--studies", "0"], 2, "studies=0"),
         (["compare", "booth", "--target", "abc"], 2, "target='abc': a value of the validation metric is needed"),
