@@ -103,9 +103,9 @@ def _check_names(rule: Rule, state: Mapping[str, Any], called: str) -> None:
 
 
 def _try_next_step(rule: Rule, state: Mapping[str, Any], called: str, tried: set[tuple[float, ...]]) -> None:
-    """Raise `StateError` if the next step's scalars are no numbers, and whatever a schedule raises; once a count."""
+    """Raise `StateError` if the next step's scalars are no numbers; schedules, which may have ended, are not asked."""
     before = {name: float(state[name]) for name in rule.carried if not absent(state.get(name))}
-    if absent(state.get("step")) or len(before) < len(rule.carried):
+    if rule.is_scheduled or absent(state.get("step")) or len(before) < len(rule.carried):
         return
     counts = (float(state["step"]), *before.values())
     if counts not in tried:

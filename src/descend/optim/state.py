@@ -45,8 +45,9 @@ def absent(value: Any) -> bool:
 
 
 def needs_count(rule: Rule) -> bool:
-    """Whether a step depends on how many there were before, beyond whether it is the first."""
-    return bool(rule.carried) or rule.at(1).constant_from() > 2.0
+    """Whether a step depends on how many there were before, beyond whether it is the first; schedules aside."""
+    steady = type(rule)() if rule.is_scheduled else rule
+    return bool(rule.carried) or steady.constant_from() > 2.0
 
 
 def fault(name: str, value: Any, p: torch.Tensor, rule: Rule | type[Rule]) -> str | None:
