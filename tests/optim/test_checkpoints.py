@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from tests.optim.training import EVERY, FULLEST, close, network, same, train  # noqa: E402
 
-from descend import optim  # noqa: E402
+from descend import optim, schedules  # noqa: E402
 from descend.errors import OptionError, RuleError, StateError  # noqa: E402
 
 
@@ -187,6 +187,23 @@ def test_old_checkpoints():
     its = optim.Adam(other.parameters())
     its.load_state_dict(saved)
     same(train(other, its, 3), train(model, theirs, 3))
+
+
+def test_a_count_that_was_not_saved():
+    """SGD of torch does not count: schedules begin anew, with a warning that says how to go on."""
+    model = network()
+    theirs = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.5)
+    train(model, theirs, 3)
+    optimizer = optim.SGD(model.parameters(), lr=schedules.Exponential(0.1, 0.5))
+    with pytest.warns(
+        UserWarning, match=r"does not count the steps of parameter 0 of group 0, .*: schedules begin anew"
+    ):
+        optimizer.load_state_dict(theirs.state_dict())
+    for state in optimizer.state.values():
+        state["step"] = 3
+    train(model, optimizer, 1)
+    assert {int(state["step"]) for state in optimizer.state.values()} == {4}
+    assert optimizer.param_groups[0]["lr"] == schedules.Exponential(0.1, 0.5)(4)
 
 
 def test_init_state_and_to():

@@ -7,6 +7,7 @@ themselves, and ``state`` by those places.
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Number
@@ -60,9 +61,10 @@ def check_states(
 ) -> None:
     """Raise `StateError` unless every parameter's saved state is one that its group's rule can go on with.
 
-    `rules` are those that the `groups` ask for once they are loaded.
+    `rules` are those that the `groups` ask for once they are loaded. Warns of schedules for which no count was saved.
     """
     shapes: list[str] = []
+    uncounted: list[str] = []
     for rule, group in zip(rules, groups, strict=True):
         tried: set[tuple[float, ...]] = set()
         for p in group["params"]:
@@ -76,8 +78,16 @@ def check_states(
                     elif wrong is not None:
                         raise StateError(f"the saved state's {name} of {names[p]!r} {wrong}")
                 _try_next_step(rule, state, names[p], tried)
+                if rule.is_scheduled and absent(state.get("step")):
+                    uncounted.append(names[p])
     if shapes:
         raise StateError(f"the saved state is of another model: {'; '.join(shapes)}")
+    if uncounted:
+        warnings.warn(
+            f"the saved state does not count the steps of {', '.join(uncounted)}: schedules begin anew; "
+            "set optimizer.state[parameter]['step'] to go on with a later one",
+            stacklevel=3,
+        )
 
 
 def _check_names(rule: Rule, state: Mapping[str, Any], called: str) -> None:
