@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -14,11 +13,11 @@ from descend.comparison.planning.plan import Plan
 from descend.comparison.running.bundles import Bundle
 from descend.comparison.running.runs import Run, run_task, run_tasks
 from descend.engines.one_thread import one_thread
-from descend.errors import ProblemError, described
-from descend.problems import FILE_MODULE, Problem
-from descend.rules.registry import unpickling
+from descend.errors import described
+from descend.problems import Problem
+from descend.problems.parcels import unpack
 
-__all__ = ["make_runs", "pack", "serve", "work"]
+__all__ = ["make_runs", "serve", "work"]
 
 _RECEIVED: dict[bytes, tuple[Problem, Plan]] = {}
 """The last parcel that this worker received, with its contents."""
@@ -89,14 +88,9 @@ def _end_after(seconds: float) -> None:
 def _receive(parcel: bytes) -> tuple[Problem, Plan]:
     with _RECEIVING:
         if parcel not in _RECEIVED:
-            import cloudpickle
-
-            path, contents = cloudpickle.loads(parcel)
-            sys.path.extend(p for p in path if p not in sys.path)
-            with unpickling():
-                received = cloudpickle.loads(contents)
+            problem, plan = unpack(parcel)
             _RECEIVED.clear()
-            _RECEIVED[parcel] = received
+            _RECEIVED[parcel] = problem, plan
         return _RECEIVED[parcel]
 
 
@@ -110,19 +104,3 @@ def work(bundle: Bundle, parcel: bytes) -> list[Run]:
 def make_runs(problem: Problem, plan: Plan, bundle: Bundle) -> list[Run]:
     """The runs of a bundle."""
     return run_tasks(problem, plan, bundle.tasks) if bundle.stacked else [run_task(problem, plan, bundle.tasks[0])]
-
-
-def pack(problem: Problem, plan: Plan) -> bytes:
-    """Problem and plan as bytes, for a process where the user's files may not be importable."""
-    import cloudpickle
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith(FILE_MODULE):
-            cloudpickle.register_pickle_by_value(module)
-    try:
-        parcel: bytes = cloudpickle.dumps((sys.path, cloudpickle.dumps((problem, plan))))
-    except Exception as error:
-        raise ProblemError(
-            f"{problem.name} cannot be sent to worker processes ({type(error).__name__}: {error}); use jobs=1"
-        ) from error
-    return parcel

@@ -18,10 +18,11 @@ from descend.comparison.running.dask import workers_died
 from descend.comparison.running.pilot import Pilot
 from descend.comparison.running.pool import Outcomes, Pool
 from descend.comparison.running.runs import Run, failed_run
-from descend.comparison.running.worker import make_runs, pack, work
+from descend.comparison.running.worker import make_runs, work
 from descend.engines.one_thread import one_thread
 from descend.errors import ComparisonError
 from descend.problems import Problem
+from descend.problems.parcels import pack
 from descend.stopping import Reason
 
 __all__ = ["Workers", "daemonic"]
