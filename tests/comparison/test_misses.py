@@ -109,6 +109,20 @@ def test_whatever_a_run_does_is_a_record():
     assert any(not r.miss for r in found.runs)
 
 
+def test_an_exit_is_a_miss_and_a_message_is_no_novel():
+    """sys.exit() in a loss ends a run, and not the comparison; an error that quotes all data is clipped."""
+
+    def loss(w, X, y):
+        if w[0] < -0.5:
+            raise SystemExit(f"no licence {'x' * 10**6}")
+        return float(np.mean((X @ w - y) ** 2))
+
+    found = descend.compare(line(loss=loss), ["gd"], **{**SMALL, "tuning_seeds": 3, "final_seeds": 12})
+    missed = [run.message for run in found.runs if run.miss]
+    assert 0 < len(missed) < len(found.runs)
+    assert all("SystemExit: no licence" in message and len(message) < 3000 for message in missed)
+
+
 def test_a_rule_that_cannot_step_is_told_before_any_run():
     """A typo in update; a learning rate that the rule does not allow."""
 

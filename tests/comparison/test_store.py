@@ -59,6 +59,19 @@ def test_a_changed_problem_file_makes_new_runs(tmp_path):
         assert found.reused == reused
 
 
+def test_a_folder_whose_runs_are_of_no_use_says_so(tmp_path):
+    """Of other code, of other data, of another comparison: kept, and not a word too few."""
+    path = tmp_path / "mine.py"
+    said = []
+    options = {**SMALL, "budget": 5, "out": tmp_path / "o", "announce": said.append}
+    for factor in ("", "2 * ", "2 * "):
+        path.write_text(f"import descend\nproblem = descend.Problem(lambda r: 1.0, lambda x: {factor}x ** 2, float)\n")
+        descend.compare(path, ["gd"], **options)
+    told = [text for text in said if "none of them is used" in text]
+    assert len(told) == 1
+    assert told[0].startswith(f"{tmp_path / 'o'} has 10 finished runs of another comparison, or from before the code")
+
+
 def test_what_is_written_is_what_is_returned(tmp_path):
     """comparison.json is to_dict(), strict JSON (a miss is null); the report is one file."""
     found = descend.compare(

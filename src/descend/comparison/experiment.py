@@ -19,7 +19,7 @@ from descend.comparison.judging.results import entry_results
 from descend.comparison.judging.target import Target, best_of_pool, find_target
 from descend.comparison.machine import machine
 from descend.comparison.options import CompareOptions, Leaders, Progress, Say
-from descend.comparison.phrases import listed
+from descend.comparison.phrases import counted, listed
 from descend.comparison.planning.make_plan import make_plan, starting_at
 from descend.comparison.planning.plan import FROM_REFERENCE, Plan
 from descend.comparison.planning.spaces import Space
@@ -231,6 +231,12 @@ class Experiment:
                 refuse_other(store.owner(), identity(self._source, plan.problem, folder), folder)
             if options.fresh:
                 store.forget(plan.possible())
+            elif store.kept_runs and not any(map(store.kept, [*plan.pool(), *plan.tuning(), *plan.defaults()])):
+                runs = counted(store.kept_runs, "finished run")
+                say(
+                    f"{folder} has {runs} of another comparison, or from before the code, the data or a library "
+                    "changed: they are kept, and none of them is used."
+                )
             phases = _Phases(problem, plan, store, workers, options, say)
             if announce is not None or logger.isEnabledFor(
                 logging.INFO

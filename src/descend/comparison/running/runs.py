@@ -21,6 +21,9 @@ from descend.training.fit_many import fit_many
 
 __all__ = ["Run", "failed_run", "failure", "is_outcome", "run_task", "run_tasks"]
 
+LONGEST = 2000
+"""Characters of a message that are kept."""
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Run:
@@ -120,7 +123,7 @@ def run_tasks(problem: Problem, plan: Plan, tasks: Sequence[Task]) -> list[Run]:
                 examples=plan.budget_of(first),
                 **plan.fitting(plan.entry(first)),
             )
-    except Exception:  # which run it was is found by making each of them alone
+    except (Exception, SystemExit):  # which run it was is found by making each of them alone
         return [run_task(problem, plan, task) for task in tasks]
     return [_run_of(problem, task, result) for task, result in zip(tasks, results, strict=True)]
 
@@ -140,7 +143,7 @@ def run_task(problem: Problem, plan: Plan, task: Task) -> Run:
                 progress=False,
                 **plan.fitting(entry),
             )
-    except Exception as error:  # the problem's functions and the rule are the user's: anything may happen in them
+    except (Exception, SystemExit) as error:  # problem and rule are the user's: anything may happen in them
         if any(isinstance(e, MemoryError) for e in (error, error.__cause__)):
             return failed_run(task, Reason.KILLED, f"{type(error).__name__}: {error}")
         so_far = getattr(error, "result", None)
@@ -177,7 +180,7 @@ def _run_of(problem: Problem, task: Task, result: FitResult) -> Run:
     return Run(
         **_task(task),
         reason=str(result.reason),
-        message=message,
+        message=_clipped(message),
         miss=miss,
         examples=result.examples,
         seconds=result.seconds,
@@ -193,7 +196,7 @@ def failed_run(task: Task, reason: Reason, message: str) -> Run:
     return Run(
         **_task(task),
         reason=str(reason),
-        message=message,
+        message=_clipped(message),
         miss=True,
         examples=0,
         seconds=0.0,
@@ -213,6 +216,11 @@ def failure(run: Run) -> str:
     if reason is Reason.FUNCTION_RAISED and detail:
         return re.sub(r" \(at step \d+\)", "", detail).rstrip(".")
     return reason.sentence.partition(": ")[2].rstrip(".")
+
+
+def _clipped(message: str) -> str:
+    """A message that a row has room for: an error may quote all data."""
+    return message if len(message) <= LONGEST else f"{message[:LONGEST]} …"
 
 
 def _finite(value: float) -> float | None:

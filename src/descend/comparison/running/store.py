@@ -115,6 +115,11 @@ class Store:
                     self.announce(f"Another program has locked {self.path}; waiting for it.")
                 told = True
 
+    @property
+    def kept_runs(self) -> int:
+        """How many finished runs were there before."""
+        return len(self._kept)
+
     def key(self, task: Task) -> str:
         """`Plan.key`, remembered."""
         found = self._keys.get(task)

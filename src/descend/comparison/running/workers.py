@@ -20,7 +20,7 @@ from descend.comparison.running.pool import Outcomes, Pool
 from descend.comparison.running.runs import Run, failed_run
 from descend.comparison.running.worker import make_runs, work
 from descend.engines.one_thread import one_thread
-from descend.errors import ComparisonError
+from descend.errors import ComparisonError, described
 from descend.problems import Problem
 from descend.problems.parcels import pack
 from descend.stopping import Reason
@@ -158,7 +158,7 @@ def _hand_over(bundle: Bundle, runs: Iterable[Run], done: Done) -> None:
 def _broken(error: Exception) -> ComparisonError:
     return ComparisonError(
         "a worker process died (out of memory, or killed); finished runs are kept: run the same command to go on, "
-        f"with fewer jobs if memory is short ({type(error).__name__})"
+        f"with fewer jobs if memory is short ({described(error)})"
     )
 
 
