@@ -95,6 +95,7 @@ class FitResult(Result):
     test_metric: float
     best: Any
     buffers: Any
+    seed: int = 0
 
     @property
     def params(self) -> Any:

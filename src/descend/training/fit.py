@@ -123,6 +123,7 @@ class _FitRun:
         batches = batches_of(problem, options.batch_size, options.seed)
         self.training = Training(problem, options.seed, batches, Budget.of(options, batches), options.keep_best)
         objective = self.training.objective
+        self.training.instance.may_skip = not rule.kept_state()
         self.descent = Descent(
             self.training.memory,
             rule,
@@ -155,6 +156,7 @@ class _FitRun:
         return loss
 
     def _after_step(self, descent: Descent) -> Reason | None:
+        self.training.instance.after_step(descent.memory)
         if self._bar is not None:
             self._bar.to(descent.steps)
         return self._evaluate() if self.training.evaluation_due(descent.steps) else None

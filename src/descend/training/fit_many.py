@@ -21,11 +21,10 @@ from descend.objectives.agreement import disagreement
 from descend.parameters.memory import Array, Memory
 from descend.parameters.rows import Rows
 from descend.problems.problem import Problem
-from descend.problems.splits import Split
 from descend.rules import Rule, resolve
 from descend.rules.formula import looks_at_arrays
 from descend.stopping import Reason
-from descend.training.batches import Batches, BatchSize, batches_of, same_batches, stacked_batch
+from descend.training.batches import Batches, BatchSize, batch, batches_of, same_batches, stacked_batch
 from descend.training.budget import Budget
 from descend.training.options import FitManyOptions
 from descend.training.run import Training
@@ -34,6 +33,8 @@ __all__ = ["fit_many", "stackable"]
 
 BYTES = 640_000
 """Bytes of parameters in a stack, beyond which it leaves the cache; more runs wait for their turn in another one."""
+MOVE = 0.05
+"""How far parameters are moved for a trial, as a share of their size."""
 LEAST, MOST = 4, 64
 """Runs in a stack: so many are cheaper than one at a time in any case, and more than so many make no step cheaper."""
 
@@ -130,8 +131,13 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
     """Why runs of a problem by these rules cannot be stacked, in a sentence; None if they can.
 
     It is tried: losses and gradients of two runs, stacked, must be those of each run alone, to 1e-10 of the largest
-    entry in float64 and 1e-4 in float32. A PyTorch module whose buffers change in training, that draws random numbers
-    there, or that ``torch.func.vmap`` cannot take, or only one run after the other, is refused.
+    entry in float64 and 1e-4 in float32, at their starts on the first batch of an epoch, and at parameters moved from
+    there on the last one. A PyTorch module must be a function of its parameters and its input alone. It is refused if
+    its buffers or attributes change in training, if it draws random numbers there or writes to its parameters, if it
+    or its parameters have hooks, if it holds tensors or modules that are not registered, if a parameter has no
+    gradient, if the loss passes through an autograd function that is not PyTorch's own (as checkpoints and compiled
+    modules are), if a second call gives other numbers, or if ``torch.func.vmap`` cannot take it, or only one run after
+    the other.
 
     >>> import descend
     >>> digits = descend.problems.load("digits")
@@ -143,29 +149,48 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
     if why is not None:
         return why
     batches = [batches_of(problem, batch_size, number) for number in (0, 1)]
-    alone = [stacked_batch(problem, [one], 0, shared=True) for one in batches]
+    last = 0 if batches[0] is None else batches[0].per_epoch - 1
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*performance drop")  # vmap goes on one run after the other
-            return problem.unstackable(alone[0]) or _disagreement(problem, batches, alone)
+            return (
+                problem.unstackable(batch(problem, batches[0], 0))
+                or _disagreement(problem, batches, 0, moved=False)
+                or _disagreement(problem, batches, last, moved=True)
+            )
     except Exception as error:  # whatever vmap or the problem's functions raise
         what = str(error).partition(". ")[0]  # vmap's advice to its own users is none here
         return textwrap.shorten(f"stacked, the problem raised {type(error).__name__}: {what}", 240, placeholder=" …")
 
 
-def _disagreement(problem: Problem, batches: Sequence[Batches | None], alone: Sequence[Split]) -> str | None:
-    """How the losses and gradients of two instances, stacked, differ from those of each; None if they do not."""
+def _disagreement(problem: Problem, batches: Sequence[Batches | None], step: int, *, moved: bool) -> str | None:
+    """How the losses and gradients of two instances, stacked, differ from those of each; None if they do not.
+
+    What computes with the parameters that a module was made with, and not with those it is given, is right at the start
+    and shows only where they have moved.
+    """
     instances = [problem.instance(number) for number in (0, 1)]
     memories = [Memory(instance.params, "params") for instance in instances]
+    if moved:
+        _move(memories)
     slopes = [memory.like() for memory in memories]
     losses = [
-        instance.objective(memory)(grad, batch)
-        for instance, memory, grad, batch in zip(instances, memories, slopes, alone, strict=True)
+        instance.objective(memory)(grad, batch(problem, one, step))
+        for instance, memory, grad, one in zip(instances, memories, slopes, batches, strict=True)
     ]
     rows = Rows(memories)
     grad, shared = rows.like(), same_batches(batches)
-    found = problem.stacked(instances, rows, shared).many(grad, stacked_batch(problem, batches, 0, shared=shared))
+    found = problem.stacked(instances, rows, shared).many(grad, stacked_batch(problem, batches, step, shared=shared))
     return disagreement(found, grad, losses, slopes)
+
+
+def _move(memories: Sequence[Memory]) -> None:
+    """Move the parameters a little, each memory's otherwise."""
+    rng = np.random.default_rng(0)
+    for memory in memories:
+        for leaf in memory.leaves:
+            size = float(np.sqrt(np.mean(np.square(leaf)))) or 0.01
+            leaf[...] += MOVE * size * rng.standard_normal(leaf.shape)
 
 
 class _StackedRun:

@@ -33,7 +33,7 @@ class Training:
     """
 
     def __init__(self, problem: Problem, seed: int, batches: Batches | None, budget: Budget, keep_best: bool) -> None:
-        self.problem = problem
+        self.problem, self.seed = problem, seed
         self.batches = batches
         self.budget = budget
         self._next_evaluation = budget.next_evaluation(0)
@@ -131,6 +131,7 @@ class Training:
             test_metric=test,
             best=self.best,
             buffers=self.instance.snapshot(),
+            seed=self.seed,
         )
 
     def _final_figures(self, reason: Reason, steps: int) -> tuple[float, float, float]:

@@ -52,6 +52,8 @@ class Plan:
     timed: bool
     fingerprint: str
     """A hash of the problem's code, of the package's, and of the versions of what runs them."""
+    least_batch: int = 1
+    """The smallest batch that the problem takes, if one of an entry's would have a single example; else 1."""
 
     @property
     def all_entries(self) -> tuple[Entry, ...]:
@@ -186,14 +188,17 @@ class Plan:
 
     def steps(self, entry: Entry, examples: int) -> int:
         """The steps of an entry that a number of gradient evaluations pays for."""
-        return examples if self.examples is None else Batches(self.examples, entry.batch_size, 0).steps(examples)
+        return examples if self.examples is None else self._batches(entry, self.examples).steps(examples)
 
     def next_step(self, entry: Entry, examples: float | None) -> float:
         """The gradient evaluations of an entry one step after it has spent `examples`; 0 for None, before the start."""
         if examples is None or self.examples is None:
             return 0.0 if examples is None else examples + 1
-        batches = Batches(self.examples, entry.batch_size, 0)
+        batches = self._batches(entry, self.examples)
         return batches.examples(batches.steps(int(examples)) + 1)
+
+    def _batches(self, entry: Entry, examples: int) -> Batches:
+        return Batches(examples, entry.batch_size, 0, self.least_batch)
 
     def fitting(self, entry: Entry) -> dict[str, Any]:
         """The options of `descend.fit` for an entry, beside its rule, seed and budget."""

@@ -1,0 +1,195 @@
+"""A PyTorch module in one descent: its parameters, its buffers, its stream of random numbers, its gradients."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from descend.errors import ObjectiveError, described
+from descend.objectives.autodiff import check_differentiable
+from descend.objectives.calls import as_loss, name_of
+from descend.objectives.objective import Objective
+from descend.parameters.memory import Array, Memory
+from descend.problems.problem import ProblemInstance
+from descend.problems.torch_binding import Binding, trained, untrained
+
+if TYPE_CHECKING:
+    from descend.problems.torch_problem import TorchProblem
+
+__all__ = ["TorchInstance", "load_untrained", "seeded"]
+
+_RANDOM = threading.RLock()
+"""Held while torch's global random state is replaced by a run's own, so that threads do not draw from each other's."""
+
+
+class TorchInstance(ProblemInstance):
+    """A `TorchProblem` from one seed: owns a module, its buffers, and a stream of random numbers.
+
+    A step is that of a loop written by hand: the module is called as it is, and ``backward()`` leaves the gradients.
+    """
+
+    problem: TorchProblem
+
+    def __init__(
+        self, problem: TorchProblem, module: torch.nn.Module, random_state: torch.Tensor, evaluation_seed: int
+    ) -> None:
+        self.module = module
+        self.random_state = random_state
+        self.binding = Binding(module, problem.name)
+        self.without_gradient: dict[str, Array] | None = None
+        """The values of the parameters that the last backward pass did not come by; None before the first."""
+        self._evaluation_seed = evaluation_seed
+        self._training: bool | None = None
+        """Whether the module was last put into ``train()`` or ``eval()`` mode."""
+        self._unchecked = bool(problem.in_common)
+        """Whether it is still to be seen that training leaves alone what all modules have in common."""
+        super().__init__(problem, {name: p.detach().clone() for name, p in trained(module).items()})
+
+    # ---- training ---------------------------------------------------------------------------------------------------
+
+    def objective(self, memory: Memory) -> Objective:
+        """Loss and gradient over a batch, in ``train()`` mode."""
+
+        def loss(_: Any, *batch: torch.Tensor) -> tuple[float, dict[str, Array]]:
+            return self._loss_and_gradient(memory, batch)
+
+        return Objective(loss, True, memory, live=True)
+
+    def _loss_and_gradient(self, memory: Memory, batch: tuple[torch.Tensor, ...]) -> tuple[float, dict[str, Array]]:
+        lossfn, binding = self.problem.loss, self.binding
+        assert lossfn is not None
+        binding.attach(memory)
+        common = {name: t.clone() for name, t in self._in_common().items()} if self._unchecked else {}
+        # The backward pass draws random numbers too: where checkpoints compute again, or a function of the user's does.
+        with self._random(), torch.enable_grad():
+            loss = lossfn(self._output(batch[0], training=True), *batch[1:])
+            name = name_of(lossfn, "loss")
+            check_differentiable(loss, name, "the module's output")
+            try:
+                loss.reshape(()).backward()
+            except Exception as error:
+                raise ObjectiveError(f"{name}: its gradient raised {described(error)}") from error
+        binding.write_back()
+        if self._unchecked:
+            self._check_in_common(common)
+        return loss.item(), self._gradients(memory)
+
+    def _gradients(self, memory: Memory) -> dict[str, Array]:
+        """The gradients of the last backward pass; zero where it has not come by."""
+        found: dict[str, Array] = {}
+        missed: dict[str, Array] = {}
+        for (name, gradient), leaf in zip(self.binding.gradients().items(), memory.leaves, strict=True):
+            if gradient is None:
+                missed[name], found[name] = leaf.copy(), np.zeros_like(leaf)
+            else:
+                found[name] = _dense(gradient)
+        before, self.without_gradient = self.without_gradient, missed
+        if before is not None and before.keys() != missed.keys() and not self.may_skip:
+            name = min(before.keys() ^ missed.keys())
+            raise ObjectiveError(
+                f"the module's parameter {name} has a gradient in some steps and none in others, so that its state "
+                "would differ from that of the other parameters: use it in each (add 0.0 * parameter.sum() to the "
+                "loss), or train with descend.optim in a loop of your own"
+            )
+        return found
+
+    def after_step(self, memory: Memory) -> None:
+        """Put parameters back that had no gradient: what decays them all has moved them."""
+        if self.without_gradient:
+            for name, leaf in zip(self.binding.parameters, memory.leaves, strict=True):
+                if name in self.without_gradient:
+                    leaf[...] = self.without_gradient[name]
+
+    def _in_common(self) -> dict[str, torch.Tensor]:
+        common = self.problem.in_common or ()
+        return {name: t for name, t in untrained(self.module).items() if name in common}
+
+    def _check_in_common(self, before: dict[str, torch.Tensor]) -> None:
+        """Refuse to write to what the modules of all seeds have in common."""
+        self._unchecked = False
+        for name, tensor in self._in_common().items():
+            if not torch.equal(tensor, before[name]):
+                self.restore(before)
+                raise ObjectiveError(
+                    f"training changes {name}, which all modules that model() makes have in common: "
+                    "model() must make it anew for each, or copy it (copy.deepcopy)"
+                )
+
+    # ---- measuring --------------------------------------------------------------------------------------------------
+
+    def value(self, params: Any, *data: Any) -> float:
+        """The loss over all of `data`, in ``eval()`` mode."""
+        return self.measure(params, *data)[0]
+
+    def measure(self, params: Any, *data: Any) -> tuple[float, float]:
+        """The loss and the metric over all of `data`, from one pass in ``eval()`` mode."""
+        problem, targets = self.problem, data[1:]
+        assert problem.loss is not None
+        with self.binding.showing(params), seeded(self._evaluation_seed), torch.no_grad():
+            output = self._output(data[0], training=False)
+            loss = as_loss(problem.loss(output, *targets), "loss")
+            return loss, loss if problem.metric is None else as_loss(problem.metric(output, *targets), "metric")
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """A copy of the module's buffers, and of its parameters that are not trained."""
+        return {name: t.detach().clone() for name, t in untrained(self.module).items()}
+
+    def restore(self, snapshot: Any) -> None:
+        """Put the buffers of a snapshot back."""
+        load_untrained(self.module, snapshot)
+
+    def mode(self, *, training: bool) -> None:
+        """Put the module into ``train()`` or ``eval()`` mode, if it is not there."""
+        if self._training is not training:
+            self.module.train(training)
+            self._training = training
+
+    def _output(self, inputs: Any, *, training: bool) -> Any:
+        self.mode(training=training)
+        return self.module(inputs)
+
+    @contextlib.contextmanager
+    def _random(self) -> Iterator[None]:
+        """Draw from this descent's stream of random numbers, and leave torch's own where it was."""
+        with _RANDOM:
+            outside = torch.random.get_rng_state()
+            torch.random.set_rng_state(self.random_state)
+            try:
+                yield
+            finally:
+                self.random_state = torch.random.get_rng_state()
+                torch.random.set_rng_state(outside)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a stream that begins at `seed`, and leave torch's own where it was."""
+    with _RANDOM:
+        outside = torch.random.get_rng_state()
+        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs besides
+        try:
+            yield
+        finally:
+            torch.random.set_rng_state(outside)
+
+
+def load_untrained(module: torch.nn.Module, saved: dict[str, torch.Tensor]) -> None:
+    """Copy what was saved into what a module does not train; what was not saved stays."""
+    with torch.no_grad():
+        for name, tensor in untrained(module).items():
+            if name in saved:
+                tensor.copy_(saved[name])
+
+
+def _dense(gradient: torch.Tensor) -> Array:
+    """A gradient as an array; a sparse one names the rows that are not zero."""
+    gradient = gradient.detach()
+    if gradient.layout is not torch.strided:
+        gradient = gradient.to_dense()
+    found: Array = gradient.resolve_neg().numpy()
+    return found
