@@ -5,14 +5,14 @@ from __future__ import annotations
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from descend.checks import seed
 from descend.descent.health import HealthMonitor, at_step, cannot_step
-from descend.descent.interrupts import interrupts
+from descend.descent.interrupts import Interrupts, interrupts
 from descend.descent.result import FitResult
 from descend.engines import stack
 from descend.engines.stacked import difference
@@ -124,6 +124,8 @@ def _in_stacks(
             trainings = [Training(problem, seeds[i], batches[seeds[i]], budget, options.keep_best) for i in chunk]
             found = _StackedRun(problem, [rules[i] for i in chunk], trainings).run(interrupted)
             results.update(zip(chunk, found, strict=True))
+        for result in results.values():
+            result.interrupted = result.interrupted or interrupted()
     return [results[i] for i in range(len(seeds))]
 
 
@@ -216,8 +218,22 @@ class _StackedRun:
         self._seconds, self._since = 0.0, time.perf_counter()
         self._prepare()
 
-    def run(self, interrupted: Callable[[], bool]) -> list[FitResult]:
-        """Make the runs, to the end of each."""
+    def run(self, interrupted: Interrupts) -> list[FitResult]:
+        """Make the runs, to the end of each; Ctrl-C may come at any time."""
+        try:
+            if interrupted.at_once:
+                raise KeyboardInterrupt
+            self._run(interrupted)
+        except KeyboardInterrupt:
+            for run, training in enumerate(self.trainings):
+                if run not in self.results:
+                    detail = self.monitors[run].detail
+                    self.results[run] = training.result(
+                        Reason.INTERRUPTED, detail, self.steps, self._share(), measured=False
+                    )
+        return [self.results[run] for run in range(len(self.trainings))]
+
+    def _run(self, interrupted: Interrupts) -> None:
         self._evaluate()
         while self.live:
             if self.steps >= self.total:
@@ -228,7 +244,6 @@ class _StackedRun:
                 self._step()
             if interrupted():
                 self._end(dict.fromkeys(self.live, Reason.INTERRUPTED))
-        return [self.results[run] for run in range(len(self.trainings))]
 
     def _share(self) -> float:
         """Seconds so far: each live run's share of the time."""

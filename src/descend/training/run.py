@@ -103,17 +103,23 @@ class Training:
             return Reason.NON_FINITE, f"The validation loss is {evaluation.validation_loss} after step {steps}."
         return reason, detail
 
-    def result(self, reason: Reason, detail: str, steps: int, seconds: float) -> FitResult:
-        """The result of a training that ended after so many steps and seconds."""
+    def result(self, reason: Reason, detail: str, steps: int, seconds: float, *, measured: bool = True) -> FitResult:
+        """The result of a training that ended after so many steps and seconds; NaN where it is not to be measured."""
         memory, problem = self.memory, self.problem
         last = memory.result()
         if self._best_vectors is not None:
             for vector, best in zip(memory.vectors, self._best_vectors, strict=True):
                 vector[...] = best
             self.instance.restore(self._best_extra)
-        train, validation, test = self._final_figures(reason, steps)
+        x, figures, interrupted = memory.result(), [math.nan] * 3, False
+        try:
+            for i, (data, which) in enumerate(self._to_measure() if measured else ()):
+                figures[i] = self._measure(data, steps)[which]
+        except KeyboardInterrupt:  # the training is done: nothing of it must be lost for a figure
+            interrupted = True
+        train, validation, test = figures
         return FitResult(
-            x=memory.result(),
+            x=x,
             fun=train,
             jac=None,
             nit=steps,
@@ -132,15 +138,13 @@ class Training:
             best=self.best,
             buffers=self.instance.snapshot(),
             seed=self.seed,
+            interrupted=interrupted or reason is Reason.INTERRUPTED,
         )
 
-    def _final_figures(self, reason: Reason, steps: int) -> tuple[float, float, float]:
-        """Training loss, validation metric and test metric at the parameters that are returned."""
-        if reason is Reason.FUNCTION_RAISED:  # what has raised once is not called again
-            return math.nan, math.nan, math.nan
+    def _to_measure(self) -> list[tuple[Any, int]]:
+        """The data of training loss, validation metric and test metric, and which figure of each: loss or metric."""
         problem = self.problem
-        loss = self._measure(problem.train if problem.train is not None else (), steps)[0]
-        return loss, self._measure(problem.validation, steps)[1], self._measure(problem.test, steps)[1]
+        return [(problem.train if problem.train is not None else (), 0), (problem.validation, 1), (problem.test, 1)]
 
     def _rank(self, evaluation: Evaluation) -> tuple[float, float]:
         """A key by which evaluations are sorted from best to worst; what is not finite comes last."""
