@@ -43,11 +43,16 @@ def check_differentiable(loss: Any, name: str, source: str) -> None:
     """Refuse what is no scalar tensor that a backward pass can begin at; it was to be computed from the `source`."""
     import torch
 
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad or loss.is_complex():
-        raise ObjectiveError(
-            f"{name} returned {loss!r}: a real scalar tensor computed from {source} is needed, "
-            "without .item(), .detach() or .numpy() on the way"
-        )
+    if isinstance(loss, torch.Tensor):
+        if loss.numel() == 1 and loss.requires_grad and not loss.is_complex():
+            return
+        found = repr(loss) if loss.numel() == 1 else f"a tensor of shape {list(loss.shape)}"
+    else:
+        found = repr(loss)
+    raise ObjectiveError(
+        f"{name} returned {found}: a real scalar tensor computed from {source} is needed, "
+        "without .item(), .detach() or .numpy() on the way"
+    )
 
 
 def by_jax(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> Any:

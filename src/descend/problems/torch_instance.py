@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +46,8 @@ class TorchInstance(ProblemInstance):
         self._evaluation_seed = evaluation_seed
         self._training: bool | None = None
         """Whether the module was last put into ``train()`` or ``eval()`` mode."""
+        self.writes: dict[bool, bool] = {}
+        """Whether the module or the loss writes to the examples it is given: in training, and in evaluations."""
         self._unchecked = bool(problem.in_common)
         """Whether it is still to be seen that training leaves alone what all modules have in common."""
         super().__init__(problem, {name: p.detach().clone() for name, p in trained(module).items()})
@@ -61,14 +63,13 @@ class TorchInstance(ProblemInstance):
         return Objective(loss, True, memory, live=True)
 
     def _loss_and_gradient(self, memory: Memory, batch: tuple[torch.Tensor, ...]) -> tuple[float, dict[str, Array]]:
-        lossfn, binding = self.problem.loss, self.binding
-        assert lossfn is not None
+        binding = self.binding
         binding.attach(memory)
         common = {name: t.clone() for name, t in self._in_common().items()} if self._unchecked else {}
         # The backward pass draws random numbers too: where checkpoints compute again, or a function of the user's does.
         with self._random(), torch.enable_grad():
-            loss = lossfn(self._output(batch[0], training=True), *batch[1:])
-            name = name_of(lossfn, "loss")
+            loss = self._applied(self._loss, batch, training=True)
+            name = name_of(self.problem.loss, "loss")
             check_differentiable(loss, name, "the module's output")
             try:
                 loss.reshape(()).backward()
@@ -128,12 +129,9 @@ class TorchInstance(ProblemInstance):
 
     def measure(self, params: Any, *data: Any) -> tuple[float, float]:
         """The loss and the metric over all of `data`, from one pass in ``eval()`` mode."""
-        problem, targets = self.problem, data[1:]
-        assert problem.loss is not None
         with self.binding.showing(params), seeded(self._evaluation_seed), torch.no_grad():
-            output = self._output(data[0], training=False)
-            loss = as_loss(problem.loss(output, *targets), "loss")
-            return loss, loss if problem.metric is None else as_loss(problem.metric(output, *targets), "metric")
+            found: tuple[float, float] = self._applied(self._loss_and_metric, data, training=False)
+            return found
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """A copy of the module's buffers, and of its parameters that are not trained."""
@@ -149,9 +147,32 @@ class TorchInstance(ProblemInstance):
             self.module.train(training)
             self._training = training
 
-    def _output(self, inputs: Any, *, training: bool) -> Any:
+    def _loss(self, inputs: Any, *targets: Any) -> Any:
+        assert self.problem.loss is not None
+        return self.problem.loss(self.module(inputs), *targets)
+
+    def _loss_and_metric(self, inputs: Any, *targets: Any) -> tuple[float, float]:
+        problem = self.problem
+        assert problem.loss is not None
+        output = self.module(inputs)
+        loss = as_loss(problem.loss(output, *targets), "loss")
+        return loss, loss if problem.metric is None else as_loss(problem.metric(output, *targets), "metric")
+
+    def _applied(self, function: Callable[..., Any], examples: tuple[Any, ...], *, training: bool) -> Any:
+        """What a function of the examples returns, in ``train()`` or ``eval()`` mode.
+
+        The examples may be the problem's own memory. Whether anything writes to them is tried at the first call; if so,
+        each call has a copy.
+        """
         self.mode(training=training)
-        return self.module(inputs)
+        writes = self.writes.get(training)
+        if writes is False:
+            return function(*examples)
+        copies = tuple(part.clone() for part in examples)
+        found = function(*copies)
+        if writes is None:
+            self.writes[training] = not all(map(_same, copies, examples))
+        return found
 
     @contextlib.contextmanager
     def _random(self) -> Iterator[None]:
@@ -184,6 +205,11 @@ def load_untrained(module: torch.nn.Module, saved: dict[str, torch.Tensor]) -> N
         for name, tensor in untrained(module).items():
             if name in saved:
                 tensor.copy_(saved[name])
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors have the same numbers; of other layouts than the usual one nothing is written in place."""
+    return one.layout is not torch.strided or torch.equal(one, other)
 
 
 def _dense(gradient: torch.Tensor) -> Array:

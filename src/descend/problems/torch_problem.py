@@ -107,6 +107,8 @@ class TorchProblem(Problem):
 
     def instance(self, seed: int) -> TorchInstance:
         """A new module from `seed`, and the functions of a descent over it."""
+        if torch.is_inference_mode_enabled():
+            raise ProblemError(f"{self.name}: nothing can be trained within torch.inference_mode(): leave it before")
         with seeded(_torch_seed(seed)):
             if self.in_common is None:
                 first = self._made(f" (seed {seed})")

@@ -102,6 +102,8 @@ def _changed(instance: TorchInstance, batch: Split) -> str | None:
         return "the module draws random numbers in training, as dropout does"
     if not all(map(np.array_equal, vectors, memory.vectors)):
         return "the module writes to its parameters in training"
+    if instance.writes.get(True):
+        return "the module or the loss writes to the examples it is given"
     if instance.without_gradient:
         return f"the module's parameter {min(instance.without_gradient)} has no gradient"
     changed = state.items() ^ _state(module).items()
