@@ -1,6 +1,5 @@
 """Modules that one call for many runs would not treat as a call for each are refused, with the reason."""
 
-import numpy as np
 import pytest
 import torch
 from tests.problems.modules import KINDS, CheckpointedDropout, Plain, problem_of
@@ -56,10 +55,14 @@ class Counting(Plain):
 
 
 class Elsewhere(Plain):
-    """Draws from NumPy's generator, which no instance owns."""
+    """Draws from a generator of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.source = torch.Generator().manual_seed(0)
 
     def forward(self, x):
-        return super().forward(x) + float(np.random.standard_normal())  # noqa: NPY002
+        return super().forward(x) + torch.randn((), generator=self.source)
 
 
 class First(Plain):

@@ -294,3 +294,17 @@ def test_a_printed_result_shows_the_metrics():
     )
     long.x = [0.0] * 10_000
     assert max(map(len, str(long).splitlines())) < 250
+
+
+def test_the_best_of_a_climb_is_the_highest():
+    """With maximize the loss is to be high: keep_best and patience go by that, where there is no metric of its own."""
+    hill = descend.Problem(
+        start=lambda _: np.array([3.0]), loss_and_grad=lambda w: (-np.vecdot(w, w), -2 * w), stacks=True
+    )
+    up, beyond = descend.GD(lr=0.3, maximize=True), descend.GD(lr=1.2, maximize=True)  # which goes lower in each step
+    options = {"steps": 6, "evaluate_every": 1}
+    for rule, best in ((up, 6), (beyond, 0)):
+        result = descend.fit(hill, rule, keep_best=True, **options)
+        assert result.best.step == best
+        assert result.fun == max(e.validation_loss for e in result.history.evaluations)
+    assert [result.best.step for result in descend.fit_many(hill, [up, beyond], [0, 0], **options)] == [6, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,8 +25,9 @@ from descend.problems.torch_stacking import stacked, unstackable
 
 __all__ = ["TorchProblem"]
 
-OPTIONS = {"split", "metric_name", "higher_is_better", "optimum", "name", "summary"}
-"""What a `TorchProblem` takes of the options of a `Problem`: the others say where a gradient comes from."""
+ELSEWHERE = {"start", "jac", "loss_and_grad", "loss_and_metric", "stacks"}
+"""Options of a `Problem` that a `TorchProblem` has no use for: its parameters and gradients are those of the module."""
+OPTIONS = inspect.signature(Problem).parameters.keys() - ELSEWHERE
 
 
 class TorchProblem(Problem):
@@ -122,7 +124,8 @@ class TorchProblem(Problem):
     def _common(self, first: torch.nn.Module, second: torch.nn.Module) -> frozenset[str]:
         """The names of what two modules have in common, which must be nothing that a descent steps."""
         everything = {**dict(first.named_parameters()), **dict(first.named_buffers())}
-        for _, name in same_memory(everything, trained(second)):
+        again = {name for _, name in same_memory(everything, trained(second))}
+        for name in filter(again.__contains__, trained(second)):
             raise ProblemError(
                 f"{self.name}: model() returned the parameter {name} a second time; it must make a new module whenever "
                 "it is called, so that each seed has its own weights: build the module within the function, or copy it "

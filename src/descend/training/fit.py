@@ -123,7 +123,8 @@ class _FitRun:
         options.check_problem(problem)
         self.options = options
         batches = batches_of(problem, options.batch_size, options.seed)
-        self.training = Training(problem, options.seed, batches, Budget.of(options, batches), options.keep_best)
+        budget = Budget.of(options, batches)
+        self.training = Training(problem, options.seed, batches, budget, options.keep_best, maximize=rule.maximize)
         self.training.history = History(path=options.history == "path")
         objective = self.training.objective
         self.training.instance.may_skip = not rule.kept_state()

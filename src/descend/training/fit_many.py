@@ -121,7 +121,10 @@ def _in_stacks(
     with interrupts() as interrupted:
         for first in range(0, len(order), width):
             chunk = order[first : first + width]
-            trainings = [Training(problem, seeds[i], batches[seeds[i]], budget, options.keep_best) for i in chunk]
+            trainings = [
+                Training(problem, seeds[i], batches[seeds[i]], budget, options.keep_best, maximize=rules[i].maximize)
+                for i in chunk
+            ]
             found = _StackedRun(problem, [rules[i] for i in chunk], trainings).run(interrupted)
             results.update(zip(chunk, found, strict=True))
         for result in results.values():

@@ -30,14 +30,25 @@ class Training:
         As `descend.fit` takes them.
     batches, budget
         The batches of the steps (None without data), how many steps there are, and when to evaluate.
+    maximize
+        The rule climbs: a higher loss is better.
     """
 
-    def __init__(self, problem: Problem, seed: int, batches: Batches | None, budget: Budget, keep_best: bool) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        seed: int,
+        batches: Batches | None,
+        budget: Budget,
+        keep_best: bool,
+        *,
+        maximize: bool = False,
+    ) -> None:
         self.problem, self.seed = problem, seed
         self.batches = batches
         self.budget = budget
         self._next_evaluation = budget.next_evaluation(0)
-        self.keep_best = keep_best
+        self.keep_best, self.maximize = keep_best, maximize
         self.instance = problem.instance(seed)
         self.memory = Memory(self.instance.params, "params")
         self.objective = self.instance.objective(self.memory)
@@ -149,8 +160,10 @@ class Training:
     def _rank(self, evaluation: Evaluation) -> tuple[float, float]:
         """A key by which evaluations are sorted from best to worst; what is not finite comes last."""
         metric, loss = evaluation.validation_metric, evaluation.validation_loss
-        if self.problem.higher_is_better:
+        if self.maximize if self.problem.metric is None else self.problem.higher_is_better:
             metric = -metric
+        if self.maximize:
+            loss = -loss
         return metric if math.isfinite(metric) else math.inf, loss if math.isfinite(loss) else math.inf
 
     def _epochs(self, steps: int) -> float:
