@@ -63,8 +63,31 @@ def test_gradients_that_come_and_go():
     result = descend.fit(problem, ours, steps=7, batch_size=16, seed=3)
     module = by_hand(problem, theirs, 7, 16, 3)
     assert torch.allclose(result.x["extra.weight"], module.extra.weight, atol=1e-6)
-    with pytest.raises(ObjectiveError, match=r"parameter extra.bias has a gradient in some steps .* descend.optim"):
+    with pytest.raises(
+        ObjectiveError, match=r"parameter extra.bias has a gradient after steps in which it had none.* descend.optim"
+    ):
         descend.fit(problem, "adam", steps=7, batch_size=16)
+
+
+class Freezing(Plain):
+    """Freezes a part after a few steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        self.a[0].requires_grad_(self.calls < 5)
+        return super().forward(x)
+
+
+def test_a_part_that_is_frozen_on_the_way_stays():
+    """No rule moves it from then on, be it by momentum or by decay."""
+    problem = problem_of(Freezing)
+    for ours, theirs in RULES.values():
+        result = descend.fit(problem, ours, steps=9, batch_size=16, seed=3)
+        assert_trained_alike(problem, result, by_hand(problem, theirs, 9, 16, 3))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ RULES = [descend.Adam(lr=0.01), descend.Adam(lr=0.1)]
         ("Clamped", "writes to its parameters in training"),
         ("max_norm", "writes to its parameters in training"),
         ("Unused", "parameter unused.bias has no gradient"),
+        ("sparse", "parameter rows.weight has a sparse gradient"),
         ("DataParallel", "stacked, the problem raised"),
     ],
 )

@@ -41,8 +41,10 @@ class TorchInstance(ProblemInstance):
         self.module = module
         self.random_state = random_state
         self.binding = Binding(module, problem.name)
-        self.without_gradient: dict[str, Array] | None = None
-        """The values of the parameters that the last backward pass did not come by; None before the first."""
+        self.without_gradient: dict[str, Array] = {}
+        """The values of the parameters that the last backward pass did not come by."""
+        self._missed: set[str] = set()
+        """The names of the parameters that some backward pass did not come by."""
         self._evaluation_seed = evaluation_seed
         self._training: bool | None = None
         """Whether the module was last put into ``train()`` or ``eval()`` mode."""
@@ -89,14 +91,15 @@ class TorchInstance(ProblemInstance):
                 missed[name], found[name] = leaf.copy(), np.zeros_like(leaf)
             else:
                 found[name] = _dense(gradient)
-        before, self.without_gradient = self.without_gradient, missed
-        if before is not None and before.keys() != missed.keys() and not self.may_skip:
-            name = min(before.keys() ^ missed.keys())
+        self.without_gradient = missed
+        back = self._missed.difference(missed)
+        if back and not self.may_skip:
             raise ObjectiveError(
-                f"the module's parameter {name} has a gradient in some steps and none in others, so that its state "
-                "would differ from that of the other parameters: use it in each (add 0.0 * parameter.sum() to the "
-                "loss), or train with descend.optim in a loop of your own"
+                f"the module's parameter {min(back)} has a gradient after steps in which it had none, so that its "
+                "state would not be what the rule makes of its own steps: use it in each (add 0.0 * parameter.sum() to "
+                "the loss), or train with descend.optim in a loop of your own"
             )
+        self._missed.update(missed)
         return found
 
     def after_step(self, memory: Memory) -> None:

@@ -106,6 +106,9 @@ def _changed(instance: TorchInstance, batch: Split) -> str | None:
         return "the module or the loss writes to the examples it is given"
     if instance.without_gradient:
         return f"the module's parameter {min(instance.without_gradient)} has no gradient"
+    sparse = [name for name, g in instance.binding.gradients().items() if g is not None and g.layout != torch.strided]
+    if sparse:
+        return f"the module's parameter {sparse[0]} has a sparse gradient"
     changed = state.items() ^ _state(module).items()
     if changed:
         return f"the module's {min(name for name, _ in changed)} changes in training"
