@@ -71,7 +71,8 @@ class Binding:
             for parameter, view in self._copied:
                 parameter.copy_(view)
         # The descent has written to them since; autograd must know, as it does of torch.optim's steps.
-        torch.autograd.graph.increment_version([parameter for parameter, _ in self._bound])
+        for parameter, _ in self._bound:
+            torch.autograd.graph.increment_version(parameter)
         for parameter in self.parameters.values():
             parameter.grad = None
 
