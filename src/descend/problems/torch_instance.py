@@ -21,7 +21,7 @@ from descend.problems.torch_binding import Binding, trained, untrained
 if TYPE_CHECKING:
     from descend.problems.torch_problem import TorchProblem
 
-__all__ = ["TorchInstance", "load_untrained", "seeded"]
+__all__ = ["TorchInstance", "load_untrained", "torch_seeded"]
 
 _RANDOM = threading.RLock()
 """Held while torch's global random state is replaced by a run's own, so that threads do not draw from each other's."""
@@ -132,7 +132,7 @@ class TorchInstance(ProblemInstance):
 
     def measure(self, params: Any, *data: Any) -> tuple[float, float]:
         """The loss and the metric over all of `data`, from one pass in ``eval()`` mode."""
-        with self.binding.showing(params), seeded(self._evaluation_seed), torch.no_grad():
+        with self.binding.showing(params), torch_seeded(self._evaluation_seed), torch.no_grad():
             found: tuple[float, float] = self._applied(self._loss_and_metric, data, training=False)
             return found
 
@@ -191,7 +191,7 @@ class TorchInstance(ProblemInstance):
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def torch_seeded(seed: int) -> Iterator[None]:
     """Draw from a stream that begins at `seed`, and leave torch's own where it was."""
     with _RANDOM:
         outside = torch.random.get_rng_state()

@@ -20,7 +20,7 @@ from descend.parameters.rows import Rows
 from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.splits import Split, as_array
 from descend.problems.torch_binding import same_memory, trained, untrained
-from descend.problems.torch_instance import TorchInstance, load_untrained, seeded
+from descend.problems.torch_instance import TorchInstance, load_untrained, torch_seeded
 from descend.problems.torch_stacking import stacked, unstackable
 
 __all__ = ["TorchProblem"]
@@ -111,15 +111,15 @@ class TorchProblem(Problem):
         """A new module from `seed`, and the functions of a descent over it."""
         if torch.is_inference_mode_enabled():
             raise ProblemError(f"{self.name}: nothing can be trained within torch.inference_mode(): leave it before")
-        with seeded(_torch_seed(seed)):
-            if self.in_common is None:
-                first = self._made(f" (seed {seed})")
-                torch.random.default_generator.manual_seed(_torch_seed(seed))
-                module = self._made(f" (seed {seed})")
-                self.in_common = self._common(first, module)
-            else:
-                module = self._made(f" (seed {seed})")
-            return TorchInstance(self, module, torch.random.get_rng_state(), _derived(seed, 1))
+        module, state = self._from_seed(seed)
+        if self.in_common is None:
+            self.in_common = self._common(self._from_seed(seed)[0], module)
+        return TorchInstance(self, module, state, _derived(seed, 1))
+
+    def _from_seed(self, seed: int) -> tuple[torch.nn.Module, torch.Tensor]:
+        """A new module, and where the stream of random numbers is that it was drawn from."""
+        with torch_seeded(_torch_seed(seed)):
+            return self._made(f" (seed {seed})"), torch.random.get_rng_state()
 
     def _common(self, first: torch.nn.Module, second: torch.nn.Module) -> frozenset[str]:
         """The names of what two modules have in common, which must be nothing that a descent steps."""
@@ -162,8 +162,7 @@ class TorchProblem(Problem):
 
     def module(self, result: FitResult) -> torch.nn.Module:
         """A new module in ``eval()`` mode with the parameters and buffers of a result of `descend.fit`."""
-        with seeded(_torch_seed(result.seed)):  # what is neither parameter nor buffer is drawn as it was
-            module = self._made()
+        module, _ = self._from_seed(result.seed)  # what is neither parameter nor buffer is drawn as it was
         parameters = trained(module)
         found = result.x if isinstance(result.x, dict) else {}
         shapes = {n: tuple(p.shape) for n, p in parameters.items()}
@@ -179,7 +178,7 @@ class TorchProblem(Problem):
         return module.eval()
 
     def _made(self, where: str = "") -> torch.nn.Module:
-        """A new module, initialised; raises `ProblemError`. To be called within `seeded`."""
+        """A new module, initialised; raises `ProblemError`. To be called within `torch_seeded`."""
         named = getattr(self.model, "__name__", "<lambda>")
         what = f"{self.name}: model" if named == "<lambda>" else f"{self.name}: model={named}"
         try:
