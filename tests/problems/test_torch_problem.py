@@ -127,6 +127,8 @@ def test_module_refuses_a_result_of_another_problem():
     other = descend.fit(line(), "gd", steps=1)
     with pytest.raises(ProblemError, match=r"net: the result's parameters are not those .*weight, bias"):
         net().module(other)
+    with pytest.raises(ProblemError, match=r"net: Result is no result of descend\.fit"):
+        net().module(descend.minimize(lambda x: x @ x, X[0]))
 
 
 def test_lazy_modules_are_initialised():

@@ -162,6 +162,8 @@ class TorchProblem(Problem):
 
     def module(self, result: FitResult) -> torch.nn.Module:
         """A new module in ``eval()`` mode with the parameters and buffers of a result of `descend.fit`."""
+        if not isinstance(result, FitResult):
+            raise ProblemError(f"{self.name}: {type(result).__name__} is no result of descend.fit; pass one")
         module, _ = self._from_seed(result.seed)  # what is neither parameter nor buffer is drawn as it was
         parameters = trained(module)
         found = result.x if isinstance(result.x, dict) else {}
