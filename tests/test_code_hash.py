@@ -14,6 +14,7 @@ from tests.comparison.comparing import SMALL
 import descend
 from descend import Problem
 from descend.code_hash import of_rule, spelled, spelled_rule
+from descend.errors import ProblemError
 
 MODULE = """
 import functools, math
@@ -172,7 +173,7 @@ def test_a_fresh_comparison_that_was_stopped_goes_on_with_new_runs_alone(tmp_pat
     options = {"trials": 4, "budget": 40, "tuning_seeds": 1, "final_seeds": 6, "timed": True, "jobs": 1}
     (tmp_path / "factor").write_text("1.0")
     old = descend.compare(path, ["gd", "adam"], **options, out=tmp_path / "o")
-    (tmp_path / "factor").write_text("2.0")  # a file that the problem reads is not seen
+    (tmp_path / "factor").write_text("2.0")
 
     def stop(phase, finished, total):
         if phase == "tuning" and finished == 3:
@@ -202,3 +203,81 @@ def test_problems_made_in_python_never_match(tmp_path):
     problem = Problem(lambda rng: rng.normal(size=2), lambda w: w @ w, lambda w: 2 * w)
     options = {"learning_rates": [0.1], "budget": 5, "tuning_seeds": 1, "final_seeds": 6, "jobs": 1, "out": tmp_path}
     assert [descend.compare(problem, ["gd"], **options).reused for _ in range(2)] == [0, 0]
+
+
+SMALLEST = {"learning_rates": [0.1], "budget": 5, "tuning_seeds": 1, "final_seeds": 6, "target": "none"} | {
+    "untuned": False, "jobs": 1
+}  # fmt: skip
+
+
+def reused_elsewhere(path, out, rules=("gd",)):
+    """How many runs another Python process finds there."""
+    code = (
+        f"import descend; print(descend.compare({str(path)!r}, {list(rules)}, **{SMALLEST}, out={str(out)!r}).reused)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=path.parent)
+    return int(done.stdout)
+
+
+def test_a_moved_folder_keeps_its_runs(tmp_path):
+    """Where a problem's file lies says nothing of what it computes."""
+    (tmp_path / "here").mkdir()
+    path = tmp_path / "here" / "moved_one.py"
+    path.write_text(
+        "import descend, pathlib\nhere = str(pathlib.Path(__file__).parent)\n"
+        "problem = descend.Problem(lambda rng: 1.0, lambda x: x ** 2 + 0 * len(here), lambda x: 2 * x)\n"
+    )
+    assert descend.compare(path, ["gd"], **SMALLEST, out=tmp_path / "here" / "o").reused == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    there = tmp_path / "there"
+    assert descend.compare(there / "moved_one.py", ["gd"], **SMALLEST, out=there / "o").reused == 7
+
+
+def test_a_module_that_the_file_imports_belongs_to_it(tmp_path):
+    """Changed two imports away: new runs; in the process that has the old one already, an error, and no mixture."""
+    (tmp_path / "factor_of_mine.py").write_text("factor = lambda: 1.0\n")
+    (tmp_path / "loss_of_mine.py").write_text(
+        "def loss(x):\n    import factor_of_mine\n    return factor_of_mine.factor() * x ** 2\n"
+    )
+    path = tmp_path / "importing.py"
+    path.write_text(
+        "import descend, loss_of_mine\nproblem = descend.Problem(lambda rng: 1.0, loss_of_mine.loss, lambda x: 2 * x)\n"
+    )
+    out = tmp_path / "o"
+    assert descend.compare(path, ["gd"], **SMALLEST, out=out).reused == 0
+    assert reused_elsewhere(path, out) == 7
+    (tmp_path / "factor_of_mine.py").write_text("factor = lambda: 2.0\n")
+    assert reused_elsewhere(path, out) == 0
+    with pytest.raises(ProblemError, match=r"factor_of_mine\.py has changed since it was imported"):
+        descend.compare(path, ["gd"], **SMALLEST, out=out)
+
+
+def test_data_that_changed_under_a_file_make_new_runs(tmp_path):
+    """The file of the problem is the same; what it has read is not."""
+    path = tmp_path / "reading_data.py"
+    path.write_text(
+        "import descend, pathlib, numpy as np\n"
+        "X = np.loadtxt(pathlib.Path(__file__).with_name('data.txt'))\n"
+        "problem = descend.Problem(lambda rng: np.zeros(1), lambda w, x: np.mean((x - w) ** 2),\n"
+        "                          lambda w, x: 2 * np.mean(w - x, keepdims=True), data=(X,))\n"
+    )
+    options = {**SMALLEST, "budget": 100, "out": tmp_path / "o"}
+    for last, reused in ((1.0, 0), (1.0, 7), (2.0, 0)):
+        np.savetxt(tmp_path / "data.txt", [*np.linspace(0, 1, 49), last])
+        assert descend.compare(path, ["gd"], **options).reused == reused
+
+
+def test_a_module_that_a_rules_file_imports_belongs_to_it(tmp_path):
+    """The rule's own file is the same; what it imports is not."""
+    (tmp_path / "formula_of_mine.py").write_text("def step(p, g, s):\n    return p - s.lr * g\n")
+    (tmp_path / "rule_of_mine.py").write_text(
+        "import descend, formula_of_mine\nclass Imported(descend.Rule):\n    'Steps.'\n"
+        "    @staticmethod\n    def update(p, g, s):\n        return formula_of_mine.step(p, g, s)\n"
+    )
+    path = tmp_path / "with_rule.py"
+    path.write_text(
+        "import descend, rule_of_mine\nproblem = descend.Problem(lambda rng: 1.0, lambda x: x ** 2, lambda x: 2 * x)\n"
+    )
+    assert [reused_elsewhere(path, tmp_path / "o", ["imported"]) for _ in range(2)] == [0, 7]
+    (tmp_path / "formula_of_mine.py").write_text("def step(p, g, s):\n    return p - 0.5 * s.lr * g\n")
+    assert reused_elsewhere(path, tmp_path / "o", ["imported"]) == 0

@@ -201,8 +201,8 @@ def test_the_real_help_has_the_options_of_the_page(command):
 
 
 def test_the_page_names_every_exit_status():
-    """0, 1, 2 and 130 are what the command line may end with."""
-    assert re.findall(r"^\| (\d+) \|", read("cli.md"), flags=re.MULTILINE) == ["0", "1", "2", "130"]
+    """0, 1, 2, 130 and 143 are what the command line may end with."""
+    assert re.findall(r"^\| (\d+) \|", read("cli.md"), flags=re.MULTILINE) == ["0", "1", "2", "130", "143"]
 
 
 def test_every_error_is_explained():

@@ -45,6 +45,7 @@ __all__ = [
     "refuse",
     "seconds",
     "seed",
+    "shown",
     "tolerance",
 ]
 
@@ -91,6 +92,15 @@ def refuse(
     argument = f"{name}={value!r}"
     subject = f"{of}({argument})" if of else argument
     return error(f"{subject}: {needed} is needed{otherwise and f', or {otherwise}'}{remedy and f'; {remedy}'}")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: an array by its shape and dtype, anything else in 60 characters at most."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if isinstance(shape, tuple) and shape and dtype is not None:
+        return f"an array of shape {tuple(shape)} and dtype {dtype}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def optional(

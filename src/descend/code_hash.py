@@ -7,14 +7,20 @@ import functools
 import hashlib
 import inspect
 import platform
+import sys
 import types
 import uuid
+import weakref
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from descend.data_hash import of_data
+from descend.errors import ProblemError
+from descend.neighbours import imported_files, is_own
+from descend.problems import Problem
 from descend.rules import Rule
 
 __all__ = ["of_problem", "of_rule", "spelled", "spelled_rule", "versions"]
@@ -38,26 +44,74 @@ SHOWING = (
 """Files that no figure of a run depends on: finished runs outlive a change of these."""
 
 
-def of_problem(source: Path | str | None) -> str:
-    """A hash of the package, the versions and the problem's file; one made in Python never matches again."""
+def of_problem(source: Path | str | None, problem: Problem) -> str:
+    """A hash of the package, the versions, the problem's file with what it imports of the user's own, and the data.
+
+    Where the file lies is no part of it: a folder may be moved. A problem made in Python never matches again. Raises
+    `ProblemError` where what was imported is not what the file of the module says now.
+    """
     root = Path(__file__).parent
     package = sorted(f for f in root.rglob("*.py") if not f.relative_to(root).as_posix().startswith(SHOWING))
-    files = [*package, source] if isinstance(source, Path) else package
-    parts = [
-        str(sorted(versions().items())),
-        uuid.uuid4().hex if source is None else str(source.resolve() if isinstance(source, Path) else source),
-        *(hashlib.sha256(file.read_bytes()).hexdigest() for file in files),
-    ]
+    parts = [str(sorted(versions().items())), *map(_of_file, package)]
+    if source is None:
+        parts.append(uuid.uuid4().hex)
+    elif isinstance(source, str):
+        parts += [source, of_data(problem, Path())]
+    else:
+        parts += [_of_file(source), *_of_imports(source), of_data(problem, source.resolve().parent)]
     return _hashed("\n".join(parts))
+
+
+def _of_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+_IMPORTED: dict[str, tuple[Any, str]] = {}
+"""The spec of a module of the user's own, None until it is imported, and a hash of its file."""
+
+
+def _of_imports(source: Path, module: str = "") -> list[str]:
+    """What a file imports of the user's own, as names and hashes; raises `ProblemError` for a module that is stale."""
+    found = []
+    for name, path in imported_files(source, module).items():
+        digest, spec = _of_file(path), getattr(sys.modules.get(name), "__spec__", None)
+        before, known = _IMPORTED.get(name, (None, digest))
+        if spec is not None and before in (None, spec) and known != digest:
+            raise ProblemError(
+                f"{path} has changed since it was imported, so that this process and its workers would run "
+                f"different code: start Python anew, or importlib.reload the module {name}"
+            )
+        _IMPORTED[name] = spec, digest
+        found.append(f"{name} {digest}")
+    return found
 
 
 def of_rule(rule: Rule) -> str:
     """A hash of what a rule outside the package is made from; empty for one of ours.
 
-    These are the files of all its classes, and what their functions close over, which a file does not tell.
+    These are the files of all its classes with what they import of the user's own, and what their functions close over,
+    which a file does not tell.
     """
     made = {k for k in type(rule).__mro__ if not _known(k)}
-    return _hashed("\n".join(sorted(_file_of(k) + _closed_over(k) for k in made))) if made else ""
+    return _hashed("\n".join(sorted(_files_of(k) + _closed_over(k) for k in made))) if made else ""
+
+
+_FILES: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+"""What `_files_of` found, by the class: its code is what it was."""
+
+
+def _files_of(made: type) -> str:
+    """The file that defines a class, and what it imports of the user's own."""
+    if made not in _FILES:
+        text = _file_of(made)
+        try:
+            path = Path(inspect.getfile(made))
+        except (OSError, TypeError):
+            path = Path()
+        _FILES[made] = "\n".join(
+            [text, *(_of_imports(path, made.__module__) if path.is_file() and is_own(path) else [])]
+        )
+    return _FILES[made]
 
 
 def spelled_rule(rule: Rule, without: str = "") -> str:

@@ -111,7 +111,11 @@ LONGEST = 60
 
 def described(error: BaseException) -> str:
     """An error of the user's function, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    try:
+        words = " ".join(str(error).split())
+    except Exception:  # an error of the user's may fail to say what it is
+        words = ""
+    return f"{type(error).__name__}: {words}".removesuffix(": ")
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:

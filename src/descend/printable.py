@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 import textwrap
 from typing import Any
 
-__all__ = ["one_line", "printable", "say", "wrapped"]
+__all__ = ["one_line", "preformatted", "printable", "say", "wrapped"]
 
 STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and line feed: escapes that colour, move, or rename a window
@@ -31,6 +32,11 @@ def one_line(text: str) -> str:
     'two lines'
     """
     return printable(re.sub(r"\s*[\n\r\t\v\f]+\s*", " ", text).strip())
+
+
+def preformatted(text: str) -> str:
+    """A text as HTML that shows it as a terminal would."""
+    return f"<pre>{html.escape(printable(text))}</pre>"
 
 
 def say(console: Any, text: str, **style: Any) -> None:

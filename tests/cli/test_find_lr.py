@@ -42,6 +42,27 @@ def test_command_errors(run, args, status, says):
     assert len(done[2].splitlines()) == 1
 
 
+def test_a_problem_that_exits_is_wrong_usage(run, tmp_path):
+    """What calls sys.exit in its loss does not choose the command's exit status."""
+    (tmp_path / "leaves.py").write_text(
+        "import descend, sys\nproblem = descend.Problem(lambda rng: 1.0, lambda x: sys.exit(0), lambda x: 2 * x)\n"
+    )
+    status, out, err = run("find-lr", "leaves.py", "--rule", "gd", "--jobs", "1")
+    assert (status, out) == (2, "")
+    assert err == "descend: the problem called sys.exit(0)\n"
+
+
+def test_the_work_is_announced_and_bounded(run):
+    """What will be done is told first, on standard error; --budget and --jobs are the options of `find_lr`."""
+    options = ["--rule", "gd", "--seeds", "2", "--steps", "20", "--trial-steps", "10"]
+    status, out, err = run("find-lr", "booth", *options, "--budget", "100", "--jobs", "1")
+    assert status == 0, err
+    assert "Looking for a learning rate of GD on booth: 2 seeds" in err
+    assert "up to 3 descents of 10; 100 gradients at most" in " ".join(err.split())
+    assert out.startswith("On booth, ")
+    assert run("find-lr", "booth", *options, "--budget", "10")[2].startswith("descend: budget=10: 2 seeds, each with a")
+
+
 def test_command_cannot_write(run, tmp_path):
     """A file where the folder should be."""
     (tmp_path / "taken").write_text("a file")

@@ -31,6 +31,14 @@ problem = descend.Problem(lambda rng: 0.0, lambda x, X, y: 0.0, data=data)
         (["compare", "booth", "--budget", "many"], 2, "--budget"),
         (["compare", "booth", "--jobs", "0"], 2, "jobs=0"),
         (["compare", "booth", "--jobs", "2", "--dask", "tcp://x:1"], 2, "a cluster has its own workers"),
+        (["compare", "booth", "--rules", "adma"], 2, "unknown rule 'adma': did you mean 'adam'?"),
+        (["compare", "booth", "--techniques", "adma"], 2, "No such option '--techniques'. Did you mean '--rules'?"),
+        (["compare", "booth", "--rulse", "adam"], 2, "No such option '--rulse'. Did you mean '--rules'?"),
+        (["find-lr", "booth", "--optimizer", "adam"], 2, "No such option '--optimizer'. Did you mean '--rule'?"),
+        (["problems", "quadratic:conditon=3"], 2, "unknown setting 'conditon'; did you mean 'condition'?"),
+        (["completion", "bsh"], 2, "Did you mean 'bash'?"),
+        (["compare", "booth", "--export", "."], 2, "must end in .csv, .json, .parquet"),
+        (["compare", "booth", "--export", "folder.csv"], 2, "is a folder; give the name of a file"),
         (["compare", "booth", "--quick", "--thorough"], 2, "--quick and --thorough"),
         (["compare", "booth", "--export", "runs.xls"], 2, "must end in .csv, .json, .parquet"),
         (["compare", "booth", "--export", "nowhere/runs.csv"], 2, "there is no folder 'nowhere'"),
@@ -83,6 +91,7 @@ def test_wrong_usage_is_one_line_and_a_status(args, status, words, run, tmp_path
     (tmp_path / "raises.py").write_text(RAISES)
     (tmp_path / "lengths.py").write_text(LENGTHS)
     (tmp_path / "empty.py").write_text("")
+    (tmp_path / "folder.csv").mkdir()
     (tmp_path / "twin.py").write_text(
         "import descend\nproblem = descend.Problem(lambda rng: 1.0, lambda x: x ** 2, lambda x: 2 * x, name='booth')\n"
     )

@@ -5,6 +5,7 @@ import numpy as np
 import descend
 from descend import Entry, Problem
 from descend.comparison.planning.plan import Plan
+from descend.comparison.planning.spaces import LEARNING_RATES
 from descend.comparison.running.runs import Run
 
 RNG = np.random.default_rng(7)
@@ -33,9 +34,13 @@ def line(**options):
     return Problem(**{**settings, **options})
 
 
-def plan_of(entries=2, rates=(0.1, 1.0), higher=True, finals=12, studies=1, examples=None, target="none", rules=None):
+def plan_of(
+    entries=2, rates=(0.01, 0.1, 1.0), higher=True, finals=12, studies=1, examples=None, target="none", rules=None
+):
     """A plan of which only the figures are looked at."""
-    made = tuple(Entry(f"e{i}", (rules or [descend.GD()] * entries)[i], space={}) for i in range(entries))
+    made = tuple(
+        Entry(f"e{i}", (rules or [descend.GD()] * entries)[i], space={"lr": LEARNING_RATES}) for i in range(entries)
+    )
     return Plan(
         problem="p", metric="accuracy", higher_is_better=higher, examples=examples, entries=made, reference=(),
         target=target, learning_rates=rates, trials=len(rates), studies=studies, budget=100, evaluate_every=10,

@@ -12,7 +12,7 @@ from tests.comparison.comparing import TRIALS, line
 import descend
 from descend import Problem
 from descend.comparison.running.bundles import Bundler
-from descend.comparison.running.pilot import estimate
+from descend.comparison.running.pilot import Pilot
 
 
 def test_timed_runs_are_made_one_at_a_time():
@@ -56,7 +56,7 @@ def test_the_pilot_foretells_the_time():
     tasks = list(found.plan.tuning())
     bundles = Bundler(slow, found.plan).bundles(tasks)
     slept.clear()
-    estimated = estimate(slow, found.plan, bundles, jobs=2)
+    estimated = Pilot(slow, found.plan).estimate(bundles, jobs=2)
     expected = len(tasks) * statistics.mean(slept) * (40 + 41)  # for each step, and for the evaluation after it
     assert estimated == pytest.approx(expected / 2, rel=0.5)
     assert "about" in said[0]

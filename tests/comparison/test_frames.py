@@ -121,3 +121,14 @@ def test_an_export_that_cannot_be_is_refused_first(tmp_path, monkeypatch):
     exportable(tmp_path / "old.csv")
     assert (tmp_path / "old.csv").read_text() == "kept"
     assert {p.name for p in tmp_path.iterdir()} == {"taken.csv", "old.csv"}
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_a_link_in_place_of_an_export_is_replaced(booth, tmp_path, ending):
+    """In a folder from a stranger, it may lead anywhere."""
+    (tmp_path / "letter").write_text("to a friend")
+    (tmp_path / f"runs.{ending}").symlink_to(tmp_path / "letter")
+    booth.export(tmp_path / f"runs.{ending}")
+    assert (tmp_path / "letter").read_text() == "to a friend"
+    assert "GD" in (tmp_path / f"runs.{ending}").read_text()
+    assert {p.name for p in tmp_path.iterdir()} == {"letter", f"runs.{ending}"}

@@ -14,7 +14,7 @@ from descend import Problem
 from descend.comparison.options import CompareOptions
 from descend.comparison.planning.make_plan import make_plan
 from descend.comparison.running.dry_run import dry_run
-from descend.errors import ComparisonError, OptionError
+from descend.errors import ComparisonError, OptionError, ProblemError
 
 
 def test_a_diverged_run_is_a_counted_miss():
@@ -56,6 +56,46 @@ def test_a_function_that_raises_is_a_miss_with_its_reason():
     missed = [r for r in found.runs if r.miss]
     assert 0 < len(missed) < 15
     assert all("RuntimeError: no licence" in r.message for r in missed)
+
+
+@pytest.mark.parametrize(("bad_seed", "out"), [(0, False), (1, True), (1003, False), (1003, True)])
+@pytest.mark.parametrize("where", ["start", "loss", "jac", "metric"])
+def test_what_raises_at_some_starts_is_a_miss_of_those(where, bad_seed, out, tmp_path):
+    """At the first start, which is tried before all runs and then passed over; in tuning; in a final run."""
+    bad = np.random.default_rng(bad_seed).normal(size=4)
+
+    def raising(function):
+        def guarded(w, *data):
+            if np.allclose(w, bad, atol=1e-6):
+                raise ValueError("outside the domain")
+            return function(w, *data)
+
+        return guarded
+
+    def start(rng):
+        w = rng.normal(size=4)
+        return raising(lambda w: w)(w) if where == "start" else w
+
+    usual = line(metric=lambda w, X, y: float(np.mean(np.abs(X @ w - y))), metric_name="error")
+    guarded = {} if where == "start" else {where: raising(getattr(usual, where))}
+    parts = {"metric": usual.metric, "metric_name": "error", "start": start, **guarded}
+    found = descend.compare(line(**parts), ["gd"], **SMALL, out=tmp_path if out else None)
+    missed = {r.seed for r in found.runs if r.miss}
+    assert missed == ({bad_seed} if bad_seed else set())
+    assert found.plan.tuning_seeds == ((0, 1) if bad_seed else (1, 2))
+    assert found.rows[0].misses == (bad_seed == 1003)
+    assert all("outside the domain" in r.message for r in found.runs if r.miss)
+
+
+def test_what_raises_everywhere_is_refused_before_the_first_run():
+    """With what the first start raised."""
+
+    def loss(w, X, y):
+        raise ValueError(f"no {w[0]:.3f}")
+
+    first = np.random.default_rng(0).normal(size=4)[0]
+    with pytest.raises(ProblemError, match=f"raised ValueError: no {first:.3f}"):
+        descend.compare(line(loss=loss), ["gd"], **SMALL)
 
 
 def test_whatever_a_run_does_is_a_record():
@@ -120,7 +160,7 @@ def test_a_changed_base_class_makes_new_runs(tmp_path):
 
 
 def test_a_technique_that_always_fails_is_a_row_that_says_so():
-    """No learning rate survives: the row is last, its verdict 'failed', its misses all of them."""
+    """None of the learning rates given survives: the row is last, its misses all of them, and no verdict is given."""
 
     class Exploding(descend.Rule, register=False):
         """Runs away."""
@@ -131,8 +171,8 @@ def test_a_technique_that_always_fails_is_a_row_that_says_so():
 
     found = descend.compare(line(), ["gd", Exploding()], **SMALL)
     last = found.rows[-1]
-    assert (last.label, last.verdict, last.misses, last.learning_rate) == ("Exploding", "failed", 6, None)
-    assert "Exploding failed" in found.answer
+    assert (last.label, last.verdict, last.misses, last.learning_rate) == ("Exploding", "no verdict", 6, None)
+    assert "there is no verdict on Exploding, whose every trial failed" in found.answer
 
 
 def test_when_everything_fails_the_first_reason_is_told():

@@ -51,3 +51,13 @@ def test_studies_that_choose_far_apart_are_told():
     chosen = [({"lr": 0.01}, {"lr": 0.5}), ({"lr": 0.01}, {"lr": 0.03})]
     found = notes(plan, entry_results(plan, runs, chosen), None)
     assert any("for e0 that are more than a factor of ten apart" in n for n in found)
+
+
+def test_a_direction_that_the_name_contradicts_is_told():
+    """An accuracy of which less is said to be better; not where name and direction agree."""
+    told = [n for n in notes(plan_of(higher=False), [], None) if "higher_is_better" in n]
+    assert told == [
+        "A lower accuracy counts as better here, though by that name a higher one is: see that higher_is_better is "
+        "right."
+    ]
+    assert not [n for n in notes(plan_of(), [], None) if "higher_is_better" in n]

@@ -39,12 +39,14 @@ def test_compare_passes_each_option_on(monkeypatch):
     given = {
         "learning_rates": (0.1,), "space": {}, "trials": 1, "batch_size": 3, "budget": 4, "target": 0.5,
         "tuning_seeds": 5, "final_seeds": 6, "studies": 7, "effort": "quick", "untuned": False, "timed": True,
-        "jobs": 8, "executor": Executor(), "out": Path("o"), "fresh": True, "announce": print, "progress": max,
+        "jobs": 8, "out": Path("o"), "fresh": True, "announce": print, "progress": max,
         "leaders": min,
     }  # fmt: skip
-    with pytest.raises(Stopped):
-        descend.compare("booth", **given)
-    assert {f.name: getattr(passed[0], f.name) for f in dataclasses.fields(CompareOptions)} == given
+    # Where an executor makes a run, nothing can end it: the two options exclude each other.
+    for both in ({"executor": Executor(), "max_run_seconds": None}, {"executor": None, "max_run_seconds": 9.0}):
+        with pytest.raises(Stopped):
+            descend.compare("booth", **given | both)
+        assert {f.name: getattr(passed[-1], f.name) for f in dataclasses.fields(CompareOptions)} == given | both
 
 
 def test_the_docstring_says_the_defaults():
@@ -114,6 +116,8 @@ def test_what_is_announced_goes_to_the_log(caplog):
         ({"tuning_seeds": 0}, "tuning_seeds=0"),
         ({"final_seeds": 1.5}, r"final_seeds=1\.5"),
         ({"jobs": 0}, "jobs=0"),
+        ({"max_run_seconds": 0}, "max_run_seconds=0: a number of seconds > 0 is needed"),
+        ({"max_run_seconds": 5, "executor": Executor()}, "cannot be ended where that makes it; leave one of them out"),
         ({"effort": "much"}, "effort='much': one of 'quick', 'default', 'thorough'"),
         ({"rules": []}, "names nothing to compare"),
         ({"rules": ["adam", "adam"]}, "two entries are called 'Adam'"),
@@ -140,7 +144,7 @@ def test_a_broken_problem_says_so_before_any_run():
     with pytest.raises(ProblemError, match=r"line: jac gave shape \(3,\)"):
         descend.compare(line(jac=lambda w, X, y: np.ones(3)), **SMALL)
     with pytest.raises(ProblemError, match="raised KeyError"):
-        descend.compare(line(metric=lambda w, X, y: {}["accuracy"]), **SMALL)
+        descend.compare(line(metric=lambda w, X, y: {}["accuracy"], metric_name="error"), **SMALL)
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path):

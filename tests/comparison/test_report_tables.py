@@ -8,8 +8,10 @@ import re
 
 import numpy as np
 import pytest
+from tests.comparison.comparing import SMALL, line
 from tests.comparison.reports import (
     NO_TARGET,
+    OPTIONS,
     WHICH,
     read,
     words,
@@ -19,7 +21,7 @@ import descend
 from descend.comparison import Choice
 from descend.comparison.reporting import html as report
 from descend.comparison.reporting.tables import leaderboard
-from descend.comparison.reporting.wording import besides, duration, number
+from descend.comparison.reporting.wording import besides, duration, number, telling
 
 
 def test_write_returns_the_path(booth, tmp_path):
@@ -271,3 +273,62 @@ def test_the_leaderboard(scored):
     console.print(leaderboard(scored.plan, failed))
     assert console.file.getvalue().count("−∞") == 2
     console.print(leaderboard(scored.plan, []))
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.9694, 0.9722], ["0.9694", "0.9722"]),
+        ([0.96941, 0.96943], ["0.96941", "0.96943"]),
+        ([0.9694, 0.9694], ["0.9694", "0.9694"]),
+        ([0.9694, 0.9694 * (1 + 1e-9)], ["0.9694", "0.9694"]),
+        ([1.2345e11, 1.2349e11], ["1.234e+11", "1.235e+11"]),
+        ([1.23456e11, 1.23462e11, math.inf], ["1.23456e+11", "1.23462e+11", "∞"]),
+        ([4200.0, 123456.0], ["4200", "1.235e+05"]),
+        ([1.21e-5, 1.24e-5], ["1.21e-05", "1.24e-05"]),
+        ([0.00121, 0.00124, None], ["0.00121", "0.00124", "–"]),
+        ([-2.00001e7, -2.00002e7], ["-2.00001e+07", "-2.00002e+07"]),
+        ([1.0, 1.0 + 1e-6], ["1", "1.000001"]),
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_figures_of_a_column_have_the_digits_that_tell_them_apart(values, shown):
+    """Four where that is enough, whatever the size; what differs by rounding alone is not told apart."""
+    assert list(map(telling(values), values)) == shown
+
+
+def test_large_figures_are_told_apart_in_every_table(tmp_path):
+    """Losses of 1e11 that differ in the sixth digit: in the answer, in the terminal's table and in the report."""
+    problem = descend.Problem(
+        name="high", start=lambda rng: rng.normal(size=2), loss=lambda x: 1.23456e11 + 1e6 * float(x @ x),
+        jac=lambda x: 2e6 * x,
+    )  # fmt: skip
+    found = descend.compare(problem, ["gd", "adam"], **{**OPTIONS, "learning_rates": [1e-8, 1e-7], "target": "none"})
+    medians = [telling(row.test.median for row in found.rows)(row.test.median) for row in found.rows]
+    assert len(set(medians)) == 2
+    page = read(found, tmp_path)
+    for row, median in zip(found.rows, medians, strict=True):
+        assert median in str(found)
+        assert page.cells("final")[row.label][2].startswith(median)
+    assert medians[0] in words(found.answer)
+
+
+def test_results_are_short_in_a_notebook():
+    """The last line of a cell shows the answer, or the table as HTML, and not every figure of every run."""
+    label = "<b>Adam</b> & \x1b[31m"
+    suite = descend.compare_all([line(), "booth"], ["gd", descend.Entry(label, "adam")], **SMALL)
+    for found in (suite, *suite.comparisons):
+        assert found.answer in repr(found)
+        assert len(repr(found)) < 1000
+        page = found._repr_html_()
+        assert page.startswith("<pre>")
+        assert ("&lt;b&gt;Adam&lt;/b&gt; &amp; " in page) == (found is not suite)
+        assert not {"<b>", "\x1b"} & {page[i : i + n] for n in (1, 3) for i in range(len(page))}
+    found = suite.comparisons[0]
+    assert repr(found).startswith("<Comparison of 2 techniques, ")
+    assert repr(found.plan).startswith("<Plan of a comparison on line: 2 techniques × 2 trials")
+    assert repr(found.runs[0]) == (
+        f"<Run of entry 0 at lr=0.01, seed 0, tuning: max_steps, validation {found.runs[0].validation:g}>"
+    )
+    for part in (*found.rows, *found.sensitivity, *found.plan.entries):
+        assert len(repr(part)) < 2000

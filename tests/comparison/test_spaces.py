@@ -1,13 +1,17 @@
 """Search spaces: the points that are tried, and which entry takes which."""
 
+import json
 import math
 
 import numpy as np
 import pytest
-from tests.comparison.comparing import TRIALS, line
+import torch
+from tests.comparison.comparing import TRIALS, X, Y, line
 
 import descend
 from descend import Choice, Entry, LogUniform, Uniform
+from descend.comparison.experiment import Experiment
+from descend.comparison.options import CompareOptions
 from descend.comparison.planning.spaces import parse_space, points, space_option
 from descend.errors import OptionError
 
@@ -123,3 +127,84 @@ def test_a_space_for_all_leaves_the_techniques_what_they_are_called():
     }  # fmt: skip
     sizes = {row.label: row.batch_size for row in found.rows}
     assert (sizes["Batch GD"], sizes["SGD"]) == ("full", 1)
+
+
+def planned(entries, **options):
+    """The plan of a comparison that is not made."""
+    return Experiment(line(), entries, CompareOptions(**{"budget": 240, "jobs": 1, **options})).plan
+
+
+@pytest.mark.parametrize("batch_size", [None, 8, "full"])
+def test_an_entry_without_settings_of_its_own_has_the_comparisons(batch_size):
+    """Batch size and range of learning rates: those that a rule's name gets. What an entry sets stays."""
+    space = {"lr": LogUniform(1e-6, 1e-2)}
+    plain, wider, own = planned(
+        ["adam", Entry("wider", "momentum", space={"momentum": Uniform(0.5, 0.9)}),
+         Entry("own", "gd", 16, space={"lr": LogUniform(0.1, 1.0)})],
+        batch_size=batch_size, space=space,
+    ).entries  # fmt: skip
+    assert plain.batch_size == wider.batch_size == (32 if batch_size is None else batch_size)
+    assert plain.space["lr"] == wider.space["lr"] == space["lr"]
+    assert (own.batch_size, own.space["lr"]) == (16, LogUniform(0.1, 1.0))
+
+
+def test_an_entry_takes_the_learning_rates_of_the_comparison():
+    """`learning_rates` are tried for an entry that searches for something else, too."""
+    plan = planned([Entry("e", "momentum", space={"momentum": Uniform(0.5, 0.9)})], learning_rates=[0.01, 0.1])
+    assert [point["lr"] for point in plan.points(plan.entries[0], 0)] == [0.01, 0.1]
+
+
+def test_an_entry_on_few_examples_has_all_of_them_in_a_batch():
+    """As a rule's name does: the default of 32 is more than there are."""
+    few = line(data=(X[:30], Y[:30]))
+    plan = Experiment(few, ["adam", Entry("e", "adam")], CompareOptions(jobs=1)).plan
+    assert [entry.batch_size for entry in plan.entries] == [18, 18]
+
+
+COSINE = descend.schedules.Cosine(0.1, steps=10)
+
+
+@pytest.mark.parametrize(
+    ("space", "match"),
+    [
+        ({"lr": lambda: Choice([COSINE, COSINE])}, r"e: space=.* has Cosine\(value=0.1.* is a schedule.*give numbers"),
+        ({"lr": lambda: Choice([0.1, COSINE])}, "is a schedule"),
+        ({"lr": lambda: Choice([lambda step: 0.1])}, "is a schedule"),
+        ({"lr": lambda: Choice([0, 0.1])}, "e: space=.* has 0, which is not a number > 0"),
+        ({"lr": lambda: Choice([math.nan, 0.1])}, "has nan, which is not a number > 0"),
+        ({"lr": lambda: Choice(["0.1"])}, "has '0.1', which is not a number > 0"),
+        ({"lr": lambda: Choice([True])}, "has True, which is not a number > 0"),
+        ({"lr": lambda: Choice([None])}, "has None, which is not a number > 0"),
+        ({"lr": lambda: Uniform(-1, 1)}, "has -1, which is not a number > 0"),
+        ({"momentum": lambda: Choice([np.ones(2)])}, "cannot be told from other values by its hash"),
+        ({"momentum": lambda: Choice([{0.5: 1}])}, "cannot be told from other values by its hash"),
+        ({"momentum": lambda: Choice(["0.5"])}, "momentum must be a number or a schedule"),
+        ({"nesterov": lambda: Uniform(0, 1)}, "nesterov must be True or False"),
+        ({"batch_size": lambda: Choice([None, 5])}, "e: a batch size of None"),
+        ({"batch_size": lambda: Choice([True, 5])}, "batch_size=True: a whole number"),
+        ({"batch_size": lambda: Choice([5.0])}, r"batch_size=5\.0: a whole number"),
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_what_cannot_be_searched_for_is_refused_before_the_first_run(space, match):
+    """Any kind of space with any kind of values: an error that names entry and value."""
+    with pytest.raises(OptionError, match=match):
+        planned([Entry("e", "sgd", space={name: make() for name, make in space.items()})])
+
+
+def test_values_of_any_kind_are_compared_and_told(tmp_path):
+    """Numbers of NumPy and PyTorch, schedules and functions beside numbers, pairs, flags: as far as every file."""
+    mixed = Choice([COSINE, 0.5, lambda step: 0.25])
+    entries = [
+        Entry("mixed", "sgd", space={"momentum": mixed, "nesterov": Choice([np.False_])}),
+        Entry("sizes", "sgd", space={"batch_size": Choice([np.int64(5), "full"]), "lr": Choice([np.float32(0.5)])}),
+        Entry("pairs", "adam", space={"betas": Choice([[0.9, torch.tensor(0.5)], (COSINE, 0.99)])}),
+    ]
+    found = descend.compare(line(), entries, **TRIALS, target="none", out=tmp_path)
+    told = json.loads((tmp_path / "comparison.json").read_text())
+    assert len(told["runs"]) == len(found.runs)
+    assert {row.label: row.learning_rate for row in found.rows}["sizes"] == 0.5
+    for suffix in ("csv", "json", "parquet"):
+        pytest.importorskip("pyarrow" if suffix == "parquet" else "pandas")
+        found.export(tmp_path / f"runs.{suffix}")
+    assert "Chosen besides: " in str(found)

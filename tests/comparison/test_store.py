@@ -15,7 +15,7 @@ from tests.comparison.comparing import SMALL, TRIALS
 from tests.processes import PATIENCE
 
 import descend
-from descend import Entry
+from descend import Entry, LogUniform
 from descend.comparison.running.store_file import MIGRATIONS
 from descend.errors import ComparisonError
 
@@ -133,7 +133,7 @@ def test_a_store_that_is_none_is_refused(tmp_path):
 
 def test_a_rule_or_seeds_more_run_only_what_is_missing(tmp_path):
     """Another plan on the same folder finds the runs that it has in common, and makes the others."""
-    options = {**TRIALS, "out": tmp_path, "target": "none"}
+    options = {**TRIALS, "out": tmp_path, "target": "none", "space": {"lr": LogUniform(1e-3, 1.0)}}
     first = descend.compare("booth", ["gd"], **options)
     more = descend.compare("booth", ["gd", "adam"], **options)
     assert more.reused == len(first.runs)

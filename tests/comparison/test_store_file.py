@@ -145,7 +145,7 @@ def test_no_flipped_bit_is_believed(folder, tmp_path, plan, bits, request):
     assert len(truth) > 10
     slow = request.node.get_closest_marker("slow")
     lost, refusals = 0, []
-    trials = 600 if slow else 40
+    trials = 300 if slow else 25
     for i in range(trials):
         (tmp_path / str(i)).mkdir()
         path = tmp_path / str(i) / "runs.sqlite"
@@ -190,7 +190,9 @@ def test_a_store_without_checksums_gets_them(folder, plan):
     with contextlib.closing(sqlite3.connect(folder / "runs.sqlite")) as db:
         db.executescript("ALTER TABLE runs DROP COLUMN checksum")
         rows = db.execute("SELECT * FROM runs").fetchall()
-        db.executescript("DROP TABLE runs; DROP TABLE plans; DROP TABLE runs_of_schema_1; PRAGMA user_version=0")
+        db.executescript(
+            "DROP TABLE runs; DROP TABLE plans; DROP TABLE owner; DROP TABLE runs_of_schema_1; PRAGMA user_version=0"
+        )
         db.executescript(f"{store_file.MIGRATIONS[0]}; {store_file.MIGRATIONS[1]}; PRAGMA user_version=2")
         db.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         db.commit()

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from tests.comparison.comparing import TRIALS
+from tests.comparison.comparing import SMALL, TRIALS
 from tests.comparison.reports import NO_TARGET, OPTIONS, Page, cloud, suite_page, words
 
 import descend
@@ -135,3 +135,13 @@ def test_a_hopeless_problem_does_not_end_the_others(tmp_path):
         descend.compare_all("booth", ["gd"], **options)
     with pytest.raises(OptionError, match="two problems are called 'booth'"):
         descend.compare_all(["booth", "booth"], ["gd"], **options)
+
+
+def test_a_technique_without_a_verdict_is_told():
+    """Where every learning rate that was set failed, among others: a note for each such problem."""
+    steep = Problem(lambda rng: rng.normal(size=2), lambda x: 5e5 * float(x @ x), lambda x: 1e6 * x, name="steep")
+    suite = descend.compare_all(["booth", steep], ["gd", "adam"], **{**SMALL, "budget": 40})
+    notes = [note for note in suite.notes if "no verdict" in note]
+    assert notes[-1].startswith("There is no verdict on GD on steep, whose learning rates do not reach far enough")
+    unjudged = [c.plan.problem for c in suite.comparisons if any(row.verdict == "no verdict" for row in c.rows)]
+    assert len(notes) == len(unjudged)

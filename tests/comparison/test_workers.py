@@ -102,26 +102,6 @@ def test_a_process_that_dies_once_costs_nothing_but_time(tmp_path):
     assert not any(run.miss for run in found.runs)
 
 
-class Unwelcome:
-    """A loss that kills the process it arrives in."""
-
-    def __call__(self, w):
-        return float(w @ w)
-
-    def __setstate__(self, state):
-        os._exit(3)
-
-    def __getstate__(self):
-        return {"here": True}
-
-
-def test_when_no_process_can_work_it_ends_in_words():
-    """Each worker dies before it begins anything: no hanging, and a reason."""
-    problem = Problem(start=lambda rng: rng.normal(size=2), loss=Unwelcome(), jac=lambda w: 2 * w, name="unwelcome")
-    with pytest.raises(ComparisonError, match="a worker process died"):
-        descend.compare(problem, ["gd"], **{**SMALL, "jobs": 2})
-
-
 class Cluster(concurrent.futures.ThreadPoolExecutor):
     """Threads, and an error for every bundle that has the run of a certain seed in it."""
 

@@ -62,6 +62,7 @@ def test_restoring_the_best():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore:state_dtype")
 def test_state_dtype(dtype):
     """State has the format that is asked for, and keeps it in a checkpoint; training goes its way."""
     exact, model = network(torch.float32), network(torch.float32)
@@ -71,9 +72,11 @@ def test_state_dtype(dtype):
     same(losses, expected, 0.05 if dtype is torch.bfloat16 else 1e-4)
     entries = ("exp_avg", "exp_avg_sq")
     assert {s[n].dtype for s in optimizer.state.values() for n in entries} == {dtype}
-    its = optim.Adam(model.parameters())
-    its.load_state_dict(optimizer.state_dict())
-    assert {s[n].dtype for s in its.state.values() for n in entries} == {dtype}
+    for asked in (None, dtype):
+        its = optim.Adam(model.parameters(), state_dtype=asked)
+        its.load_state_dict(optimizer.state_dict())
+        expected = torch.float32 if asked is None and dtype is torch.bfloat16 else dtype
+        assert {s[n].dtype for s in its.state.values() for n in entries} == {expected}
     assert copy.deepcopy(optimizer).state_dtype is dtype
     assert pickle.loads(pickle.dumps(optimizer)).state_dtype is dtype
 

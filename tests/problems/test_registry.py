@@ -23,6 +23,8 @@ from descend.errors import ProblemError
         ("booth:x=1", "it takes none"),
         ("nowhere.py", "'nowhere.py' does not exist"),
         (".", "unknown problem '.'"),
+        (f"{'x' * 5000}.py", "cannot be used"),
+        ("/dev/null", "'/dev/null' is no file"),
     ],
 )
 def test_a_bad_name_is_refused(spec, match):
@@ -40,8 +42,9 @@ def test_a_bad_name_is_refused(spec, match):
         ("x = 1\nx = x / 0\n", "failed at line 2: ZeroDivisionError"),
         ("def broken(:\n", "failed at line 1: SyntaxError"),
         ("raise SystemExit('bye')\n", "SystemExit: bye"),
+        ("class Mute(Exception):\n    def __str__(self): raise ValueError\nraise Mute\n", "failed at line 3: Mute"),
     ],
-    ids=["nothing", "type", "import", "raises", "syntax", "exit"],
+    ids=["nothing", "type", "import", "raises", "syntax", "exit", "mute"],
 )
 def test_a_bad_problem_file_is_refused(tmp_path, text, match):
     """Line and cause, never a traceback's worth."""

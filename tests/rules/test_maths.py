@@ -18,6 +18,9 @@ from descend.rules import maths
         (maths.minimum(1.0, math.nan), math.nan),
         (maths.clip(5.0, 0.0, 1.0), 1.0),
         (maths.where(True, 1.0, 2.0), 1.0),
+        (maths.share(0.5, 4.0), 2.0),
+        (maths.share(0.0, math.inf), 0.0),
+        (maths.share(0.5, math.nan), math.nan),
     ],
 )
 def test_of_numbers(found, expected):

@@ -1,7 +1,7 @@
 """The command line: parse, call, print.
 
-Exit status: 0 done, 1 the work failed (a reason in one line), 2 wrong usage, 130 interrupted. With ``--json`` the
-result goes to standard output for machines, and everything for people to standard error.
+Exit status: 0 done, 1 the work failed (a reason in one line), 2 wrong usage, 130 interrupted, 143 terminated. With
+``--json`` the result goes to standard output for machines, and everything for people to standard error.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from descend.cli import streams
 from descend.cli.completion import SHELLS, answer_shell, script
 from descend.cli.help import Context
 from descend.cli.parameters import Argument, Command
+from descend.cli.terminated import Terminated
 from descend.cli.words import corrected
 from descend.errors import DescendError, OptionError, ProblemError, RuleError, nearest
 from descend.printable import one_line
 
 __all__ = ["app", "main"]
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 def _compare() -> click.Command:
@@ -123,7 +124,7 @@ def main() -> None:
     except DescendError as error:
         _fail(str(error), FAILED)
     except KeyboardInterrupt as error:
-        _fail(str(error) or "interrupted", INTERRUPTED)
+        _fail(str(error) or "interrupted", TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
     except MemoryError:
         _fail("out of memory", FAILED)
     except BrokenPipeError:  # the reader of our output has gone: not our failure
@@ -144,6 +145,8 @@ def _run(arguments: Sequence[str]) -> int:
             app.invoke(context)
     except click.exceptions.Exit as ended:  # after --help and --version
         return ended.exit_code
+    except SystemExit as ended:  # none of ours
+        raise ProblemError(f"the problem called sys.exit({'' if ended.code is None else repr(ended.code)})") from ended
     return 0
 
 

@@ -106,8 +106,8 @@ def _facts(name: str) -> dict[str, Any]:
 
 def _lines(name: str, facts: dict[str, Any]) -> list[str]:
     """The same for people."""
-    better = "higher" if facts["higher_is_better"] else "lower"
-    lines = [f"{facts['name']}: {facts['summary']}", f"metric: {facts['metric']} ({better} is better)"]
+    better = {True: "higher is better", False: "lower is better", None: "whether higher or lower is better is not said"}
+    lines = [f"{facts['name']}: {facts['summary']}", f"metric: {facts['metric']} ({better[facts['higher_is_better']]})"]
     if facts["examples"]["train"]:
         lines.append("examples: " + ", ".join(f"{count} {role}" for role, count in facts["examples"].items()))
     if facts["optimum"] is not None:

@@ -16,6 +16,7 @@ from descend.cli.console import default_folder, make_console
 from descend.cli.live import Live
 from descend.cli.parameters import Argument, Command, json_option, out_option
 from descend.cli.streams import answer_kept_clean
+from descend.cli.terminated import Terminated, terminable
 from descend.comparison import Suite, compare, compare_all
 from descend.comparison.options import EFFORTS, CompareOptions
 from descend.comparison.planning.entries import BATCH_SIZE, DEFAULT_ENTRIES
@@ -87,7 +88,13 @@ SEVERAL = Path("descend-comparisons")
 @click.option("--time", is_flag=True, help="At the end, time each rule's runs with no other beside them.")
 @click.option("--jobs", type=int, help="Processes. Default: one a core.")
 @click.option("--dask", metavar="ADDRESS", help="Make the runs on the Dask cluster of this scheduler instead.")
-@out_option("Folder for the report and the runs. Default: descend-PROBLEM.")
+@click.option(
+    "--max-run-seconds",
+    type=float,
+    metavar="SECONDS",
+    help="End a run that takes longer, and count a miss. Default: what the pilot leaves no doubt about.",
+)
+@out_option("Folder for the report and the runs. Default: descend-PROBLEM, with its settings.")
 @click.option("--fresh", is_flag=True, help="Run everything again, even what is finished.")
 @click.option(
     "--export",
@@ -110,6 +117,7 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
         exportable(export, coming=folder)
     began = now()
     with (
+        terminable(),
         Live(make_console(to_stderr=True)) as live,
         answer_kept_clean(),
         contextlib.nullcontext() if given["dask"] is None else on_dask(given["dask"]) as executor,
@@ -117,10 +125,11 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
         options |= {"executor": executor, "announce": live.announce, "progress": live.progress, "leaders": live.leaders}
         try:
             found = compare_all(problems, **options) if several else compare(problems[0], **options)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             live.close()
-            words = f"interrupted; {live.done} finished runs are kept in {folder}: the same command goes on from there"
-            raise KeyboardInterrupt(words) from None
+            how = "terminated" if isinstance(error, Terminated) else "interrupted"
+            words = f"{how}; {live.done} finished runs are kept in {folder}: the same command goes on from there"
+            raise type(error)(words) from None
     console = make_console(to_stderr=as_json)
     found.show(console)
     took = duration(now() - began) if isinstance(found, Suite) else found.took
@@ -157,7 +166,10 @@ def _options(
         raise OptionError(f"--lr {lr} and --tune lr=…: both say what is tried; leave one of them out")
     if dask is not None and given["jobs"] is not None:
         raise OptionError(f"--jobs {given['jobs']} and --dask {dask}: a cluster has its own workers; leave one out")
+    if dask is not None and given["max_run_seconds"] is not None:
+        raise OptionError("--max-run-seconds and --dask: a run cannot be ended on a cluster; leave one out")
     options = {name: given[name] for name in ("trials", "budget", "tuning_seeds", "final_seeds", "studies", "jobs")}
+    options["max_run_seconds"] = given["max_run_seconds"]
     options |= {
         "rules": None if rules is None else values.names(rules),
         "learning_rates": None if lr is None else values.floats("--lr", lr),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -58,5 +59,14 @@ def listed(console: Console, rows: Sequence[Sequence[str]], head: Sequence[str] 
 
 
 def default_folder(problem: str) -> Path:
-    """The folder for what is found about a problem, unless a folder is named."""
-    return Path(f"descend-{Path(problem).stem.partition(':')[0]}")
+    """The folder for what is found about a problem, unless a folder is named: another one for other settings.
+
+    Files of one name in different folders have different ones, too: descend-p for p.py, descend-tests-p for tests/p.py.
+    """
+    name = problem.strip()
+    if name.endswith(".py") or "/" in name:
+        path, here = Path(name).expanduser().absolute(), Path.cwd()
+        path = path.relative_to(here) if path.is_relative_to(here) else Path(name).expanduser()
+        name = "-".join(part for part in path.with_suffix("").parts if part.strip("./"))
+    words = re.sub(r"[^\w.=-]+", "-", name).strip("-")
+    return Path(f"descend-{words}")

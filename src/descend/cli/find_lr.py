@@ -15,6 +15,7 @@ from descend.cli.parameters import Command, json_option, out_option, problem_arg
 from descend.cli.streams import answer_kept_clean
 from descend.comparison.planning.entries import BATCH_SIZE
 from descend.comparison.reporting.files import writable
+from descend.comparison.running.written import replaced
 from descend.printable import say
 from descend.training.lr_range_test import RangeTest, find_lr
 from descend.training.options import RangeTestOptions as Defaults
@@ -41,6 +42,8 @@ __all__ = ["find_lr_command"]
     default=Defaults.seeds,
     help=f"How many seeds; below 6 there are no intervals. Default: {Defaults.seeds}.",
 )
+@click.option("--budget", type=int, help="Gradient evaluations at most, of all seeds. Default: what they take.")
+@click.option("--jobs", type=int, help="Processes. Default: one a core if the work is long.")
 @out_option("Folder for picture and JSON. Default: descend-PROBLEM.")
 @json_option
 def find_lr_command(
@@ -52,8 +55,9 @@ def find_lr_command(
     """
     size = None if batch_size is None else values.batch_size(batch_size)
     folder = writable(out or default_folder(problem))
+    people = make_console(to_stderr=True)
     with answer_kept_clean():
-        found = find_lr(problem, rule, batch_size=size, **numbers)
+        found = find_lr(problem, rule, batch_size=size, announce=lambda text: say(people, text), **numbers)
     picture, table = _write(found, folder)
     console = make_console(to_stderr=as_json)
     say(console, f"{found}\n{found.seconds:.0f} s. Picture: {picture}")
@@ -67,8 +71,10 @@ def _write(found: RangeTest, folder: Path) -> tuple[Path, Path]:
     from descend.plots.styles import text
 
     picture, table = (folder / f"find-lr-{found.rule.lower()}.{ending}" for ending in ("html", "json"))
-    table.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    with replaced(table) as place:
+        place.write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     figure = plots.range_test(found)
     figure.update_layout(title={"text": text(found.answer, 80), "font_size": 15}, margin_t=80)
-    figure.write_html(picture, include_plotlyjs=True, config={"displaylogo": False})
+    with replaced(picture) as place:
+        figure.write_html(place, include_plotlyjs=True, config={"displaylogo": False})
     return picture, table

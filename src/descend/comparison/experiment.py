@@ -13,25 +13,28 @@ from typing import Any
 
 from descend.code_hash import versions
 from descend.comparison.judging.choice import choose, sensitivity
-from descend.comparison.judging.notes import notes, too_few
+from descend.comparison.judging.notes import notes, pairing_sentence, stretch_sentence, too_few
+from descend.comparison.judging.range_ends import extended
 from descend.comparison.judging.results import entry_results
 from descend.comparison.judging.target import Target, best_of_pool, find_target
 from descend.comparison.machine import machine
 from descend.comparison.options import CompareOptions, Leaders, Progress, Say
 from descend.comparison.phrases import listed
-from descend.comparison.planning.make_plan import make_plan
+from descend.comparison.planning.make_plan import make_plan, starting_at
 from descend.comparison.planning.plan import FROM_REFERENCE, Plan
 from descend.comparison.planning.spaces import Space
 from descend.comparison.planning.task import Chosen, Task
 from descend.comparison.reporting.comparison import Comparison
 from descend.comparison.reporting.files import STORE, TABLE, save, writable
+from descend.comparison.reporting.owner import identity, refuse_other
 from descend.comparison.reporting.wording import duration, where
 from descend.comparison.running.bundles import Bundler
 from descend.comparison.running.dry_run import dry_run
-from descend.comparison.running.pilot import estimate
+from descend.comparison.running.repeatability import same_starts, unrepeatable
 from descend.comparison.running.runs import Run
+from descend.comparison.running.shapes import check_shapes
 from descend.comparison.running.store import Store
-from descend.comparison.running.workers import Workers
+from descend.comparison.running.workers import Workers, daemonic
 from descend.engines import usable_cores
 from descend.engines.one_thread import one_thread
 from descend.errors import ComparisonError
@@ -67,6 +70,7 @@ def compare(
     timed: bool = False,
     jobs: int | None = None,
     executor: Executor | None = None,
+    max_run_seconds: float | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
     announce: Say | None = None,
@@ -77,10 +81,12 @@ def compare(
 
     Reference runs, which are no part of the comparison, set a target first. Every rule then gets the same number of
     trials, points of its search space. Each trial runs from the same few seeds, and the trial that is best on
-    validation data is chosen. It runs again from fresh seeds. The first figure is the number of gradient evaluations to
-    the target, the second the test metric; test data are read once, at the point that was best on validation data. The
-    same seed gives every rule the same start and the same order of examples, and every run has the same number of
-    gradient evaluations. A run that diverges, or that does not reach the target, is a miss, and counts as the worst.
+    validation data is chosen. Where the usual range of learning rates does not fit a rule, it is extended, with as many
+    trials more for all. What was chosen runs again from fresh seeds. The first figure is the number of gradient
+    evaluations to the target, the second the test metric; test data are read once, at the point that was best on
+    validation data. The same seed gives every rule the same start and the same order of examples, and every run has the
+    same number of gradient evaluations. A run that diverges, or that does not reach the target, is a miss, and counts
+    as the worst.
 
     Parameters
     ----------
@@ -126,6 +132,10 @@ def compare(
     executor
         Make the runs through this `concurrent.futures.Executor` instead, such as a Dask cluster's
         ``client.get_executor()``. It is left running.
+    max_run_seconds
+        How long a run may take; one that takes longer is ended, and a miss. Runs are made in processes of their own
+        then, also with ``jobs=1``. Default: 30 times what the pilot foretells, and a minute at the least; no limit
+        with ``jobs=1`` or an executor.
     out
         A folder for ``report.html``, ``comparison.json`` and ``runs.sqlite``. A comparison of a named problem that
         was stopped goes on from there. Default: nothing is written.
@@ -149,7 +159,8 @@ def compare(
     OptionError, ProblemError, RuleError
         Something is wrong with what was asked for, before anything is run.
     ComparisonError
-        Every run failed, no worker process can work, or `out` cannot be written; finished runs are kept there.
+        Every run failed, no worker process can work, or `out` cannot be written, or has the report of another problem;
+        finished runs are kept there.
 
     Examples
     --------
@@ -174,6 +185,7 @@ def compare(
         timed=timed,
         jobs=jobs,
         executor=executor,
+        max_run_seconds=max_run_seconds,
         out=out,
         fresh=fresh,
         announce=announce,
@@ -196,12 +208,16 @@ class Experiment:
             self._source = Path(problem).expanduser() if str(problem).endswith(".py") else str(problem)
         self.problem, self.options = named(problem), options
         self.plan = make_plan(self.problem, rules, options, self._source)
+        self._unrepeated = ""
         self._seconds = time.perf_counter() - began
 
     def try_out(self) -> None:
-        """Make one step of every rule; raises `ProblemError` or `OptionError`."""
+        """Make one step of every rule, and one seed twice; raises `ProblemError` or `OptionError`."""
         with one_thread():  # as the runs will have
-            dry_run(self.problem, self.plan)
+            seed = dry_run(self.problem, self.plan)
+            self.plan = starting_at(self.plan, seed)
+            check_shapes(self.problem, seed)
+            self._unrepeated = unrepeatable(self.problem, seed)
 
     def run(self, folder: Path | None, announce: Say | None) -> Comparison:
         """Make the runs that the folder does not have yet, and the comparison of all; write it to the folder."""
@@ -209,27 +225,42 @@ class Experiment:
         began = time.perf_counter() - self._seconds
         with (
             Store(None if folder is None else folder / STORE, plan, say) as store,
-            Workers(problem, plan, options.processes, options.executor) as workers,
+            Workers(problem, plan, self._jobs(say), options.executor, options.max_run_seconds) as workers,
         ):
+            if folder is not None:
+                refuse_other(store.owner(), identity(self._source, plan.problem, folder), folder)
             if options.fresh:
                 store.forget(plan.possible())
             phases = _Phases(problem, plan, store, workers, options, say)
             if announce is not None or logger.isEnabledFor(
                 logging.INFO
             ):  # else nobody reads it, and the pilot is in vain
-                place = where(None if options.executor is not None else options.processes)
+                place = where(None if options.executor is not None else workers.jobs)
                 say(" ".join([f"{plan.describe()}, {place}{phases.expected_duration()}.", *too_few(plan)]))
+                if self._unrepeated:
+                    say(pairing_sentence(self._unrepeated))
             comparison = self._concluded(phases, workers, began)
             if folder is not None:
                 save(folder, TABLE, comparison.to_dict(), comparison.save_report, f"the runs are kept in {STORE}")
+                store.own(identity(self._source, plan.problem, folder))
         return comparison
+
+    def _jobs(self, say: Say) -> int:
+        """How many processes make the runs; one, which is this one, where it may have no others."""
+        if not daemonic() or self.options.executor is not None or self.options.processes == 1:
+            return self.options.processes
+        say(
+            "This process is daemonic, as in a multiprocessing.Pool, and may have no children: it makes the runs alone."
+        )
+        return 1
 
     def _concluded(self, phases: _Phases, workers: Workers, began: float) -> Comparison:
         """Make every run that is missing, and conclude from all of them."""
-        problem, plan = self.problem, self.plan
         target, chosen = phases.make_all()
+        problem, plan = self.problem, phases.plan
         value = None if target is None else target.value
         results = entry_results(plan, phases.runs, chosen, value)
+        unrepeated = self._unrepeated or ("" if same_starts(phases.runs) else "start")
         return Comparison(
             plan=plan,
             source=None if self._source is None else str(self._source),
@@ -237,16 +268,18 @@ class Experiment:
             rows=tuple(results),
             sensitivity=tuple(sensitivity(plan, phases.runs, value)),
             runs=tuple(phases.runs),
-            notes=tuple(notes(plan, results, target)),
+            notes=tuple(notes(plan, results, target, phases.runs, unrepeated)),
             summary=problem.summary,
             shape=problem.examples,
             optimum=problem.optimum,
+            paired=not unrepeated,
             seconds=time.perf_counter() - began,
             jobs=None if workers.executor is not None else min(workers.jobs, plan.runs),
             reused=phases.reused,
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             versions=versions(),
             machine=machine(),
+            max_run_seconds=workers.max_run_seconds,
         )
 
 
@@ -275,14 +308,13 @@ class _Phases:
             seeds = plan.final_seeds if any(t.entry == i for t in missing) else ()
             point = first if entry.space == plan.entries[0].space else plan.points(entry, 0)[0]
             missing += [Task(i, tuple(point.items()), seed, "final") for seed in seeds]
-        seconds = estimate(self.problem, plan, self.bundler.bundles(missing), min(self.workers.jobs, usable_cores()))
+        seconds = self.workers.pilot.estimate(self.bundler.bundles(missing), min(self.workers.jobs, usable_cores()))
         return f", about {duration(seconds)}" if seconds >= SHORT else ""
 
     def make_all(self) -> tuple[Target | None, list[tuple[Chosen, ...]]]:
         """Make the runs of every phase; returns the target and what each study chose for each entry."""
         target = self._target()
-        tuned = self._make("tuning", list(self.plan.tuning()))
-        chosen = choose(self.plan, tuned)
+        chosen, tuned = self._tune()
         if all(point is None for found in chosen for point in found):
             raise ComparisonError(
                 f"every run failed on {self.problem.name}; the first one: {tuned[0].message} Mend the problem, or "
@@ -292,6 +324,17 @@ class _Phases:
         if self.plan.timed:
             self._make("timing", list(self.plan.timings(chosen)))
         return target, chosen
+
+    def _tune(self) -> tuple[list[tuple[Chosen, ...]], list[Run]]:
+        """What each study chose for each entry, and the tuning runs; the plan has what they added to it."""
+        tuned = self._make("tuning", list(self.plan.tuning()))
+        chosen = choose(self.plan, tuned)
+        while (wider := extended(self.plan, chosen, tuned)) is not None:
+            made, self.plan = set(self.plan.tuning()), wider
+            self.say(stretch_sentence(wider, len(wider.stretches) - 1))
+            tuned += self._make("tuning", [task for task in wider.tuning() if task not in made])
+            chosen = choose(wider, tuned)
+        return chosen, tuned
 
     def _target(self) -> Target | None:
         """The target that the reference pool sets, or that was given."""

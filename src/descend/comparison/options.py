@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from descend.checks import count, flag, function, is_finite, one_of, optional, path
+from descend.checks import count, flag, function, is_finite, one_of, optional, path, seconds
 from descend.comparison.planning.plan import FROM_REFERENCE, NO_TARGET, Plan
 from descend.comparison.planning.spaces import Space, checked_space
 from descend.engines import usable_cores
@@ -75,6 +75,7 @@ class CompareOptions:
     timed: bool = False
     jobs: int | None = None
     executor: Executor | None = None
+    max_run_seconds: float | None = None
     out: str | Path | None = None
     fresh: bool = False
     announce: Say | None = None
@@ -97,6 +98,12 @@ class CompareOptions:
         settle("jobs", optional(count, "jobs", self.jobs, remedy=f"leave it out to use all {usable_cores()} cores"))
         if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
             raise OptionError(f"executor={self.executor!r}: a concurrent.futures.Executor is needed, or None")
+        settle("max_run_seconds", optional(seconds, "max_run_seconds", self.max_run_seconds))
+        if self.executor is not None and self.max_run_seconds is not None:
+            raise OptionError(
+                f"max_run_seconds={self.max_run_seconds!r} with an executor: a run cannot be ended where that makes "
+                "it; leave one of them out"
+            )
         settle("out", optional(path, "out", self.out, noun="folder", otherwise="None to write nothing"))
         for name in ("announce", "progress", "leaders"):
             optional(function, name, getattr(self, name))

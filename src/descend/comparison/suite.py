@@ -12,17 +12,18 @@ from typing import Any
 
 from descend.comparison.experiment import Experiment
 from descend.comparison.judging.profiles import ENOUGH, Profile, profiles
+from descend.comparison.judging.standings import NO_VERDICT
 from descend.comparison.options import CompareOptions
 from descend.comparison.phrases import counted, listed
 from descend.comparison.reporting.comparison import Comparison
 from descend.comparison.reporting.exports import exportable, exported
-from descend.comparison.reporting.files import REPORT, SUITE_TABLE, save, writable
+from descend.comparison.reporting.files import REPORT, SUITE_TABLE, folder_in, save, writable
 from descend.comparison.reporting.frames import frame, rows_of
 from descend.comparison.reporting.tables import print_rows
 from descend.comparison.reporting.wording import evaluations, level, number
 from descend.errors import ComparisonError, OptionError
 from descend.jsonable import jsonable
-from descend.printable import say
+from descend.printable import preformatted, say
 from descend.problems import Problem
 from descend.problems.registry import named
 
@@ -31,9 +32,9 @@ __all__ = ["Suite", "compare_all"]
 SCHEMA = 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Suite:
-    """Finished comparisons of the same entries on several problems. Printed, it is its table.
+    """Finished comparisons of the same entries on several problems. Printed, it is its table; a notebook shows it.
 
     `comparisons` are in the order in which the problems were given; `failures` has the problems that could not be
     compared, each with the reason.
@@ -90,6 +91,13 @@ class Suite:
     def notes(self) -> list[str]:
         """What a reader should know before believing the table."""
         found = [f"{name} could not be compared: {reason}" for name, reason in self.failures]
+        for comparison in self.comparisons:
+            unjudged = [row.label for row in comparison.rows if row.verdict == NO_VERDICT]
+            if unjudged:
+                found.append(
+                    f"There is no verdict on {listed(unjudged)} on {comparison.plan.problem}, whose learning rates do "
+                    "not reach far enough there; a profile counts what was reached all the same."
+                )
         raced = self.with_target
         if not raced:
             return found
@@ -148,6 +156,12 @@ class Suite:
         out = io.StringIO()
         self.show(Console(file=out, width=80, color_system=None))
         return out.getvalue().rstrip()
+
+    def __repr__(self) -> str:
+        return f"<Suite of {counted(len(self.comparisons), 'comparison')}: {self.answer}>"
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))
 
     def show(self, console: Any) -> None:
         """Print the answer, each problem's outcome and the profiles on a rich console."""
@@ -259,7 +273,7 @@ def compare_all(
     finished, failures = [], []
     for i, experiment in enumerate(experiments, 1):
         name = experiment.plan.problem
-        place = None if folder is None else writable(folder / _folder(name))
+        place = None if folder is None else folder_in(folder, _folder(name))
         tell = None if announce is None else _announcing(f"{name} ({i} of {len(experiments)})", announce)
         try:
             finished.append(experiment.run(place, tell))

@@ -87,11 +87,12 @@ class FitResult(Result):
     """The outcome of `fit`: a `Result` whose `x` is the trained parameters, with what was measured on the way.
 
     `x` is where the last step led or, with ``keep_best``, the point with the best validation metric; `best` is the
-    evaluation of that point in either case. `fun` is the loss on the whole training data at `x`; `jac` is None, as no
-    gradient over all of them is computed. `examples` counts gradient evaluations, `epochs` passes over the training
-    data. Metrics are NaN where there are no such data. `buffers` holds what else of a torch module belongs to `x`: its
-    buffers, and parameters that were not trained. `seed` is the one that it was made from. `interrupted` says whether
-    Ctrl-C was pressed, if only while the figures of a finished training were measured.
+    evaluation of that point in either case, None where nothing tells whether a higher metric is better. `fun` is the
+    loss on the whole training data at `x`; `jac` is None, as no gradient over all of them is computed. `examples`
+    counts gradient evaluations, `epochs` passes over the training data. Metrics are NaN where there are no such data.
+    `buffers` holds what else of a torch module belongs to `x`: its buffers, and parameters that were not trained.
+    `seed` is the one that it was made from. `interrupted` says whether Ctrl-C was pressed, if only while the figures of
+    a finished training were measured.
     """
 
     examples: int

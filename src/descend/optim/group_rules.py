@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -42,13 +41,17 @@ class GroupRules:
     def __init__(self, rule: type[Rule], say: Callable[[str], None]) -> None:
         self.rule, self._say = rule, say
         self.names = hyperparameters(rule)
-        self.given = itemgetter(*self.names, *DECIDING)
-        """What of a group decides how it is stepped: the hyperparameters in the order of `names`, then `DECIDING`."""
+        self._given = (*self.names, *DECIDING)
+        self._defaults = (*(field.default for field in dataclasses.fields(rule)), None, False, None)
         self._made: dict[Any, Rule] = {}
         self._schedules: dict[int, GroupSchedules] = {}
         """The schedules of each group that has some, by the group's identity."""
         self._told: set[str] = set()
         """Those hyperparameters of which it was said that their schedule was replaced."""
+
+    def given(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What of a group decides how it is stepped: the hyperparameters in the order of `names`, then `DECIDING`."""
+        return tuple(map(group.get, self._given, self._defaults))
 
     def asked(self, group: dict[str, Any], given: tuple[Any, ...]) -> tuple[Any, ...]:
         """What the group asks for where it holds what is `given`: Python's own numbers, and the schedules."""
@@ -64,6 +67,10 @@ class GroupRules:
     def of(self, group: dict[str, Any]) -> Rule:
         """The rule with the hyperparameters that the group has now; raises `RuleError`."""
         return self.with_values(self.asked(group, self.given(group))[: len(self.names)])
+
+    def made(self, group: dict[str, Any]) -> Rule:
+        """The same rule, made anew: in what is kept, True and 1.0 are one number, and one of them may be refused."""
+        return self._with_each(self.asked(group, self.given(group))[: len(self.names)])
 
     def with_values(self, values: tuple[Any, ...]) -> Rule:
         """The rule with these hyperparameters, in the order of `names`; raises `RuleError` if one of them is wrong.
@@ -90,7 +97,7 @@ class GroupRules:
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise `RuleError` for what the rule refuses of a group that is added, be it of one number or of several."""
-        self.rule(**{name: group[name] for name in self.names})
+        self.rule(**dict(zip(self.names, self.given(group), strict=False)))
 
     # ---- schedules ----------------------------------------------------------------------------------------------
 
@@ -152,13 +159,23 @@ class GroupScalars:
         The number of steps that the tensors have made.
     carried
         The numbers that the rule carries from step to step, as they are before the next one.
+    begins
+        States that begin with the next step, later than the parameter's first (see `Rule.first_step`). The scalars are
+        those of that one step, then.
 
     `targets` write the scalars to where machine code reads them: for each launch that steps some of the tensors, one
     `Scalars`. Tensors that are stepped by PyTorch's operations get them from `row`.
     """
 
-    def __init__(self, rules: GroupRules, group: dict[str, Any], done: int, carried: dict[str, float]) -> None:
-        self.rules, self.group, self.done, self.carried = rules, group, done, carried
+    def __init__(
+        self,
+        rules: GroupRules,
+        group: dict[str, Any],
+        done: int,
+        carried: dict[str, float],
+        begins: tuple[str, ...] = (),
+    ) -> None:
+        self.rules, self.group, self.done, self.carried, self.begins = rules, group, done, carried, begins
         self.rule = rules.of(group)
         self.kind = _kind(self.rule)
         """What of the rule decides which kernel steps its tensors."""
@@ -188,6 +205,8 @@ class GroupScalars:
         for scalars in self.targets:
             self.after = scalars.fill(self.done + 1, self.carried)
             constant = constant and scalars.constant
+            if self.begins:
+                scalars.replace(self.rule.beginning(self.done + 1, self.begins))
         self.constant, self._filled = constant, self.done
         return True
 
@@ -215,7 +234,7 @@ class GroupScalars:
         if torch.is_grad_enabled():
             values = dict(zip(self.rules.names, self.rules.given(self.group), strict=False))
             row = differentiable_row(self.rule, row, values, self.done + 1, self.carried)
-        return row
+        return row._replace(**self.rule.beginning(self.done + 1, self.begins)) if self.begins else row
 
     def carry(self) -> None:
         """Take what the rule carries after the step that was made for what it carries before the next one."""

@@ -1,4 +1,4 @@
-"""Parameter groups: those that most trainings want, and what their parameters are called."""
+"""Parameter groups: those that most trainings want."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["no_decay_groups", "parameter_name"]
+__all__ = ["no_decay_groups"]
 
 
 def no_decay_groups(
@@ -39,13 +39,3 @@ def no_decay_groups(
                 group["weight_decay"] = weight_decay
             made.append(group)
     return made
-
-
-def parameter_name(groups: Iterable[dict[str, Any]], p: torch.Tensor) -> str:
-    """What to call a parameter of these groups in a message: its name, or its place."""
-    for i, group in enumerate(groups):
-        for k, other in enumerate(group["params"]):
-            if other is p:
-                names = group.get("param_names")
-                return repr(names[k]) if names else f"parameter {k} of group {i}"
-    return "a parameter"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -13,9 +15,13 @@ from torch.optim import optimizer as torch_optimizer
 from descend.errors import OptionError, ParameterError
 from descend.optim import checkpoint
 from descend.optim.group_schedules import has_schedule
+from descend.optim.matching import match
+from descend.optim.names import Names
 from descend.optim.planning import Planning
-from descend.optim.signature import signature
-from descend.optim.state import check_dtype
+from descend.optim.regrouping import NEVER_LOADED, keeps, loaded_groups
+from descend.optim.saved import read
+from descend.optim.signature import signature, standing
+from descend.optim.state_dtype import check_dtype, widen
 from descend.optim.stepper import Stepper
 from descend.rules import Rule
 
@@ -45,7 +51,9 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     capturable
         Only False: the count of steps is kept on the host, so a step cannot be captured in a CUDA graph.
     state_dtype
-        Dtype of the state's arrays, such as `torch.bfloat16` to save memory; None (default): the parameter's.
+        Dtype of the state's arrays. None (default): the parameter's, but float32 for one of float16 or bfloat16. These
+        can be asked for, to save memory, and warn: averages of squares vanish in them or stand still, so that steps get
+        up to 9 times too long or 5 times too short.
 
     Checkpoints are exchangeable with the class of the same name in `torch.optim`, both ways. They have no schedules: a
     schedule is saved as its number for the next step, and stays in the optimizer that loads.
@@ -69,11 +77,12 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         self.state_dtype: torch.dtype | None = options.pop("state_dtype")
         check_dtype(self.state_dtype)
         self._begin()
-        super().__init__(params, options)
+        super().__init__(params, standing(type(self).rule, options))
 
     def _begin(self) -> None:
         """Have no plan yet."""
-        self._planning = Planning(self, self.rule, self.state_dtype)
+        self._names = Names()
+        self._planning = Planning(self, self.rule, self.state_dtype, self._names)
         self.stepper = Stepper(self._planning)
 
     # ---- groups -------------------------------------------------------------------------------------------------
@@ -94,16 +103,17 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         except Exception:
             self.param_groups.pop()
             raise
+        self._names.record([group])
 
     def _check(self, group: dict[str, Any]) -> None:
-        self._planning.rules.of(group)
-        if group["foreach"] and group["fused"]:
+        self._planning.rules.made(group)
+        if group.get("foreach") and group.get("fused"):
             raise OptionError("foreach=True and fused=True: at most one of them can be True")
-        if group["differentiable"] and group["fused"]:
+        if group.get("differentiable") and group.get("fused"):
             raise OptionError(
                 "differentiable=True and fused=True: machine code cannot be differentiated; leave out fused"
             )
-        if group["capturable"]:
+        if group.get("capturable"):
             raise OptionError(
                 "capturable=True: the count of steps is kept on the host, so a step cannot be captured in a CUDA "
                 "graph; leave it out"
@@ -134,23 +144,27 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     def to(self, device: torch.device | str) -> Optimizer:
         """Move the state's arrays to a device, as ``model.to(device)`` moves the parameters; returns the optimizer."""
-        for state in self.state.values():
-            for name, value in state.items():
-                if name in self.rule.state and isinstance(value, torch.Tensor):
-                    state[name] = value.to(device)
+        for p, state in self.state.items():
+            for name in self.rule.state if isinstance(p, torch.Tensor) else ():
+                if isinstance(state.get(name), torch.Tensor):
+                    state[name] = state[name].to(device)
         return self
 
     def share_memory(self) -> None:
         """Make the state, and let other processes share it."""
         self.init_state()
-        for value in chain.from_iterable(state.values() for state in self.state.values()):
+        states = [state.values() for p, state in self.state.items() if isinstance(p, torch.Tensor)]
+        for value in chain.from_iterable(states):
             if isinstance(value, torch.Tensor):
                 value.share_memory_()
 
     def __repr__(self) -> str:
-        """The groups, with the schedules that they follow."""
-        shown = object.__new__(type(self))
-        groups = [self._planning.rules.with_schedules(group) for group in self.param_groups]
+        """The groups as `torch.optim` prints them, with what only we have, and the schedules that they follow."""
+        shown, rules = object.__new__(type(self)), self._planning.rules
+        groups = [
+            {**dict(zip(rules.names, rules.given(group), strict=False)), **rules.with_schedules(group)}
+            for group in self.param_groups
+        ]
         shown.__dict__.update(self.__dict__, param_groups=groups)
         return str(torch.optim.Optimizer.__repr__(shown))
 
@@ -185,10 +199,18 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     # ---- saving and loading -------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """State and groups, as in `torch.optim`; a schedule is saved as its number for the next step."""
+        """State and groups, as in `torch.optim`; a schedule is saved as its number for the next step.
+
+        The state of a parameter that was taken out of its group's list is not saved; it stays in `state`.
+        """
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
         for group in self.param_groups:
             self._planning.take_schedules(group)
-        saved: dict[str, Any] = super().state_dict()
+        self._names.follow(self.param_groups)
+        saved = checkpoint.packed(self.param_groups, self.state, self._planning.beginning())
+        for after in self._optimizer_state_dict_post_hooks.values():
+            saved = after(self, saved) or saved
         return saved
 
     def load_state_dict(
@@ -204,33 +226,57 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             With names on both sides, parameters are found by name, wherever they stand. Names that are on one side only
             are an error; with ``strict=False`` a warning: what has no saved state starts anew.
 
-        State keeps the dtype that it was saved with, and is copied. Schedules stay as they are in this optimizer; so do
-        `foreach`, `fused`, `capturable` and `differentiable`, which say how a step is run. Raises `StateError` that
-        names every entry that does not fit; nothing is loaded then.
+        State keeps the dtype that it was saved with, and is copied. But state of 16 bits, as `torch.optim` has for
+        parameters of 16 bits, becomes float32, unless `state_dtype` of this optimizer is of 16 bits. Schedules stay as
+        they are in this optimizer; so do `foreach`, `fused`, `capturable` and `differentiable`, which say how a step is
+        run. Raises `StateError` that names every entry that does not fit; nothing is loaded then.
         """
-        saved = dict(state_dict)
-        for hook in self._optimizer_load_state_dict_pre_hooks.values():
-            saved = hook(self, saved) or saved
-        found = checkpoint.match(type(self).__name__, self.rule, self.param_groups, saved, strict=strict)
-        unknown = set(keep) - set(self.defaults)
-        if unknown:
-            raise OptionError(f"keep={sorted(unknown)}: not among the hyperparameters, {', '.join(self.defaults)}")
-        given = [self._planning.rules.with_schedules(group) for group in self.param_groups]
-        groups = checkpoint.loaded_groups(given, found.groups, keep)
+        known = {"step", *self.rule.state, *self.rule.carried}
+        read_from: Any = dict(state_dict) if isinstance(state_dict, Mapping) else state_dict
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            read_from = before(self, read_from) or read_from
+        saved, names = read(read_from, known, strict=strict), self._names.of(self.param_groups)
+        kind, rules = type(self).__name__, self._planning.rules
+        found = match(kind, self.param_groups, names, saved, strict=strict)
+        self._check_keep(keep, saved.groups)
+        given = [rules.with_schedules(group) for group in self.param_groups]
+        groups, report = loaded_groups(given, saved.groups, found.sources, keeps(keep))
+        checkpoint.adopt_names(groups, saved)
         for group in groups:
             self._check(group)
-        self.__setstate__({"state": checkpoint.loaded_state(self.rule, found, saved), "param_groups": groups})
-        for hook in self._optimizer_load_state_dict_post_hooks.values():
-            hook(self)
+        checkpoint.check_states([*map(rules.made, groups)], groups, found, saved, names)
+        state = checkpoint.loaded_state(self.rule, found, saved)
+        if report:
+            warnings.warn(f"{kind}: parameters are grouped otherwise than in the saved state: {report}", stacklevel=2)
+        self.__setstate__({"state": state, "param_groups": groups})
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def _check_keep(self, keep: Collection[str], saved: Sequence[Mapping[str, Any]]) -> None:
+        """Raise `OptionError` for names in `keep` that are no group's."""
+        names = [keep] if isinstance(keep, str) else [*keep]
+        groups = ({*group} - {*NEVER_LOADED} for group in (*self.param_groups, *saved))
+        known = dict.fromkeys([*self.defaults, *self._planning.rules.names, *sorted(set().union(*groups))])
+        unknown = [name for name in names if name not in known]
+        if unknown or isinstance(keep, str):
+            needed = f"not among the hyperparameters, {', '.join(known)}" if unknown else f"pass a tuple, ({keep!r},)"
+            raise OptionError(f"keep={unknown or keep!r}: {needed}")
 
     def __getstate__(self) -> dict[str, Any]:
+        self._names.follow(self.param_groups)
         groups = [self._planning.rules.with_schedules(group) for group in self.param_groups]
-        return {**super().__getstate__(), "param_groups": groups, "state_dtype": self.state_dtype}
+        later = self._planning.beginning()
+        state = defaultdict(dict, self.state)
+        state.update({p: {**state[p], **dict.fromkeys(its)} for p, its in later.items() if p in state})
+        own = {"state": state, "param_groups": groups, "state_dtype": self.state_dtype}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("state_dtype", None)
+        widen(self.state, self.rule.state, self.state_dtype)
         self._begin()
+        self._names.record(self.param_groups)
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from descend.errors import ParameterError
 from descend.optim.group_rules import GroupRules, GroupScalars
 from descend.optim.group_schedules import has_schedule
-from descend.optim.groups import parameter_name
+from descend.optim.names import Names
 from descend.optim.rounds import Access
 from descend.optim.state import Counts, complete, counts, lay_out
 from descend.rules import Rule
@@ -58,15 +60,20 @@ class Planning:
     rule
         The class of the rule that is run.
     state_dtype
-        The dtype of state that is made; None for the parameter's.
+        The dtype of state that is made; see `made_dtype`.
+    names
+        The names of the optimizer's parameters.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, rule: type[Rule], state_dtype: torch.dtype | None) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, rule: type[Rule], state_dtype: torch.dtype | None, names: Names
+    ) -> None:
         self.optimizer, self.rule, self.state_dtype = optimizer, rule, state_dtype
-        self.rules = GroupRules(rule, self.say_once)
+        self.rules, self.names = GroupRules(rule, self.say_once), names
         self.failed: set[Any] = set()
         """The ways to step tensors that were tried and do not work here."""
         self._said: set[str] = set()
+        self._begins: MutableMapping[torch.Tensor, tuple[str, ...]] = WeakIdKeyDictionary()
 
     def say_once(self, what: str) -> None:
         """Say what a user would not expect of a step, with its reason; once."""
@@ -76,13 +83,29 @@ class Planning:
 
     def name_of(self, p: torch.Tensor) -> str:
         """What to call a parameter in a message."""
-        return parameter_name(self.optimizer.param_groups, p)
+        return self.names.called(self.optimizer.param_groups, p)
 
     def state_of(self, p: torch.Tensor, group: dict[str, Any], rule: Rule | None = None) -> dict[str, Any]:
         """The parameter's state, made whole; raises `StateError` where it cannot be."""
         state: dict[str, Any] = self.optimizer.state[p]
-        lay_out(state, p, rule or self.rules.of(group), self.state_dtype, lambda: self.name_of(p))
+        rule = rule or self.rules.of(group)
+        later = lay_out(state, p, rule, self.state_dtype, lambda: self.name_of(p))
+        if later:
+            self._begins[p] = (*self.begins(p), *later)
         return state
+
+    def begins(self, p: torch.Tensor) -> tuple[str, ...]:
+        """Those arrays of a parameter's state that were made after its first step, and that no step has used yet."""
+        return self._begins.get(p, ())
+
+    def beginning(self) -> dict[torch.Tensor, tuple[str, ...]]:
+        """The same of all parameters of which there are any."""
+        return dict(self._begins.items())
+
+    def stepped(self, params: Iterable[torch.Tensor]) -> None:
+        """Note that a step has used whatever was made for these parameters."""
+        for p in params:
+            self._begins.pop(p, None)
 
     def members(self) -> tuple[list[Member], list[torch.Tensor]]:
         """All that a step may move, in order, and the parameters that it leaves alone.
@@ -97,6 +120,7 @@ class Planning:
             self.take_schedules(group)
             rule = self.rules.of(group)
             kept = rule.kept_state()
+            asked = set(rule.first_step) & set(kept)
             shared: dict[Any, GroupScalars] = {}
             for p in group["params"]:
                 there = p.grad is not None
@@ -110,10 +134,12 @@ class Planning:
                     continue
                 counted = counts(state, self.rule)
                 # Those without a gradient fall behind, and so have scalars of their own from the beginning.
-                scalars = shared.get((there, counted))
+                begins = tuple(name for name in self.begins(p) if name in asked) if asked else ()
+                scalars = shared.get((there, counted, begins))
                 if scalars is None:
                     carried = dict(zip(self.rule.carried, counted[1:], strict=True))
-                    scalars = shared[there, counted] = GroupScalars(self.rules, group, int(counted[0]), carried)
+                    scalars = GroupScalars(self.rules, group, int(counted[0]), carried, begins)
+                    shared[there, counted, begins] = scalars
                 members.append(Member(p, group, state, counted, rule, kept, scalars))
             if rule.is_scheduled and shared:
                 self.rules.show(group, rule, max(scalars.done for scalars in shared.values()), anew=True)

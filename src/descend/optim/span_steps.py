@@ -20,6 +20,7 @@ from descend.engines.torch.memory import alike, dense, extent
 from descend.engines.torch.openmp import openmp_threads
 from descend.optim.group_rules import GroupScalars
 from descend.optim.planning import Member
+from descend.optim.state import is_wide
 
 __all__ = ["PlannedSpan", "SpanChoice", "SpanSteps"]
 
@@ -142,7 +143,8 @@ class SpanSteps:
             counters = [*zip(*(member.counters() for member in members), strict=True)]
             now = [number for numbers in zip(*(member.counts for member in members), strict=True) for number in numbers]
             addresses = [counter.data_ptr() for column in counters for counter in column]
-            self.launches[0].watch(addresses, now, now, [0.0] * len(now))
+            wide = [is_wide(counter) for column in counters for counter in column]
+            self.launches[0].watch(addresses, now, now, [0.0] * len(now), wide)
 
     def choice(self, present: Sequence[bool]) -> SpanChoice:
         """What is stepped where those members have a gradient for which `present` is true."""
@@ -210,7 +212,7 @@ class SpanSteps:
 def _obstacle(member: Member) -> str | None:
     """Why no kernel can step a tensor; None if one can."""
     p, g, group = member.param, member.param.grad, member.group
-    if group["fused"] is False or group["foreach"] or group["differentiable"]:
+    if group.get("fused") is False or group.get("foreach") or group.get("differentiable"):
         return "another way was asked for"
     if type(p) not in (torch.Tensor, torch.nn.Parameter) or type(g) not in (torch.Tensor, type(None)):
         return f"it is a {type(p).__name__} with a gradient of type {type(g).__name__}"

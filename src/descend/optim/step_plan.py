@@ -62,7 +62,8 @@ class StepPlan:
         members, self.idle = planning.members()
         numbers, written, entangled = rounds([member.access() for member in members])
         self.rounds = 1 + max(numbers, default=0)
-        self.lasts = self.rounds == 1 and not entangled
+        begins = [member for member in members if member.scalars.begins]  # one step of theirs is another one
+        self.lasts = self.rounds == 1 and not entangled and not begins
         self.members = [member for member, its in zip(members, numbers, strict=True) if its == number]
         self.cohorts: dict[GroupScalars, list[int]] = {}
         """Which members have made the same steps ever since the plan was made, by the scalars that they share."""
@@ -72,7 +73,7 @@ class StepPlan:
 
         def decline(member: Member, why: str, unusual: bool) -> None:
             """Step a tensor without a kernel, if that is allowed."""
-            if member.group["fused"]:
+            if member.group.get("fused"):
                 raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
             if unusual and not switched_off():
                 planning.say_once(f"steps without machine code: {why}")
@@ -137,7 +138,7 @@ class StepPlan:
     def _split(self, scalars: GroupScalars, leaving: list[int]) -> None:
         """Give these members scalars of their own, since the others of their cohort go on without them."""
         self.choices.clear()
-        others = GroupScalars(self.planning.rules, scalars.group, scalars.done, scalars.carried)
+        others = GroupScalars(self.planning.rules, scalars.group, scalars.done, scalars.carried, scalars.begins)
         self.cohorts[scalars] = [i for i in self.cohorts[scalars] if i not in leaving]
         self.cohorts[others] = leaving
         for i in leaving:

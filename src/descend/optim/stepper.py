@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ class Stepper:
         for _ in range(_RETRIES):
             plan = StepPlan(self.planning, number)
             if plan.run():
+                self.planning.stepped(compress(plan.params, plan.present))
                 return plan
         kind = type(self.planning.optimizer).__name__
         raise RuntimeError(f"{kind}: parameters, gradients or state change while they are stepped")

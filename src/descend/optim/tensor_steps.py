@@ -15,6 +15,7 @@ from descend.engines.torch.sparse import sparse_step
 from descend.engines.torch.tensors import tensor_step
 from descend.optim.group_rules import GroupScalars
 from descend.optim.planning import Member, Planning
+from descend.optim.state import NARROW_STEPS, is_wide
 
 __all__ = ["PlannedTensor", "TensorSteps", "elsewhere"]
 
@@ -54,7 +55,8 @@ class PlannedTensor:
         try:
             if g.shape != p.shape or any(a.shape != p.shape for a in member.arrays()):
                 return False
-            counted = state["step"].item() == member.counts[0]
+            done = state["step"].item()
+            counted = done == member.counts[0] and (done < NARROW_STEPS or is_wide(state["step"]))
             carries = all(state[name].item() == value for name, value in scalars.carried.items())
             if not (counted and carries and self._kind(g) == self.kind and self._memory() == self.memory):
                 return False
@@ -112,7 +114,7 @@ class TensorSteps:
         self, scalars: GroupScalars, way: Any, batch: list[PlannedTensor], grads: list[torch.Tensor]
     ) -> None:
         members = [tensor.member for tensor in batch]
-        with torch.set_grad_enabled(bool(scalars.group["differentiable"])):
+        with torch.set_grad_enabled(bool(scalars.group.get("differentiable"))):
             row = scalars.row()
             if way is tensor_step or not self._run_together(scalars, row, way, members, grads):
                 for member, g in zip(members, grads, strict=True):
@@ -171,8 +173,8 @@ def _way(member: Member, g: torch.Tensor) -> tuple[Any, ...]:
     p, group = member.param, member.group
     usual = type(p) in (torch.Tensor, torch.nn.Parameter) and type(g) is torch.Tensor
     away = elsewhere(p)
-    together = group["foreach"] or (group["foreach"] is None and away)
-    if not together or not usual or g.layout is not torch.strided or group["differentiable"]:
+    together = group.get("foreach") or (group.get("foreach") is None and away)
+    if not together or not usual or g.layout is not torch.strided or group.get("differentiable"):
         return tensor_step, id(p)
     if away and p.numel() >= LARGE and p.device.type != "meta" and not (p.is_complex() or member.rule.cautious):
         plain = not (p.is_neg() or g.is_neg() or g._is_zerotensor())

@@ -17,6 +17,8 @@ from descend.objectives.objective import Jac, Objective
 from descend.parameters.memory import Memory
 from descend.parameters.rows import Rows
 from descend.printable import one_line
+from descend.problems.direction import direction_of, refuse_unknown_direction
+from descend.problems.generators import START, seeded
 from descend.problems.splits import ROLES, Split, parts_of
 
 __all__ = ["Problem", "ProblemInstance", "setting"]
@@ -29,7 +31,7 @@ class Problem:
     ----------
     start
         ``start(rng)`` returns the parameters to begin with, in any container, drawn from a
-        `numpy.random.Generator`.
+        `numpy.random.Generator`. The global generators of NumPy, Python and PyTorch are seeded as well.
     loss
         ``loss(params, *batch)`` returns the mean loss over a batch: ``loss(params, X, y)`` if the data are
         ``(X, y)``, or ``loss(params)`` without data. It must not write to `params`.
@@ -44,13 +46,17 @@ class Problem:
         Tuples of arrays; the last two are optional.
     split
         Shares of train, validation and test; they sum to 1.
+    stratify
+        Class labels in the last array of `data` keep their shares in each of the three. Default True.
     metric
         ``metric(params, *data)`` returns the figure that counts, such as accuracy; the loss itself by default.
     loss_and_metric
         ``loss_and_metric(params, *data)`` returns both at once, for speed: an evaluation then costs one pass over
         the data and not two. `loss` (or `loss_and_grad`) and `metric` are needed all the same, and must agree with it.
     metric_name, higher_is_better
-        What to call it (by default as its function is called, or ``"metric"``), and its direction.
+        What to call it (by default as its function is called, or ``"metric"``), and its direction. Left out, the
+        direction is that of an attribute ``higher_is_better`` of the metric, or what its name says (accuracy, error,
+        AUC, F1, R², MAE, …); where neither tells, whatever has to know which figure is better refuses to begin.
     optimum
         The lowest possible loss (on the training data), if it is known.
     stacks
@@ -92,10 +98,11 @@ class Problem:
         validation: Sequence[Any] | None = None,
         test: Sequence[Any] | None = None,
         split: Sequence[float] = (0.6, 0.2, 0.2),
+        stratify: bool = True,
         metric: Callable[..., Any] | None = None,
         loss_and_metric: Callable[..., Any] | None = None,
         metric_name: str | None = None,
-        higher_is_better: bool = False,
+        higher_is_better: bool | None = None,
         optimum: float | None = None,
         stacks: bool = False,
         name: str = "problem",
@@ -113,9 +120,10 @@ class Problem:
         self.metric = metric
         self.loss_and_metric = loss_and_metric
         self.metric_name = _metric_name(name, metric_name, metric)
-        self.higher_is_better = _flag(name, "higher_is_better", higher_is_better) and metric is not None
+        self.higher_is_better = _direction(self, higher_is_better)
         self.optimum = _optimum(optimum, name)
-        self.train, self.validation, self.test = parts_of(name, data, (train, validation, test), split)
+        stratify = _flag(name, "stratify", stratify)
+        self.train, self.validation, self.test = parts_of(name, data, (train, validation, test), split, stratify)
 
     @property
     def examples(self) -> dict[str, int]:
@@ -139,7 +147,8 @@ class Problem:
         """The parameters and functions of one descent that starts from `seed`."""
         rng = np.random.default_rng(seed)
         try:
-            params = self.start(rng)
+            with seeded(seed, START):
+                params = self.start(rng)
         except DescendError:
             raise
         except (Exception, SystemExit) as error:
@@ -147,6 +156,12 @@ class Problem:
                 f"{self.name}: start raised {described(error)} (seed {seed}); start(rng) must return the parameters"
             ) from error
         return ProblemInstance(self, params)
+
+    def direction(self, needed_by: str) -> bool:
+        """Whether a higher metric is better; raises `ProblemError`, which says who must know, if nothing tells."""
+        if self.higher_is_better is None:
+            raise refuse_unknown_direction(self.name, self.metric_name, needed_by)
+        return self.higher_is_better
 
     def unstackable(self, batch: Split) -> str | None:
         """Why runs of this problem cannot be one program, as far as can be told without trying; None if they can."""
@@ -275,6 +290,15 @@ def _metric_name(problem: str, given: Any, metric: Any) -> str:
         return "loss"
     own = getattr(metric, "__name__", None)
     return one_line(given or (own if isinstance(own, str) and own not in ("", "<lambda>") else "metric"))
+
+
+def _direction(problem: Problem, given: bool | None) -> bool | None:
+    """Whether a higher metric is better: as given, else as far as the metric tells; of the loss, lower is."""
+    if given is not None:
+        given = _flag(problem.name, "higher_is_better", given)
+    if problem.metric is None:
+        return False
+    return direction_of(problem.metric, problem.metric_name) if given is None else given
 
 
 def _optimum(value: Any, name: str) -> float | None:

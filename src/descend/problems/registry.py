@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from descend.errors import ProblemError, did_you_mean
+from descend.errors import ProblemError, described, did_you_mean
 from descend.printable import one_line
 from descend.problems import functions, real
+from descend.problems.generators import START, seeded
 from descend.problems.problem import Problem
 
 __all__ = ["BUILT_IN", "FILE_MODULE", "describe", "load", "named"]
@@ -94,8 +95,8 @@ def _settings(spec: str, text: str, make: Callable[..., Problem]) -> dict[str, f
 
 def _from_file(path: Path) -> Problem:
     """The ``problem`` that a Python file defines."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+    what = _unusable(path)
+    if what:
         raise ProblemError(
             f"problem file {str(path)!r} {what}: give the path of a Python file that defines problem = …"
         )
@@ -108,12 +109,13 @@ def _from_file(path: Path) -> Problem:
     if folder not in sys.path:  # as with `python file.py`, its neighbours can be imported, then and later
         sys.path.append(folder)
     try:
-        spec.loader.exec_module(module)
+        with seeded(0, START):  # data that the file draws are the same in each process
+            spec.loader.exec_module(module)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         where = _line(error, path)
-        raise ProblemError(f"problem file {str(path)!r} failed{where}: {type(error).__name__}: {error}") from error
+        raise ProblemError(f"problem file {str(path)!r} failed{where}: {described(error)}") from error
     if not hasattr(module, "problem"):
         raise ProblemError(f"problem file {str(path)!r} defines no 'problem': add problem = descend.Problem(…)")
     found = module.problem
@@ -122,6 +124,16 @@ def _from_file(path: Path) -> Problem:
     if found.name == "problem":
         found.name = one_line(path.stem)
     return found
+
+
+def _unusable(path: Path) -> str:
+    """Why there is no file at a path that can be run; nothing if there is one."""
+    try:
+        if path.is_file():
+            return ""
+        return "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+    except OSError as error:  # a name that is too long
+        return f"cannot be used ({error.strerror})"
 
 
 def _line(error: BaseException, path: Path) -> str:

@@ -18,22 +18,29 @@ Split = tuple[Any, ...]
 
 ROLES = ("train", "validation", "test")
 
+FEW_CLASSES = 20
+"""Whole numbers among floats that are classes; more are figures that happen to be whole."""
 MISSING_ROWS = ("bsr", "coo", "dia")
 """SciPy's sparse formats in which ``array[rows]`` fails or is slow."""
 
 
 def parts_of(
-    name: str, data: Sequence[Any] | None, given: Sequence[Sequence[Any] | None], shares: Sequence[float]
+    name: str,
+    data: Sequence[Any] | None,
+    given: Sequence[Sequence[Any] | None],
+    shares: Sequence[float],
+    stratify: bool = True,
 ) -> tuple[Split | None, Split | None, Split | None]:
     """Train, validation and test data of the problem `name`: `data` split by `shares`, or the three that are given.
 
-    Raises `ProblemError` for data that are no examples, or not finite.
+    Class labels keep their shares in each part if `stratify`. Raises `ProblemError` for data that are no examples, or
+    not finite.
     """
     train, validation, test = given
     if data is not None:
         if any(part is not None for part in given):
             raise ProblemError(f"{name}: give data= to be split, or train=, validation= and test=; not both")
-        train, validation, test = _divided(data, shares, name)
+        train, validation, test = _divided(data, shares, name, stratify)
     elif train is None and (validation is not None or test is not None):
         raise ProblemError(f"{name}: there is validation or test data but no train data; give train= too")
     checked = [
@@ -125,7 +132,9 @@ def _has_rows(part: Any) -> bool:
     return hasattr(part, "shape") and type(part).__module__.partition(".")[0] in ("numpy", "torch", "jax", "scipy")
 
 
-def _divided(data: Sequence[Any], shares: Sequence[float], name: str) -> tuple[Split, Split | None, Split | None]:
+def _divided(
+    data: Sequence[Any], shares: Sequence[float], name: str, stratify: bool
+) -> tuple[Split, Split | None, Split | None]:
     """Train, validation and test data, drawn at random from all of `data`, always in the same way."""
     whole = _checked(data, f"{name}: data")
     try:
@@ -140,10 +149,47 @@ def _divided(data: Sequence[Any], shares: Sequence[float], name: str) -> tuple[S
     shares = given
     n = whole[0].shape[0]
     order = np.random.default_rng(0).permutation(n)
+    labels = _labels(whole[-1]) if stratify and len(whole) > 1 else None
     first, second = round(n * shares[0]), round(n * (shares[0] + shares[1]))
     if first == 0:
         raise ProblemError(f"{name}: {n} examples leave none for training; give more data or a larger share")
-    parts = [order[:first], order[first:second], order[second:]]
+    place = np.argsort(_quantiles(labels, order), kind="stable") if labels is not None else np.arange(n)
+    parts = [order[np.sort(places)] for places in (place[:first], place[first:second], place[second:])]
     train, validation, test = (tuple(a[rows] for a in whole) if len(rows) else None for rows in parts)
     assert train is not None
     return train, validation, test
+
+
+def _labels(array: Any) -> Array | None:
+    """The class of each example, as numbers from 0, if that is what an array has; else None.
+
+    Classes are whole numbers, flags or texts, one an example, that come twice or more on average; whole numbers among
+    floats if there are few, as the 0 and 1 of a binary loss.
+    """
+    if len(array.shape) == 0 or any(size != 1 for size in array.shape[1:]):
+        return None
+    try:
+        values = np.ravel(array.detach().cpu().numpy() if hasattr(array, "detach") else np.asarray(array))
+        distinct, labels = np.unique(values, return_inverse=True)
+    except (TypeError, ValueError):  # objects without an order, or what NumPy does not know
+        return None
+    if values.size != array.shape[0] or not 1 < len(distinct) <= values.size // 2:
+        return None
+    if values.dtype.kind == "f" and (len(distinct) > FEW_CLASSES or np.any(distinct != np.round(distinct))):
+        return None
+    return labels if values.dtype.kind in "biufUSO" else None
+
+
+def _quantiles(labels: Array, order: Array) -> Array:
+    """For each example in `order`, how far along it is among those of its class, from 0 to 1.
+
+    Sorted by that, any first part has each class at its share, to one example. Where in its first step a class begins
+    is drawn: else classes of few examples would all be in the same part.
+    """
+    own = labels[order]
+    sizes = np.bincount(own)
+    begin = np.random.default_rng(1).random(len(sizes))
+    by_class, first = np.argsort(own, kind="stable"), np.cumsum(sizes) - sizes
+    rank = np.empty(len(own))
+    rank[by_class] = np.arange(len(own)) - first[own[by_class]]
+    return np.asarray((rank + begin[own]) / sizes[own])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from descend.objectives.autodiff import check_differentiable
 from descend.objectives.calls import as_loss, name_of
 from descend.objectives.objective import Objective
 from descend.parameters.memory import Array, Memory
+from descend.problems.generators import OF_TORCH
 from descend.problems.problem import ProblemInstance
 from descend.problems.torch_binding import Binding, trained, untrained
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from descend.problems.torch_problem import TorchProblem
 
 __all__ = ["TorchInstance", "load_untrained", "torch_seeded"]
-
-_RANDOM = threading.RLock()
-"""Held while torch's global random state is replaced by a run's own, so that threads do not draw from each other's."""
 
 
 class TorchInstance(ProblemInstance):
@@ -110,8 +107,7 @@ class TorchInstance(ProblemInstance):
                     leaf[...] = self.without_gradient[name]
 
     def _in_common(self) -> dict[str, torch.Tensor]:
-        common = self.problem.in_common or ()
-        return {name: t for name, t in untrained(self.module).items() if name in common}
+        return {name: t for name, t in untrained(self.module).items() if name in self.problem.in_common}
 
     def _check_in_common(self, before: dict[str, torch.Tensor]) -> None:
         """Refuse to write to what the modules of all seeds have in common."""
@@ -180,7 +176,7 @@ class TorchInstance(ProblemInstance):
     @contextlib.contextmanager
     def _random(self) -> Iterator[None]:
         """Draw from this descent's stream of random numbers, and leave torch's own where it was."""
-        with _RANDOM:
+        with OF_TORCH:
             outside = torch.random.get_rng_state()
             torch.random.set_rng_state(self.random_state)
             try:
@@ -193,7 +189,7 @@ class TorchInstance(ProblemInstance):
 @contextlib.contextmanager
 def torch_seeded(seed: int) -> Iterator[None]:
     """Draw from a stream that begins at `seed`, and leave torch's own where it was."""
-    with _RANDOM:
+    with OF_TORCH:
         outside = torch.random.get_rng_state()
         torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs besides
         try:

@@ -65,6 +65,7 @@ def characters(width: int, length: int, rows: int, summary: str) -> TorchProblem
         metric=_bits,
         data=(torch.from_numpy(inputs.copy()), torch.from_numpy(targets.copy())),
         metric_name="bits a character",
+        higher_is_better=False,
         name="characters",
         summary=summary,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from descend.errors import DescendError, ObjectiveError, ProblemError, described
 from descend.objectives.objective import Objective
 from descend.parameters.memory import Memory
 from descend.parameters.rows import Rows
+from descend.problems.generators import START, seeded
 from descend.problems.problem import Problem, ProblemInstance
 from descend.problems.splits import Split, as_array
 from descend.problems.torch_binding import same_memory, trained, untrained
@@ -36,8 +38,9 @@ class TorchProblem(Problem):
     Parameters
     ----------
     model
-        A function without arguments (or a class) that makes a new module. It is called with torch's random numbers
-        seeded, so that a seed always gives the same initial weights. A module that it hands out twice is refused.
+        A function without arguments (or a class) that makes a new module. It is called with the random numbers of
+        torch, NumPy and Python seeded, so that a seed always gives the same initial weights. A module that it hands out
+        twice is refused.
     loss
         ``loss(output, *targets)``, such as ``torch.nn.functional.cross_entropy``; a mean over the batch. The module is
         called with the first array of the data, the others are the targets.
@@ -46,7 +49,7 @@ class TorchProblem(Problem):
     data, train, validation, test
         As in `Problem`; tensors, or NumPy arrays, data frames and lists, whose floats become torch's default dtype; a
         ``TensorDataset`` stands for its tensors.
-    split, metric_name, higher_is_better, optimum, name, summary
+    split, stratify, metric_name, higher_is_better, optimum, name, summary
         As in `Problem`.
 
     A step is that of a loop written by hand: the module is called as it is, in ``train()`` mode, and ``backward()``
@@ -103,22 +106,20 @@ class TorchProblem(Problem):
         if self.train is None:
             raise ProblemError(f"{name}: a TorchProblem needs data; for a function of tensors use descend.minimize")
         self.model = model
-        self.in_common: frozenset[str] | None = None
-        """The names of what all modules that `model` makes share, as pretrained layers; None before two were made."""
-        self._least_batch: int | None = None
+        self._learned = _Learned()
 
     def instance(self, seed: int) -> TorchInstance:
         """A new module from `seed`, and the functions of a descent over it."""
         if torch.is_inference_mode_enabled():
             raise ProblemError(f"{self.name}: nothing can be trained within torch.inference_mode(): leave it before")
         module, state = self._from_seed(seed)
-        if self.in_common is None:
-            self.in_common = self._common(self._from_seed(seed)[0], module)
+        if self._learned.in_common is None:
+            self._learned.in_common = self._common(self._from_seed(seed)[0], module)
         return TorchInstance(self, module, state, _derived(seed, 1))
 
     def _from_seed(self, seed: int) -> tuple[torch.nn.Module, torch.Tensor]:
         """A new module, and where the stream of random numbers is that it was drawn from."""
-        with torch_seeded(_torch_seed(seed)):
+        with seeded(seed, START), torch_seeded(_torch_seed(seed)):
             return self._made(f" (seed {seed})"), torch.random.get_rng_state()
 
     def _common(self, first: torch.nn.Module, second: torch.nn.Module) -> frozenset[str]:
@@ -134,11 +135,16 @@ class TorchProblem(Problem):
         return frozenset(name for _, name in same_memory(everything, untrained(second)))
 
     @property
+    def in_common(self) -> frozenset[str]:
+        """The names of what all modules that `model` makes share, as pretrained layers."""
+        return self._learned.in_common or frozenset()
+
+    @property
     def least_batch(self) -> int:
         """The smallest batch that training takes: 2 where one example is too few, as for batch normalisation."""
-        if self._least_batch is None:
-            self._least_batch = 1 if self._takes(1) or not self._takes(2) else 2
-        return self._least_batch
+        if self._learned.least_batch is None:
+            self._learned.least_batch = 1 if self._takes(1) or not self._takes(2) else 2
+        return self._learned.least_batch
 
     def _takes(self, examples: int) -> bool:
         """Whether loss and gradient over so many examples are numbers."""
@@ -208,6 +214,15 @@ class TorchProblem(Problem):
                 ) from error
             module.train(training)
         return module
+
+
+@dataclasses.dataclass
+class _Learned:
+    """What trying a problem has shown of its modules: no part of what the problem is, and the same for its copies."""
+
+    in_common: frozenset[str] | None = None
+    """What `TorchProblem.in_common` names; None before two modules were made."""
+    least_batch: int | None = None
 
 
 def _torch_seed(seed: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from descend.rules.hyperparameters import hyper
-from descend.rules.maths import absolute, maximum, sqrt
+from descend.rules.maths import absolute, maximum, share, sqrt, where
 from descend.rules.rule import Rule
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
@@ -62,7 +62,7 @@ class Adam(Rule):
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, max_exp_avg_sq: Any, s: Any) -> Any:
         exp_avg = s.beta1 * exp_avg + s.one_minus_beta1 * g
-        exp_avg_sq = s.beta2 * exp_avg_sq + s.one_minus_beta2 * g * g
+        exp_avg_sq = share(s.beta2, exp_avg_sq) + s.one_minus_beta2 * g * g
         scale = exp_avg_sq
         if max_exp_avg_sq is not None:
             max_exp_avg_sq = maximum(max_exp_avg_sq, exp_avg_sq)
@@ -217,7 +217,7 @@ class NAdam(Rule):
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, s: Any) -> Any:
         exp_avg = s.beta1 * exp_avg + s.one_minus_beta1 * g
-        exp_avg_sq = s.beta2 * exp_avg_sq + s.one_minus_beta2 * g * g
+        exp_avg_sq = share(s.beta2, exp_avg_sq) + s.one_minus_beta2 * g * g
         ahead = s.g_step_size * g + s.m_step_size * exp_avg
         return p - ahead / (sqrt(exp_avg_sq) / s.root_correction2 + s.eps), exp_avg, exp_avg_sq
 
@@ -277,6 +277,6 @@ class RAdam(Rule):
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, s: Any) -> Any:
         exp_avg = s.beta1 * exp_avg + s.one_minus_beta1 * g
-        exp_avg_sq = s.beta2 * exp_avg_sq + s.one_minus_beta2 * g * g
-        p = p - (s.scaled_step_size / (sqrt(exp_avg_sq) + s.eps) + s.plain_step_size) * exp_avg
-        return p, exp_avg, exp_avg_sq
+        exp_avg_sq = share(s.beta2, exp_avg_sq) + s.one_minus_beta2 * g * g
+        scale = where(s.scaled_step_size > 0, s.scaled_step_size / (sqrt(exp_avg_sq) + s.eps), s.plain_step_size)
+        return p - scale * exp_avg, exp_avg, exp_avg_sq

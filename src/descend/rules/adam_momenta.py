@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from descend.rules.adam import correct_from
 from descend.rules.hyperparameters import hyper
-from descend.rules.maths import sqrt
+from descend.rules.maths import share, sqrt
 from descend.rules.rule import Rule
 
 __all__ = ["AdEMAMix", "Adan"]
@@ -80,7 +80,7 @@ class AdEMAMix(Rule):
     def update(p: Any, g: Any, exp_avg_fast: Any, exp_avg_slow: Any, exp_avg_sq: Any, s: Any) -> Any:
         exp_avg_fast = s.beta1 * exp_avg_fast + s.one_minus_beta1 * g
         exp_avg_slow = s.slow * exp_avg_slow + s.one_minus_slow * g
-        exp_avg_sq = s.beta2 * exp_avg_sq + s.one_minus_beta2 * g * g
+        exp_avg_sq = share(s.beta2, exp_avg_sq) + s.one_minus_beta2 * g * g
         mixed = s.fast_step_size * exp_avg_fast + s.slow_step_size * exp_avg_slow
         return p - mixed / (sqrt(exp_avg_sq) / s.root_correction2 + s.eps), exp_avg_fast, exp_avg_slow, exp_avg_sq
 
@@ -140,6 +140,7 @@ class Adan(Rule):
     )
 
     paper: ClassVar[str] = "Xie et al. 2022, algorithm 1 (arxiv.org/abs/2208.06677)"
+    first_step: ClassVar[Mapping[str, tuple[str, ...]]] = {"neg_pre_grad": ("changes",)}
 
     def scalars(self, t: int) -> Mapping[str, float]:
         beta1, beta2, beta3 = self.betas
@@ -155,11 +156,11 @@ class Adan(Rule):
 
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, exp_avg_diff: Any, neg_pre_grad: Any, s: Any) -> Any:
-        diff = s.changes * (g + neg_pre_grad)
+        diff = share(s.changes, g + neg_pre_grad)
         exp_avg = s.beta1 * exp_avg + s.one_minus_beta1 * g
-        exp_avg_diff = s.beta2 * exp_avg_diff + s.one_minus_beta2 * diff
-        ahead = g + s.beta2 * diff
-        exp_avg_sq = s.beta3 * exp_avg_sq + s.one_minus_beta3 * ahead * ahead
-        moved = s.step_size * exp_avg + s.diff_step_size * exp_avg_diff
+        exp_avg_diff = share(s.beta2, exp_avg_diff) + s.one_minus_beta2 * diff
+        ahead = g + share(s.beta2, diff)
+        exp_avg_sq = share(s.beta3, exp_avg_sq) + s.one_minus_beta3 * ahead * ahead
+        moved = s.step_size * exp_avg + share(s.diff_step_size, exp_avg_diff)
         p = p - moved / (sqrt(exp_avg_sq) / s.root_correction3 + s.eps)
         return p, exp_avg, exp_avg_sq, exp_avg_diff, -g

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from descend.rules.adam import correct_from, corrected
 from descend.rules.hyperparameters import hyper
-from descend.rules.maths import clip, sign, sqrt
+from descend.rules.maths import clip, share, sign, sqrt, where
 from descend.rules.rule import Rule
 
 __all__ = ["ADOPT", "AdaBelief", "Yogi"]
@@ -64,7 +64,7 @@ class AdaBelief(Rule):
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_var: Any, s: Any) -> Any:
         exp_avg = s.beta1 * exp_avg + s.one_minus_beta1 * g
         surprise = g - exp_avg
-        exp_avg_var = s.beta2 * exp_avg_var + s.one_minus_beta2 * surprise * surprise + s.eps
+        exp_avg_var = share(s.beta2, exp_avg_var) + s.one_minus_beta2 * surprise * surprise + s.eps
         p = p - s.step_size * exp_avg / (sqrt(exp_avg_var) / s.root_correction2 + s.eps)
         return p, exp_avg, exp_avg_var
 
@@ -124,7 +124,8 @@ class Yogi(Rule):
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, s: Any) -> Any:
         exp_avg = s.beta1 * exp_avg + s.one_minus_beta1 * g
         square = g * g
-        exp_avg_sq = exp_avg_sq - s.one_minus_beta2 * sign(exp_avg_sq - square) * square
+        changed = exp_avg_sq - s.one_minus_beta2 * sign(exp_avg_sq - square) * square
+        exp_avg_sq = where(exp_avg_sq == square, exp_avg_sq, changed)  # both may be infinite, which have no difference
         p = p - s.step_size * exp_avg / (sqrt(exp_avg_sq) / s.root_correction2 + s.eps)
         return p, exp_avg, exp_avg_sq
 
@@ -168,15 +169,11 @@ class ADOPT(Rule):
     clip_exponent: float = hyper(default=0.25, doc="the bound is the number of steps before to this power", at_least=0)
 
     paper: ClassVar[str] = "Taniguchi et al. 2024, algorithm 2, clipped (arxiv.org/abs/2411.02853)"
+    first_step: ClassVar[Mapping[str, tuple[str, ...]]] = {"exp_avg_sq": ("first", "inflow1", "kept2", "inflow2")}
 
     def scalars(self, t: int) -> Mapping[str, float]:
-        beta1, beta2 = self.betas
-        at_first = t == 1
         return {
-            "first": 1.0 if at_first else 0.0,
-            "inflow1": 0.0 if at_first else 1.0 - beta1,
-            "kept2": 1.0 if at_first else beta2,
-            "inflow2": 0.0 if at_first else 1.0 - beta2,
+            "first": 1.0 if t == 1 else 0.0,
             "bound": (t - 1.0) ** self.clip_exponent if self.use_clipping else math.inf,
             "unbounded": math.inf,
         }
@@ -184,7 +181,8 @@ class ADOPT(Rule):
     @staticmethod
     def update(p: Any, g: Any, exp_avg: Any, exp_avg_sq: Any, s: Any) -> Any:
         square = g * g
-        exp_avg_sq = exp_avg_sq + s.first * square
+        exp_avg_sq = where(s.first > 0, square, exp_avg_sq)
         scaled = clip(g / clip(sqrt(exp_avg_sq), s.eps, s.unbounded), -s.bound, s.bound)
-        exp_avg = s.beta1 * exp_avg + s.inflow1 * scaled
-        return p - s.lr * exp_avg, exp_avg, s.kept2 * exp_avg_sq + s.inflow2 * square
+        exp_avg = where(s.first > 0, exp_avg, s.beta1 * exp_avg + s.one_minus_beta1 * scaled)
+        later = share(s.beta2, exp_avg_sq) + s.one_minus_beta2 * square
+        return p - s.lr * exp_avg, exp_avg, where(s.first > 0, exp_avg_sq, later)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["absolute", "clip", "maximum", "minimum", "sign", "sqrt", "where"]
+__all__ = ["absolute", "clip", "maximum", "minimum", "share", "sign", "sqrt", "where"]
 
 
 def _of_numbers(function: Any) -> Any:
@@ -84,5 +84,15 @@ def clip(x: Any, low: float, high: float) -> Any:
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """X where `condition` holds, else y, elementwise."""
+    """X where `condition` holds, else y, elementwise; or all of one of them by a bool of Python's."""
+    if type(condition) is bool:
+        return x if condition else y
     return _library(condition).where(condition, x, y)
+
+
+def share(weight: Any, x: Any) -> Any:
+    """``weight · x``, for a number `weight` ≥ 0; and zero for a weight of zero, whatever x is.
+
+    A square that overflowed is infinite, and a product of that with zero would be NaN.
+    """
+    return where(weight > 0, weight * x, 0.0)

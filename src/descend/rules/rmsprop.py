@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from descend.rules.hyperparameters import hyper
-from descend.rules.maths import maximum, sqrt
+from descend.rules.maths import clip, share, sqrt, where
 from descend.rules.rule import Rule
 
 __all__ = ["Adadelta", "RMSprop"]
@@ -53,19 +54,21 @@ class RMSprop(Rule):
     state_if: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum", "grad_avg": "centered"}
 
     def scalars(self, t: int) -> Mapping[str, float]:
-        return {"one_minus_alpha": 1.0 - self.alpha}
+        return {"one_minus_alpha": 1.0 - self.alpha, "unbounded": math.inf}
 
     def constant_from(self) -> float:
         return 1.0
 
     @staticmethod
     def update(p: Any, g: Any, square_avg: Any, momentum_buffer: Any, grad_avg: Any, s: Any) -> Any:
-        square_avg = s.alpha * square_avg + s.one_minus_alpha * g * g
+        square_avg = share(s.alpha, square_avg) + s.one_minus_alpha * g * g
         variance = square_avg
         if grad_avg is not None:
             grad_avg = s.alpha * grad_avg + s.one_minus_alpha * g
             # With a steady gradient the two agree to the last digit, and rounding may leave less than zero.
-            variance = maximum(square_avg - grad_avg * grad_avg, 0.0 * square_avg)
+            variance = clip(square_avg - grad_avg * grad_avg, 0.0, s.unbounded)
+            # Both squares may be infinite, which have no difference.
+            variance = where(square_avg < s.unbounded, variance, square_avg)
         direction = g / (sqrt(variance) + s.eps)
         if momentum_buffer is not None:
             momentum_buffer = s.momentum * momentum_buffer + direction
@@ -115,7 +118,7 @@ class Adadelta(Rule):
 
     @staticmethod
     def update(p: Any, g: Any, square_avg: Any, acc_delta: Any, s: Any) -> Any:
-        square_avg = s.rho * square_avg + s.one_minus_rho * g * g
+        square_avg = share(s.rho, square_avg) + s.one_minus_rho * g * g
         delta = sqrt(acc_delta + s.eps) / sqrt(square_avg + s.eps) * g
-        acc_delta = s.rho * acc_delta + s.one_minus_rho * delta * delta
+        acc_delta = share(s.rho, acc_delta) + s.one_minus_rho * delta * delta
         return p - s.lr * delta, square_avg, acc_delta

@@ -23,7 +23,7 @@ import functools
 import inspect
 import math
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
@@ -78,6 +78,9 @@ class Rule(SciPyMethod, _Declared):
     """Names of the state in the order in which `update` takes it; read from `update`'s signature."""
     state_if: ClassVar[Mapping[str, str]] = {}
     """State kept only when a hyperparameter (flag, or non-zero number) asks for it: state name → hyperparameter."""
+    first_step: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """State whose own first step is another one than those after it, though it begin later than the parameter's: state
+    name → the scalars that are then as at step 1."""
     carried: ClassVar[Mapping[str, float]] = {}
     """Numbers, one for all entries, that go from step to step as the state does: name → what it starts from; see
     `carry`."""
@@ -184,6 +187,11 @@ class Rule(SciPyMethod, _Declared):
     def initial(self, state: str) -> float:
         """The number that a state starts from, everywhere; zero unless a rule says otherwise."""
         return 0.0
+
+    def beginning(self, t: int, begins: Iterable[str]) -> dict[str, float]:
+        """The scalars of step `t` that are others because these states begin with it; see `first_step`."""
+        first = self.at(t).scalars(1)
+        return {scalar: first[scalar] for state in begins for scalar in self.first_step[state]}
 
     @property
     def is_scheduled(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from descend.errors import RuleError
 from descend.rules.hyperparameters import hyper
+from descend.rules.maths import where
 from descend.rules.rule import Rule
 
 __all__ = ["ASGD", "GD", "SGD", "Momentum", "Nesterov"]
@@ -19,7 +20,7 @@ class SGD(Rule):
     -------
     ::
 
-        b ← momentum · b + (1 − dampening) · g     (b = g at the first step)
+        b ← momentum · b + (1 − dampening) · g     (b = g at its first step)
         g ← g + momentum · b  if nesterov  else  b
         p ← p − lr · g
 
@@ -50,6 +51,7 @@ class SGD(Rule):
         "Sutskever et al. 2013, eqs. 1-4 (proceedings.mlr.press/v28/sutskever13.html)"
     )
     state_if: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum"}
+    first_step: ClassVar[Mapping[str, tuple[str, ...]]] = {"momentum_buffer": ("inflow",)}
     sparse_safe: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -202,4 +204,4 @@ class ASGD(Rule):
     @staticmethod
     def update(p: Any, g: Any, ax: Any, s: Any) -> Any:
         p = s.shrinking * p - s.eta * g
-        return p, s.one_minus_mu * ax + s.mu * p
+        return p, where(s.mu < 1, s.one_minus_mu * ax + s.mu * p, p)

@@ -68,7 +68,7 @@ class Rprop(Rule):
         agreement = sign(g) * sign(prev)
         longer_or_same = where(agreement > 0, s.eta2 * step_size, step_size)
         step_size = clip(where(agreement < 0, s.eta1 * step_size, longer_or_same), s.step_size1, s.step_size2)
-        g = where(agreement < 0, 0.0 * step_size, g)
+        g = where(agreement < 0, 0.0, g)
         return p - sign(g) * step_size, g, step_size
 
 

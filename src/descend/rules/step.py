@@ -74,10 +74,13 @@ def with_decay(p: Any, g: Any, s: Any) -> tuple[Any, Any]:
 
 def goes_downhill(p: Any, g: Any, new_p: Any) -> Any:
     """Whether the way from `p` to `new_p` goes along the descent that `g` asks for."""
-    return (new_p - p) * g < 0
+    # Only the sign counts. The product of two small numbers would vanish in float32.
+    return 2.0**64 * (new_p - p) * g < 0
 
 
 def with_cautious_mask(p: Any, g: Any, new_p: Any, s: Any) -> Any:
     """Where a cautious step leads instead of `new_p`."""
     move = new_p - p
-    return p + s.cautious_scale * where(goes_downhill(p, g, new_p), move, 0 * move)
+    # None of it; but what is not a number stays what it is, which 0 · move would make of an infinite one, too.
+    none = clip(move, 0.0, 0.0)
+    return p + s.cautious_scale * where(goes_downhill(p, g, new_p), move, none)

@@ -12,6 +12,7 @@ from descend.descent.loop import Descent
 from descend.descent.result import FitResult
 from descend.errors import ObjectiveError
 from descend.parameters.memory import Array
+from descend.problems.generators import STEPS, seeded
 from descend.problems.problem import Problem
 from descend.progress import Bar
 from descend.rules import Rule, resolve
@@ -57,7 +58,8 @@ def fit(
         ``"full"`` for batch gradient descent, 1 for SGD on one example, n for mini-batches. Default 32, or all
         examples where there are fewer.
     seed
-        Decides the initial parameters and the order of the examples: the same seed gives the same bits.
+        Decides the initial parameters, the order of the examples, and what the problem's functions draw from the global
+        generators of NumPy, Python and PyTorch: the same seed gives the same bits.
     evaluate_every, evaluate_every_examples
         Steps between evaluations on the validation data; or gradient evaluations between them: then one comes after
         the first step at or beyond each multiple, so that descents with other batches are evaluated as often. Default:
@@ -146,6 +148,7 @@ class _FitRun:
         training = self.training
         with (
             interrupts() as interrupted,
+            seeded(self.options.seed, STEPS),
             Bar(training.problem.name, training.budget.steps, self.options.progress) as self._bar,
         ):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 import time
 import warnings
@@ -20,7 +21,9 @@ from descend.errors import ObjectiveError, OptionError
 from descend.objectives.agreement import disagreement
 from descend.parameters.memory import Array, Memory
 from descend.parameters.rows import Rows
+from descend.problems.generators import STEPS, drawn, seeded
 from descend.problems.problem import Problem
+from descend.problems.splits import Split
 from descend.rules import Rule, resolve
 from descend.rules.formula import looks_at_arrays
 from descend.stopping import Reason
@@ -158,14 +161,29 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*performance drop")  # vmap goes on one run after the other
+            first = batch(problem, batches[0], 0)
             return (
-                problem.unstackable(batch(problem, batches[0], 0))
+                problem.unstackable(first)
+                or _draws(problem, first)
                 or _disagreement(problem, batches, 0, moved=False)
                 or _disagreement(problem, batches, last, moved=True)
             )
     except Exception as error:  # whatever vmap or the problem's functions raise
         what = str(error).partition(". ")[0]  # vmap's advice to its own users is none here
         return textwrap.shorten(f"stacked, the problem raised {type(error).__name__}: {what}", 240, placeholder=" …")
+
+
+def _draws(problem: Problem, examples: Split) -> str | None:
+    """Whether the functions of a problem draw from a global generator, of which stacked runs would have one in all."""
+    with contextlib.suppress(Exception), seeded(0, STEPS):  # whatever they raise, they will raise again
+        instance = problem.instance(0)
+        memory, before = Memory(instance.params, "params"), drawn()
+        objective = instance.objective(memory)
+        objective(memory.like(), examples)
+        objective.apply(instance.measure, *examples)
+        if drawn() != before:
+            return "the problem's functions draw from a global generator of random numbers"
+    return None
 
 
 def _disagreement(problem: Problem, batches: Sequence[Batches | None], step: int, *, moved: bool) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from descend.checks import count, flag, function, optional, real, record, seconds, seed
 from descend.descent.history import Evaluation
+from descend.engines import usable_cores
 from descend.errors import OptionError, ProblemError
 from descend.problems.problem import Problem
 from descend.training.batches import BatchSize
@@ -57,10 +58,15 @@ class TrainingOptions:
             )
         if self._needs_validation(problem) and problem.validation is None:
             raise ProblemError(f"{problem.name} has no validation data, which patience and keep_best need")
+        if self._needs_best():
+            problem.direction("keep_best" if self.keep_best else "patience")
+
+    def _needs_best(self) -> bool:
+        return self.keep_best
 
     def _needs_validation(self, problem: Problem) -> bool:
-        # Without data the metric is the loss itself, by which the best point can be kept.
-        return self.keep_best and problem.train is not None
+        # Without data every evaluation is of the function itself, by which the best point can be kept.
+        return self._needs_best() and problem.train is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +92,9 @@ class FitOptions(TrainingOptions):
             progress=optional(flag, "progress", self.progress),
         )
 
+    def _needs_best(self) -> bool:
+        return self.patience is not None or self.keep_best
+
     def _needs_validation(self, problem: Problem) -> bool:
         return self.patience is not None or super()._needs_validation(problem)
 
@@ -107,6 +116,9 @@ class RangeTestOptions:
     steps: int = 160  # twenty for each decade of learning rates
     trial_steps: int = 50
     seeds: int = 7
+    budget: int | None = None
+    jobs: int | None = None
+    announce: Callable[[str], Any] | None = None
     progress: bool | None = None
 
     def __post_init__(self) -> None:
@@ -116,6 +128,9 @@ class RangeTestOptions:
             steps=count("steps", self.steps, at_least=20),
             trial_steps=count("trial_steps", self.trial_steps),
             seeds=count("seeds", self.seeds),
+            budget=optional(count, "budget", self.budget, otherwise="None for what the work takes"),
+            jobs=optional(count, "jobs", self.jobs, remedy=f"leave it out to use all {usable_cores()} cores"),
+            announce=optional(function, "announce", self.announce),
             low=real("low", self.low, above=0, noun="learning rate", remedy=f"try {default.low:g}"),
             high=real("high", self.high, above=0, noun="learning rate", remedy=f"try {default.high:g}"),
             progress=optional(flag, "progress", self.progress),

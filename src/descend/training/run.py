@@ -85,6 +85,8 @@ class Training:
         )
         self._batch_losses, self._batches_seen = 0.0, 0
         self.history.record_evaluation(evaluation)
+        if self.problem.higher_is_better is None:  # nobody asked for the best, and nothing tells which one it is
+            return evaluation
         # The metric alone says whether there is progress; of equal metrics, the lower loss is kept.
         self.evaluations_since_best += 1
         if self.best is None or self._rank(evaluation)[0] < self._rank(self.best)[0]:

@@ -22,6 +22,13 @@ def layout_of(rule, name="float32"):
     return Layout(name, name, (name,) * len(rule.kept_state()))
 
 
+def computed_in_double(code):
+    """Whether the loops of a kernel compute in float64; what is the same for all entries stands before them."""
+    loops = re.findall(r"(?ms)^\"?body.*?^\"?finish", code)
+    assert loops
+    return any(map(DOUBLE.search, loops))
+
+
 def code_of(rule, layout=None, **options):
     return kernels.code(trace(rule), layout or layout_of(rule), **options)
 
@@ -31,13 +38,13 @@ def test_float32_kernels_compute_in_float32(rule):
     """With nothing and with everything on, in the step and in the count before a cautious one."""
     for _, chosen in (naive.settings(rule)[0], naive.settings(rule)[-1]):
         one = rule(**chosen)
-        assert not DOUBLE.search(code_of(one))
-        assert not one.cautious or not DOUBLE.search(code_of(one, counting=True))
+        assert not computed_in_double(code_of(one))
+        assert not one.cautious or not computed_in_double(code_of(one, counting=True))
 
 
 def test_what_numpy_makes_float64_of_is_computed_in_float64():
-    assert DOUBLE.search(code_of(rule_of(lambda p, g, s: p - np.float64(0.1) * g)))
-    assert not DOUBLE.search(code_of(rule_of(lambda p, g, s: p - 0.1 * g)))
+    assert computed_in_double(code_of(rule_of(lambda p, g, s: p - np.float64(0.1) * g)))
+    assert not computed_in_double(code_of(rule_of(lambda p, g, s: p - 0.1 * g)))
 
 
 @pytest.mark.parametrize("rule", SHIPPED.values(), ids=SHIPPED)
@@ -72,8 +79,8 @@ def test_wide_kernels_ask_for_wide_vectors():
 
 def test_a_counting_kernel_stores_nothing():
     code = code_of(descend.Adam(cautious=True), counting=True)
-    assert "store" not in code
-    assert code.count("atomicrmw add") == 2  # the next chunk, and the count
+    assert "store" not in code.split("define internal")[0]
+    assert code.count("atomicrmw add") == 3  # the next chunk, and the count, in either loop
 
 
 def test_numbers_that_are_written_take_the_format_of_the_arithmetic():

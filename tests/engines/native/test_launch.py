@@ -109,6 +109,21 @@ def test_a_counter_that_was_changed_stops_the_step_before_anything_is_done():
     assert counters.tolist() == [3.0, 6.0]
 
 
+def test_a_counter_of_float32_is_not_let_past_its_last_whole_number():
+    """Beyond 2**24 it would stand still: nothing is done there. A wide one, of float64, goes on."""
+    p, g = np.ones(3), np.ones(3)
+    for dtype, wide in ((np.float32, False), (np.float64, True)):
+        counter = np.array([2.0**24 - 1], dtype)
+        made = pointed(launched([3], "float64"), [p], [g])
+        made.watch([counter.ctypes.data], [counter[0]], [counter[0] + 1], [1.0], wide)
+        assert made()
+        assert counter[0] == 2**24
+        before = p.copy()
+        assert made() is wide
+        assert counter[0] == 2**24 + wide
+        assert (p.tolist() == before.tolist()) is not wide
+
+
 def test_numbers_below_the_normal_range_are_flushed_and_only_in_a_step():
     """An average that decays ends at zero, and the processor goes on as it was told before."""
     p, g = np.ones(100, np.float32), np.zeros(100, np.float32)

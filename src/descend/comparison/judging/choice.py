@@ -37,8 +37,10 @@ def choose(plan: Plan, runs: Sequence[Run]) -> list[tuple[Chosen, ...]]:
     """The trial that each study chooses for each entry: the best median validation metric over the tuning seeds.
 
     A miss counts as the worst. Ties go to the lower median validation loss, then to the smaller learning rate. None
-    where no trial has a finite median.
+    where no trial has a finite median. A seed from which no run of anybody made a step tells nothing of the trials.
     """
+    stepped = {run.seed for run in runs if run.examples > 0 or not run.miss}
+    runs = [run for run in runs if run.seed in stepped]
     return [tuple(_best_trial(plan, runs, i, study) for study in range(plan.studies)) for i in range(len(plan.entries))]
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Iterator, Sequence
 
 from descend.comparison.judging.results import EntryResult
-from descend.comparison.judging.standings import WORSE, joint_confidence, seeds_needed
+from descend.comparison.judging.standings import NO_VERDICT, WORSE, joint_confidence, seeds_needed
 from descend.comparison.judging.target import Target
 from descend.comparison.phrases import counted, listed
 from descend.comparison.planning.plan import FROM_REFERENCE, Plan
+from descend.comparison.planning.stretches import further_trials, searched_further
+from descend.comparison.running.runs import Run, failure
+from descend.problems.direction import direction_of_name
 
-__all__ = ["notes", "too_few"]
+__all__ = ["notes", "pairing_sentence", "stretch_sentence", "too_few"]
 
 ADAPTIVE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adan", "ADOPT", "AdaBelief", "Yogi", "AdEMAMix")
 FEW_STEPS = 100
@@ -28,18 +32,42 @@ def too_few(plan: Plan) -> list[str]:
     ]
 
 
-def notes(plan: Plan, table: Sequence[EntryResult], target: Target | None) -> list[str]:
-    """Every warning that applies."""
+def notes(
+    plan: Plan, table: Sequence[EntryResult], target: Target | None, runs: Sequence[Run] = (), unrepeated: str = ""
+) -> list[str]:
+    """Every warning that applies; `runs` tell why some failed, `unrepeated` what the same seed did not give again."""
     return [
+        *([pairing_sentence(unrepeated)] if unrepeated else []),
+        *(stretch_sentence(plan, i) for i in range(len(plan.stretches))),
         *_at_the_edge(plan, table),
-        *_missed(table),
+        *_missed(plan, table, runs),
         *too_few(plan),
         *_target(plan, table, target),
+        *_direction(plan),
         *_under_tuned(plan, table),
         *_disagreeing(plan, table),
         *_studies(plan, table),
         *_starved(plan, table),
     ]
+
+
+def pairing_sentence(unrepeated: str) -> str:
+    """That a seed is no seed, and what follows."""
+    return (
+        f"Pairing is broken: the same seed gave another {unrepeated} when it ran again. Something draws random numbers "
+        "where no seed reaches, such as numpy.random.default_rng() without a seed, the system's own or the time. So "
+        "differences taken seed by seed are not between runs from the same start, and the same comparison made again "
+        "gives other figures."
+    )
+
+
+def stretch_sentence(plan: Plan, i: int) -> str:
+    """What was added to the plan when ranges were extended for the i-th time, and why."""
+    parts = [f"{whose} {how_far}" for whose, how_far in searched_further(plan.stretches[i])]
+    return (
+        "Every trial failed, or the best one lay at the edge of the range: learning rates are searched further, for "
+        f"{' and for '.join(parts)}, and every technique gets {counted(further_trials(plan.trials), 'more trial')}."
+    )
 
 
 def _at_the_edge(plan: Plan, table: Sequence[EntryResult]) -> Iterator[str]:
@@ -54,10 +82,28 @@ def _at_the_edge(plan: Plan, table: Sequence[EntryResult]) -> Iterator[str]:
         )
 
 
-def _missed(table: Sequence[EntryResult]) -> Iterator[str]:
-    missed = [f"{row.label} ({row.misses} of {row.runs})" for row in table if row.misses]
+def _missed(plan: Plan, table: Sequence[EntryResult], runs: Sequence[Run]) -> Iterator[str]:
+    for row in table:
+        if row.learning_rate is None and row.test.verdict == NO_VERDICT:
+            tried = [
+                point["lr"] for study in range(plan.studies) for point in plan.points(plan.entries[row.entry], study)
+            ]
+            yield (
+                f"Every trial of {row.label} failed, from {min(tried):g} to {max(tried):g}: lower learning rates may "
+                f"serve ({'learning_rates' if plan.learning_rates else 'space'})."
+            )
+    missed = [f"{row.label} ({row.misses} of {row.runs}{_why(row, runs)})" for row in table if row.misses]
     if missed:
         yield f"Runs that failed and count as the worst: {listed(missed)}."
+
+
+def _why(row: EntryResult, runs: Sequence[Run]) -> str:
+    """Why most of an entry's failed runs failed: its final runs, or the tuning runs if it has no others."""
+    phase = "tuning" if row.learning_rate is None else "final"
+    told = collections.Counter(failure(r) for r in runs if r.entry == row.entry and r.phase == phase and r.miss)
+    if not told:
+        return ""
+    return f": {told.most_common(1)[0][0]}{', mostly' * (len(told) > 1)}"
 
 
 def _target(plan: Plan, table: Sequence[EntryResult], target: Target | None) -> Iterator[str]:
@@ -67,6 +113,16 @@ def _target(plan: Plan, table: Sequence[EntryResult], target: Target | None) -> 
         yield (
             f"No technique reached the target of {target.value:g} in half of its runs, so they are ranked by the last "
             "figure: a larger budget or an easier target would tell who is faster."
+        )
+
+
+def _direction(plan: Plan) -> Iterator[str]:
+    said = direction_of_name(plan.metric)
+    if said is not None and said != plan.higher_is_better:
+        better, other = ("higher", "lower") if plan.higher_is_better else ("lower", "higher")
+        yield (
+            f"A {better} {plan.metric} counts as better here, though by that name a {other} one is: "
+            "see that higher_is_better is right."
         )
 
 

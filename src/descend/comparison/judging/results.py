@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from descend.comparison.judging.choice import median_cost
+from descend.comparison.judging.range_ends import edge, range_ended
 from descend.comparison.judging.standings import BEST, NOT_REACHED, Standing, standings
 from descend.comparison.planning.entries import Entry
 from descend.comparison.planning.plan import Plan
@@ -72,13 +73,16 @@ def entry_results(
     """
     finals = [_phase(runs, "final", i) for i in range(len(plan.entries))]
     studies = [study for study in range(plan.studies) for _ in plan.seeds_of(plan.final_seeds, study)]
-    quality = standings([_by_seed(plan, g, lambda r: plan.cost(r.test), math.inf) for g in finals], studies)
+    withheld = [range_ended(plan, i, points) for i, points in enumerate(chosen)]
+    figures = [_by_seed(plan, g, lambda r: plan.cost(r.test), math.inf) for g in finals]
+    quality = standings(figures, studies, withheld=withheld)
     speed: list[Standing] | None = None
     if target is not None:
         reached = [_reached(plan, entry, group, target) for entry, group in zip(plan.entries, finals, strict=True)]
         ties = [standing.median for standing in quality]
         earliest = [[first for first, _ in found] for found in reached]
-        speed = standings([[last for _, last in found] for found in reached], studies, ties, NOT_REACHED, earliest)
+        latest = [[last for _, last in found] for found in reached]
+        speed = standings(latest, studies, ties, NOT_REACHED, earliest, withheld)
     first = quality if speed is None or all(math.isinf(s.median) for s in speed) else speed
     order = sorted(
         range(len(finals)), key=lambda i: (first[i].verdict != BEST, first[i].median, -first[i].hits, quality[i].median)
@@ -130,7 +134,7 @@ def _result(
         label=entry.label,
         batch_size=sizes.pop() if len(sizes) == 1 else " / ".join(map(str, sorted(sizes, key=str))),
         chosen=chosen,
-        at_edge=any(_at_edge(plan, i, study, point) for study, point in enumerate(chosen)),
+        at_edge=any(edge(plan, i, study, point) for study, point in enumerate(chosen)),
         validation=plan.metric_of(validation) if math.isfinite(validation) else None,
         to_target=speed,
         test=_oriented_standing(plan, quality),
@@ -143,12 +147,6 @@ def _result(
         seconds=interval(timed) if timed else None,
         verdict=verdict,
     )
-
-
-def _at_edge(plan: Plan, entry: int, study: int, point: Chosen) -> bool:
-    """Whether the learning rate is the lowest or the highest that was tried."""
-    rates = {trial["lr"] for trial in plan.points(plan.entries[entry], study)}
-    return point is not None and len(rates) > 1 and point["lr"] in (min(rates), max(rates))
 
 
 def _oriented_standing(plan: Plan, found: Standing) -> Standing:

@@ -18,6 +18,7 @@ __all__ = [
     "BEST",
     "FAILED",
     "NOT_REACHED",
+    "NO_VERDICT",
     "TOO_FEW",
     "UNCLEAR",
     "WORSE",
@@ -31,7 +32,7 @@ __all__ = [
 RESOLUTION = 1e-12
 """Figures closer than this, relative to the larger and at least 1, are the same: both have converged."""
 BEST, WORSE, UNCLEAR, TOO_FEW = "best", "clearly worse", "no clear difference", "too few seeds"
-FAILED, NOT_REACHED = "failed", "not reached"
+FAILED, NOT_REACHED, NO_VERDICT = "failed", "not reached", "no verdict"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Standing:
     `median`, `low` and `high` are over the final runs, `hits` the runs that have such a figure at all. `difference` is
     to the best entry, paired by seed; None for the best itself. `best_probability` is the share of bootstrap resamples
     of the seeds in which the entry has the best median. `verdict` is ``best``, ``clearly worse``, ``no clear
-    difference``, ``too few seeds``, or for not one hit ``failed`` and, of a target, ``not reached``.
+    difference``, ``too few seeds``, or for not one hit ``failed`` and, of a target, ``not reached``; ``no verdict`` in
+    place of what would speak against an entry that was not searched far enough.
     """
 
     median: float
@@ -84,6 +86,7 @@ def standings(
     ties: Sequence[float] | None = None,
     never: str = FAILED,
     earliest: Sequence[Sequence[float]] | None = None,
+    withheld: Sequence[bool] | None = None,
 ) -> list[Standing]:
     """How each entry stands by a measure of which less is better.
 
@@ -100,6 +103,8 @@ def standings(
     earliest
         The least that each of the costs may have been, where a run is evaluated from time to time only. Two that may
         have been the same are no difference. Default: the costs are exact.
+    withheld
+        For each entry, whether a verdict against it is withheld, where another one has a hit. Default: none is.
 
     Where not even the best entry has a hit in half of its runs, none is called the best.
     """
@@ -122,6 +127,8 @@ def standings(
                 between, verdict = Interval(between.median, None, None), TOO_FEW
         if not hits[i]:
             verdict = never
+        if withheld is not None and withheld[i] and verdict in (WORSE, never) and any(hits):
+            verdict = NO_VERDICT
         found.append(Standing(own[i].median, own[i].low, own[i].high, hits[i], seeds, between, shares[i], verdict))
     return found
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from descend.checks import is_whole
 from descend.code_hash import of_rule, spelled_rule
-from descend.comparison.planning.spaces import LEARNING_RATES, Space, checked_space, describe_space
+from descend.comparison.planning.spaces import LEARNING_RATES, Space, check_rates, checked_space, describe_space
 from descend.errors import OptionError, RuleError, did_you_mean
 from descend.printable import one_line
 from descend.rules import GD, Adagrad, Adam, Momentum, RMSprop, Rule, resolve
@@ -33,22 +34,22 @@ class Entry:
     rule
         A rule, its class, or its name. What is not searched for stays as it is here.
     batch_size
-        Examples a step, or ``"full"``.
+        Examples a step, or ``"full"``. Default: the comparison's.
     space
         A `LogUniform`, `Uniform` or `Choice` for each hyperparameter to search for, by name; ``"batch_size"`` may be
-        among them. The learning rate is searched for from 1e-4 to 10 unless the space says otherwise.
+        among them. A learning rate that is not is searched for where the comparison searches for it.
 
     >>> import descend
     >>> descend.Entry("Adam, long memory", descend.Adam(betas=(0.99, 0.999)), batch_size=16).rule.betas
     (0.99, 0.999)
     >>> from descend.comparison import Uniform
-    >>> list(descend.Entry("tuned", "momentum", space={"momentum": Uniform(0.5, 0.99)}).space)
-    ['lr', 'momentum']
+    >>> descend.Entry("tuned", "momentum", space={"momentum": Uniform(0.5, 0.99)}).batch_size is None
+    True
     """
 
     label: str
     rule: Rule
-    batch_size: BatchSize = BATCH_SIZE
+    batch_size: BatchSize | None = None
     space: Mapping[str, Space] | None = None
 
     def __post_init__(self) -> None:
@@ -56,10 +57,10 @@ class Entry:
             raise OptionError(f"Entry(label={self.label!r}): a name is needed, such as 'Adam, small batches'")
         object.__setattr__(self, "label", one_line(self.label))
         object.__setattr__(self, "rule", resolve(self.rule))
-        if is_whole(self.batch_size):
+        if isinstance(self.batch_size, numbers.Integral) and is_whole(self.batch_size):
             object.__setattr__(self, "batch_size", int(self.batch_size))
         if self.space is not None:
-            object.__setattr__(self, "space", {"lr": LEARNING_RATES, **checked_space(self.space)})
+            object.__setattr__(self, "space", checked_space(self.space))
             known = searchable(self.rule)
             for name in self.space:
                 if name not in known:
@@ -113,7 +114,7 @@ def entries_for(
     `examples` counts the training data, None on a problem without data. `space` is for every entry that has no space of
     its own, as far as its rule has such hyperparameters.
     """
-    found = _named_entries(examples, rules, batch_size)
+    found = [_with_batch(entry, examples, batch_size) for entry in _named_entries(examples, rules)]
     wanted = {} if space is None else checked_space(space)
     for name in wanted:
         if not any(name in searchable(e.rule) for e in found):
@@ -134,7 +135,8 @@ def _with_space(entry: Entry, wanted: Mapping[str, Space], examples: int | None)
     keeps = _kept_hyperparameters(entry)
     own: dict[str, Space] = {"lr": LEARNING_RATES}
     own |= {n: s for n, s in wanted.items() if n in searchable(entry.rule) and n not in keeps}
-    searched = dict(own if entry.space is None else entry.space)
+    searched = own if entry.space is None else {"lr": own["lr"], **entry.space}
+    check_rates(entry.label, searched["lr"])
     if examples is not None:
         return dataclasses.replace(entry, space=searched)
     searched.pop(BATCH, None)
@@ -145,14 +147,13 @@ def _kept_hyperparameters(entry: Entry) -> set[str]:
     """The hyperparameters that a space for all entries leaves alone: with others, the label would be wrong."""
     kept = {"momentum"} if type(entry.rule) is GD else set()
     usual = {e.label: e for e in DEFAULT_ENTRIES}.get(entry.label)
-    return kept | ({BATCH} if usual is not None and usual.batch_size == entry.batch_size != BATCH_SIZE else set())
+    return kept | ({BATCH} if usual is not None and usual.batch_size == entry.batch_size else set())
 
 
-def _named_entries(examples: int | None, rules: Iterable[Any] | None, batch_size: BatchSize | None) -> list[Entry]:
+def _named_entries(examples: int | None, rules: Iterable[Any] | None) -> list[Entry]:
     if rules is None:
-        usual = [e if e.batch_size != BATCH_SIZE else _rebatched(e, examples, batch_size) for e in DEFAULT_ENTRIES]
         # Without examples to sample, the first three are one and the same.
-        return usual if examples is not None else [Entry("GD", GD(), "full"), *usual[3:]]
+        return list(DEFAULT_ENTRIES) if examples is not None else [Entry("GD", GD()), *DEFAULT_ENTRIES[3:]]
     if isinstance(rules, (str, Rule, type, Entry)):
         rules = [rules]
     if not isinstance(rules, Iterable):
@@ -163,16 +164,18 @@ def _named_entries(examples: int | None, rules: Iterable[Any] | None, batch_size
             found.append(item)
         else:
             rule = resolve(item)
-            found.append(_rebatched(Entry(label_of(rule), rule), examples, batch_size))
+            found.append(Entry(label_of(rule), rule))
     if not found:
         raise OptionError("rules=[] names nothing to compare; leave it out for the seven usual techniques")
     return found
 
 
-def _rebatched(entry: Entry, examples: int | None, batch_size: BatchSize | None) -> Entry:
+def _with_batch(entry: Entry, examples: int | None, batch_size: BatchSize | None) -> Entry:
+    """The entry with the batch size that it is run with: its own, or else the comparison's."""
     if examples is None:
         return dataclasses.replace(entry, batch_size="full")
-    return dataclasses.replace(entry, batch_size=min(BATCH_SIZE, examples) if batch_size is None else batch_size)
+    usual = min(BATCH_SIZE, examples) if batch_size is None else batch_size
+    return dataclasses.replace(entry, batch_size=usual if entry.batch_size is None else entry.batch_size)
 
 
 def can_take(entry: Entry, hyperparameters: Mapping[str, Any]) -> None:

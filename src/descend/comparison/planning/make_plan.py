@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from descend.training.batches import Batches, least_batch
 if TYPE_CHECKING:
     from descend.comparison.options import CompareOptions
 
-__all__ = ["EPOCHS", "STEPS", "make_plan"]
+__all__ = ["EPOCHS", "STEPS", "make_plan", "starting_at"]
 
 EPOCHS = 20
 """The default budget on a problem with data, as passes over the training data."""
@@ -51,7 +52,7 @@ def make_plan(
     plan = Plan(
         problem=problem.name,
         metric=problem.metric_name,
-        higher_is_better=problem.higher_is_better,
+        higher_is_better=problem.direction("a comparison"),
         examples=problem.size,
         entries=entries,
         reference=reference,
@@ -65,7 +66,7 @@ def make_plan(
         final_seeds=tuple(range(FINAL_SEEDS, FINAL_SEEDS + final)),
         untuned=options.untuned,
         timed=options.timed,
-        fingerprint=of_problem(source),
+        fingerprint=of_problem(source, problem),
         least_batch=max(least_batch(problem, size) for one in (*entries, *reference) for size in _batch_sizes(one)),
     )
     for entry in entries:
@@ -73,6 +74,12 @@ def make_plan(
             for point in plan.points(entry, study):
                 can_take(entry, point)
     return plan
+
+
+def starting_at(plan: Plan, seed: int) -> Plan:
+    """The plan with tuning seeds from `seed` on: from the first ones, the problem's functions cannot be computed."""
+    seeds = tuple(range(seed, seed + len(plan.tuning_seeds)))
+    return dataclasses.replace(plan, tuning_seeds=seeds) if seeds[-1] < REFERENCE_SEEDS else plan
 
 
 def _budget(problem: Problem, entries: Sequence[Entry], budget: int | None) -> int:
@@ -83,6 +90,8 @@ def _budget(problem: Problem, entries: Sequence[Entry], budget: int | None) -> i
         assert problem.size is not None
         space = (entry.space or {}).get(BATCH)
         for size in _batch_sizes(entry):
+            if size is None:
+                raise OptionError(f"{entry.label}: a batch size of None in {space}; give numbers, or 'full'")
             batches = Batches(problem.size, size, 0, least_batch(problem, size))
             if batches.steps(budget) == 0:
                 raise OptionError(

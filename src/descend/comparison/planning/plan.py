@@ -13,6 +13,7 @@ from descend.code_hash import of_rule, spelled_rule
 from descend.comparison.phrases import counted
 from descend.comparison.planning.entries import Entry
 from descend.comparison.planning.spaces import LEARNING_RATES, points
+from descend.comparison.planning.stretches import ROUNDS, Stretch, further_trials
 from descend.comparison.planning.task import Chosen, Task
 from descend.training.batches import Batches
 
@@ -26,12 +27,13 @@ TIMED_SEEDS = 3
 FROM_REFERENCE, NO_TARGET = "reference", "none"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Plan:
     """What is compared, on which problem, at what cost. `budget` and `evaluate_every` count examples seen.
 
     `target` is a value of the validation metric, ``"reference"`` (what a pool of reference runs finds) or ``"none"``.
-    The seeds are those of all studies, one study's after the other's.
+    The seeds are those of all studies, one study's after the other's. `stretches` are what the tuning runs add to it:
+    for each time that learning rates were searched for beyond the usual range, whose and where.
     """
 
     problem: str
@@ -54,6 +56,7 @@ class Plan:
     """A hash of the problem's code, of the package's, and of the versions of what runs them."""
     least_batch: int = 1
     """The smallest batch that the problem takes, if one of an entry's would have a single example; else 1."""
+    stretches: tuple[tuple[Stretch, ...], ...] = ()
 
     @property
     def all_entries(self) -> tuple[Entry, ...]:
@@ -79,15 +82,36 @@ class Plan:
         return self.budget * (REFERENCE_BUDGET if task.phase == "reference" else 1)
 
     def points(self, entry: Entry, study: int) -> list[dict[str, Any]]:
-        """The trials of an entry in a study: as many for every entry, though one that comes twice is made once."""
-        space = dict(entry.space or {})
-        if self.learning_rates is not None and space.get("lr") == LEARNING_RATES:
-            del space["lr"]
-            found = points(space, self.trials, study)
-            found = [{"lr": rate, **point} for rate, point in zip(self.learning_rates, found, strict=True)]
-        else:
-            found = points(space, self.trials, study)
+        """The trials of an entry in a study: as many for every entry, though one that comes twice is made once.
+
+        Whoever has no stretch of its own in a round gets the next points of its range instead.
+        """
+        own = [s for added in self.stretches for s in added if (s.entry, s.study) == (entry.label, study)]
+        found = self._points_of_range(entry, study, len(self.stretches) - len(own))
+        for stretch in own:
+            found += self._points_of_stretch(entry, stretch)
         return [point for i, point in enumerate(found) if point not in found[:i]]
+
+    def _points_of_range(self, entry: Entry, study: int, rounds: int) -> list[dict[str, Any]]:
+        """The points of an entry's own space, with the further ones of so many rounds."""
+        space = dict(entry.space or {})
+        if self.learning_rates is None or space.get("lr") != LEARNING_RATES:
+            return points(space, self.trials + rounds * further_trials(self.trials), study)
+        del space["lr"]
+        found = points(space, self.trials, study)
+        return [{"lr": rate, **point} for rate, point in zip(self.learning_rates, found, strict=True)]
+
+    def _points_of_stretch(self, entry: Entry, stretch: Stretch) -> list[dict[str, Any]]:
+        return points({**(entry.space or {}), "lr": stretch.lr}, further_trials(self.trials), stretch.study)
+
+    @property
+    def all_trials(self) -> int:
+        """The trials of each entry in a study, with those that the stretches added."""
+        return self.trials + len(self.stretches) * further_trials(self.trials)
+
+    def extendable(self, entry: Entry) -> bool:
+        """Whether an entry may get a stretch: its learning rates have the usual range, which nobody has set."""
+        return self.learning_rates is None and (entry.space or {}).get("lr") == LEARNING_RATES
 
     def seeds_of(self, seeds: Sequence[int], study: int) -> Sequence[int]:
         """A study's share of the seeds."""
@@ -145,14 +169,24 @@ class Plan:
         for trial in self.pool():
             yield trial
             yield from self.pool_finals(trial)
-        yield from self.tuning()
         yield from self.defaults()
         for i, entry in enumerate(self.entries):
             for study in range(self.studies):
-                for point in self.points(entry, study):
+                for point in self._possible_points(entry, study):
+                    for seed in self.seeds_of(self.tuning_seeds, study):
+                        yield Task(i, _pairs(point), seed, "tuning", study)
                     for task in self._finals_of(i, study, point):
                         yield task
                         yield dataclasses.replace(task, phase="timing")
+
+    def _possible_points(self, entry: Entry, study: int) -> list[dict[str, Any]]:
+        """Every point that an entry may be tried at, whoever gets which stretch."""
+        extended = any(map(self.extendable, self.entries))
+        found = self._points_of_range(entry, study, ROUNDS if extended else 0)
+        for number in range(1, ROUNDS + 1) if self.extendable(entry) else ():
+            for up in (False, True):
+                found += self._points_of_stretch(entry, Stretch(entry.label, study, up, number))
+        return found
 
     @property
     def runs(self) -> int:
@@ -166,12 +200,13 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """The plan as JSON holds it."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return values | {name: [e.settings() for e in values[name]] for name in ("entries", "reference")}
+        values |= {name: [e.settings() for e in values[name]] for name in ("entries", "reference")}
+        return values | {"stretches": [[s.settings() for s in added] for added in self.stretches]}
 
     @property
     def hash(self) -> str:
-        """Sixteen hexadecimal digits that change when anything in the plan does."""
-        return _hashed(self.settings())
+        """Sixteen hexadecimal digits that change when anything in the plan does, but for what its own runs add."""
+        return _hashed(self.settings() | {"stretches": []})
 
     def key(self, task: Task) -> str:
         """The key of a run in the store: a hash of everything that decides its outcome, and of nothing else.
@@ -197,8 +232,9 @@ class Plan:
         batches = self._batches(entry, self.examples)
         return batches.examples(batches.steps(int(examples)) + 1)
 
-    def _batches(self, entry: Entry, examples: int) -> Batches:
-        return Batches(examples, entry.batch_size, 0, self.least_batch)
+    def _batches(self, entry: Entry, size: int) -> Batches:
+        assert entry.batch_size is not None  # an entry of a plan has one
+        return Batches(size, entry.batch_size, 0, self.least_batch)
 
     def fitting(self, entry: Entry) -> dict[str, Any]:
         """The options of `descend.fit` for an entry, beside its rule, seed and budget."""
@@ -207,6 +243,9 @@ class Plan:
             "evaluate_every_examples": self.evaluate_every,
             "keep_best": True,
         }
+
+    def __repr__(self) -> str:
+        return f"<Plan of a comparison on {self.problem}: {self.describe()}>"
 
     def describe(self) -> str:
         """The plan in one sentence."""

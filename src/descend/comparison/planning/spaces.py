@@ -21,6 +21,7 @@ __all__ = [
     "LogUniform",
     "Space",
     "Uniform",
+    "check_rates",
     "checked_space",
     "describe_space",
     "parse_space",
@@ -89,8 +90,16 @@ class Choice:
     def __post_init__(self) -> None:
         if isinstance(self.values, str) or not isinstance(self.values, Sequence) or not self.values:
             raise OptionError(f"Choice({self.values!r}): a list of values is needed, such as Choice([16, 32, 64])")
-        # What was a list is a tuple from here on, so that a task can be looked up.
-        object.__setattr__(self, "values", tuple(tuple(v) if isinstance(v, list) else v for v in self.values))
+        values = tuple(_python_value(v) for v in self.values)
+        for value in values:
+            try:
+                hash(value)
+            except TypeError:
+                raise OptionError(
+                    f"Choice({list(self.values)!r}): {value!r} cannot be told from other values by its hash; give "
+                    "numbers, flags, texts, schedules, or tuples of them"
+                ) from None
+        object.__setattr__(self, "values", values)
 
     def at(self, u: float) -> Any:
         """The value at a share of the way, from 0 to 1."""
@@ -98,6 +107,23 @@ class Choice:
 
 
 Space = LogUniform | Uniform | Choice
+
+
+def _python_value(value: Any) -> Any:
+    """A value as Python has it: a number for an array or tensor of one, a tuple for a list, so that it can be a key."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_python_value, value))
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def check_rates(label: str, space: Space) -> None:
+    """Refuse, by `OptionError`, a space of learning rates that has anything but numbers > 0."""
+    for rate in space.values if isinstance(space, Choice) else (space.low,):
+        has = f"{label}: space={{'lr': …}} has {rate!r}"
+        if callable(rate):
+            raise OptionError(f"{has}, which is a schedule, but lr is what is tuned; give numbers")
+        if not is_finite(rate) or rate < 0 or (rate == 0 and isinstance(space, Choice)):
+            raise OptionError(f"{has}, which is not a number > 0; try 0.001, 0.01, 0.1")
 
 
 def _checked_ends(space: LogUniform | Uniform, least: float) -> None:

@@ -12,6 +12,7 @@ from descend.comparison.judging.choice import Sensitivity
 from descend.comparison.judging.results import EntryResult
 from descend.comparison.judging.standings import BEST
 from descend.comparison.judging.target import Target
+from descend.comparison.phrases import counted
 from descend.comparison.planning.plan import Plan
 from descend.comparison.reporting.exports import exportable, exported
 from descend.comparison.reporting.frames import frame, rows_of
@@ -19,19 +20,21 @@ from descend.comparison.reporting.tables import print_comparison
 from descend.comparison.reporting.wording import answer, duration, where
 from descend.comparison.running.runs import Run
 from descend.jsonable import jsonable
+from descend.printable import preformatted
 
 __all__ = ["Comparison"]
 
 SCHEMA = 2
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
-    """A finished comparison. Printed, it is its table.
+    """A finished comparison. Printed, it is its table; in a notebook it shows it.
 
     `target` is what counted as good enough, None if there was no target; `rows` is the table, best first; `runs` every
     run; `notes` what a reader should know before believing the table; `answer` the outcome in a sentence or two.
-    `source` is the name or file that the problem was loaded from, None for one made in Python.
+    `paired` says whether the same seed gave every entry the same start, as far as that was seen. `source` is the name
+    or file that the problem was loaded from, None for one made in Python.
     """
 
     plan: Plan
@@ -44,12 +47,14 @@ class Comparison:
     summary: str
     shape: dict[str, int]
     optimum: float | None
+    paired: bool
     seconds: float
     jobs: int | None
     reused: int
     finished: str
     versions: dict[str, str]
     machine: str
+    max_run_seconds: float | None = None
 
     @property
     def answer(self) -> str:
@@ -95,8 +100,10 @@ class Comparison:
             "rows": jsonable(self.rows),
             "sensitivity": jsonable(self.sensitivity),
             "notes": list(self.notes),
+            "paired": self.paired,
             "seconds": self.seconds,
             "jobs": self.jobs,
+            "max_run_seconds": self.max_run_seconds,
             "reused_runs": self.reused,
             "finished": self.finished,
             "versions": self.versions,
@@ -136,6 +143,14 @@ class Comparison:
         out = io.StringIO()
         self.show(Console(file=out, width=80, color_system=None))
         return out.getvalue().rstrip()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Comparison of {counted(len(self.rows), 'technique')}, {counted(len(self.runs), 'run')}: {self.answer}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))
 
     def show(self, console: Any) -> None:
         """Print answer, tables and notes on a rich console."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.checks import path as path_of
+from descend.comparison.running.written import advice, replaced
 from descend.errors import ComparisonError, MissingExtra, OptionError
 from descend.jsonable import jsonable
 from descend.printable import printable
@@ -53,10 +55,18 @@ def exportable(name: str | Path, coming: Path | None = None) -> Path:
 def exported(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     """Write rows, in which not every column need be, to a file; raises `ComparisonError`."""
     try:
-        _EXPORTS[path.suffix.lower()](rows, path)
+        with _place(path) as place:
+            _EXPORTS[path.suffix.lower()](rows, place)
     except OSError as error:
-        raise ComparisonError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+        raise ComparisonError(f"{str(path)!r} cannot be written: {error.strerror or error}; {advice(error)}") from error
     return path
+
+
+def _place(path: Path) -> contextlib.AbstractContextManager[Path]:
+    """Where to write: a new file that takes the old one's place, or itself a pipe, or a file in a closed folder."""
+    if path.is_symlink() or not path.exists() or (path.is_file() and os.access(path.parent, os.W_OK)):
+        return replaced(path)
+    return contextlib.nullcontext(path)
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:

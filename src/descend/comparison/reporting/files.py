@@ -11,7 +11,7 @@ from typing import Any
 from descend.comparison.running.written import advice, replaced
 from descend.errors import ComparisonError, OptionError
 
-__all__ = ["REPORT", "STORE", "SUITE_TABLE", "TABLE", "save", "writable"]
+__all__ = ["REPORT", "STORE", "SUITE_TABLE", "TABLE", "folder_in", "save", "writable"]
 
 STORE = "runs.sqlite"
 REPORT = "report.html"
@@ -27,6 +27,13 @@ def writable(out: Path) -> Path:
     except OSError as error:
         raise OptionError(f"out={str(out)!r} cannot be written ({error.strerror or error}); {advice(error)}") from None
     return out
+
+
+def folder_in(out: Path, name: str) -> Path:
+    """A folder of a folder, made if it is not there; raises `ComparisonError` where a link stands in its place."""
+    if (out / name).is_symlink():
+        raise ComparisonError(f"{out / name} is a link to another folder, and is not written to: remove it")
+    return writable(out / name)
 
 
 def save(folder: Path, table: str, whole: dict[str, Any], report: Callable[[Path], Any], kept: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from descend.checks import one_of
@@ -34,6 +34,7 @@ def rows_of(comparison: Comparison, what: str) -> list[dict[str, Any]]:
     if what == "rows":
         return [_flat(dataclasses.asdict(row)) for row in comparison.rows]
     runs = [_run_in_a_row(comparison.plan, run) for run in comparison.runs]
+    _of_one_kind(runs, {name for run in comparison.runs for name in run.hyperparameters} - {"batch_size"})
     if what == "runs":
         return runs
     names = ("label", "batch_size", "lr", "seed", "phase", "study")
@@ -62,6 +63,24 @@ def _run_in_a_row(plan: Plan, run: Run) -> dict[str, Any]:
     # A column of batch sizes has one type, also in formats that insist on it.
     size = str(searched.pop("batch_size", entry.batch_size))
     return {"label": label, "batch_size": size, "epochs": _epochs(plan, run), **searched, **figures}
+
+
+def _of_one_kind(rows: Sequence[dict[str, Any]], names: Iterable[str]) -> None:
+    """Write values of mixed kinds in a column, and what is no number, flag or text, as text: no format has others."""
+    for name in names:
+        kinds = {_kind(row[name]) for row in rows if name in row}
+        if len(kinds) > 1 or "" in kinds:
+            for row in rows:
+                if name in row:
+                    row[name] = str(row[name])
+
+
+def _kind(value: Any) -> str:
+    """What a column of such values is one of: flags, numbers, texts, or lists of numbers; empty for anything else."""
+    if isinstance(value, tuple):
+        return "numbers" if {_kind(v) for v in value} <= {"number"} else ""
+    kinds = {bool: "flag", int: "number", float: "number", str: "text"}
+    return kinds.get(type(value), "")
 
 
 def _epochs(plan: Plan, run: Run) -> float | None:

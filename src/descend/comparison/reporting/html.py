@@ -120,7 +120,7 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "target_rows": target_rows(comparison),
         "target": None if comparison.target is None else _target(comparison),
         "timed": any(row.seconds is not None for row in comparison.rows),
-        "trials": counted(plan.trials, "trial"),
+        "trials": counted(plan.all_trials, "trial"),
         "tuning_seeds": len(plan.tuning_seeds) // plan.studies,
         "scale": test_scale(comparison)[1],
         "figures": figures,
@@ -208,7 +208,10 @@ def _settings(comparison: Comparison) -> list[tuple[str, str]]:
     before = f", {comparison.reused:,} of them from before" if comparison.reused else ""
     settings += [
         ("Budget", f"{plan.budget:,} gradient evaluations a run ({of}), evaluated every {plan.evaluate_every:,}"),
-        ("Trials", f"{plan.trials} for each technique{f', in each of {plan.studies} studies' * (plan.studies > 1)}"),
+        (
+            "Trials",
+            f"{plan.all_trials} for each technique{f', in each of {plan.studies} studies' * (plan.studies > 1)}",
+        ),
         ("Tuning seeds", _seeds(plan.tuning_seeds)),
         ("Final seeds", _seeds(plan.final_seeds)),
         ("Runs", f"{len(comparison.runs):,}{before}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from descend.comparison.reporting.wording import (
     rate,
     signed,
     signed_evaluations,
+    spell_test,
     spread,
 )
 from descend.plots import styles
@@ -47,6 +49,7 @@ def suite_cell(row: EntryResult | None) -> str:
 def test_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """The rows of the table of test figures as text, each with the marks of its picture."""
     place, _ = test_scale(comparison)
+    spell = functools.partial(figure, spell=spell_test(comparison))
     shown = []
     for row in comparison.by_test:
         runs = comparison.runs_of(row.entry)
@@ -54,8 +57,8 @@ def test_rows(comparison: Comparison) -> list[dict[str, Any]]:
             {
                 **_named(row),
                 "untuned": _untuned(row),
-                "median": figure(row.test.median),
-                "interval": spread(row.test.interval, figure) if runs else "",
+                "median": spell(row.test.median),
+                "interval": spread(row.test.interval, spell) if runs else "",
                 "standing": row.test,
                 "difference": _difference(row.test, signed),
                 "share": _share(row.test),

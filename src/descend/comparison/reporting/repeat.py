@@ -34,7 +34,8 @@ def repeat(comparison: Comparison) -> tuple[str | None, str]:
         "final_seeds": (len(plan.final_seeds) // plan.studies, usual.final_seeds),
         "studies": (plan.studies, usual.studies),
     }
-    changed = {name: value for name, (value, default) in numbers.items() if value != default}
+    limit = {} if comparison.max_run_seconds is None else {"max_run_seconds": comparison.max_run_seconds}
+    changed = {name: value for name, (value, default) in numbers.items() if value != default} | limit
     words, command = _entry_options(comparison), None
     if source is not None and words is not None:
         parts = ["descend", "compare", source, *words]

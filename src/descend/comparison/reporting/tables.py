@@ -19,6 +19,7 @@ from descend.comparison.reporting.wording import (
     number,
     rate,
     short_evaluations,
+    spell_test,
     spread,
     standing_in_test,
     standing_to_target,
@@ -73,7 +74,8 @@ def _to_target(comparison: Comparison) -> _Measure | None:
 def _quality(comparison: Comparison) -> _Measure:
     """The second figure, or the only one."""
     name = f"{'test ' if comparison.shape['test'] else ''}{comparison.plan.metric}"
-    return _Measure(name[:1].upper() + name[1:], "miss", standing_in_test, number, False, comparison.by_test)
+    spell = spell_test(comparison)
+    return _Measure(name[:1].upper() + name[1:], "miss", standing_in_test, spell, False, comparison.by_test)
 
 
 def leaderboard(plan: Plan, runs: Sequence[Run]) -> Any:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from descend.comparison.judging.results import EntryResult
-from descend.comparison.judging.standings import BEST, FAILED, NOT_REACHED, TOO_FEW, UNCLEAR, WORSE, Standing
+from descend.comparison.judging.standings import (
+    BEST,
+    FAILED,
+    NO_VERDICT,
+    NOT_REACHED,
+    TOO_FEW,
+    UNCLEAR,
+    WORSE,
+    Standing,
+)
 from descend.comparison.judging.target import Target
 from descend.comparison.phrases import counted, listed
+from descend.comparison.planning.plan import Plan
+from descend.comparison.planning.stretches import searched_further
 from descend.engines import usable_cores
 from descend.intervals import Interval
 
@@ -31,14 +44,20 @@ __all__ = [
     "short_evaluations",
     "signed",
     "signed_evaluations",
+    "spell_test",
     "spread",
     "standing_in_test",
     "standing_to_target",
+    "telling",
     "where",
 ]
 
 MISSED = "missed"
-_VERDICTS = (UNCLEAR, WORSE, TOO_FEW, FAILED, NOT_REACHED)
+RESOLVED = 1e-7
+"""The relative difference from which on two figures of a column are shown as two."""
+MOST_DIGITS = 4
+"""How many digits more than usual that may take."""
+_VERDICTS = (UNCLEAR, WORSE, TOO_FEW, FAILED, NOT_REACHED, NO_VERDICT)
 
 
 def where(jobs: int | None) -> str:
@@ -46,15 +65,37 @@ def where(jobs: int | None) -> str:
     return "through an executor" if jobs is None else f"on {counted(min(jobs, usable_cores()), 'core')}"
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """A figure with four digits: a miss as ∞ or −∞, very small and large ones in powers of ten."""
+def number(value: float | None, digits: int = 4, more: int = 0) -> str:
+    """A figure with four digits: a miss as ∞ or −∞, very small and large ones in powers of ten; or with some `more`."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.1e}"
-    return f"{value:.{digits}f}".rstrip("0").rstrip(".") if value == int(value) else f"{value:.{digits}f}"
+    if value != 0 and abs(value) >= 1e5:
+        return f"{value:.{3 + more}e}"
+    if value != 0 and abs(value) < 1e-3:
+        return f"{value:.{1 + more}e}"
+    text = f"{value:.{digits + more}f}"
+    return text.rstrip("0").rstrip(".") if value == int(value) else text
+
+
+def telling(values: Iterable[float | None]) -> Callable[[float | None], str]:
+    """`number` with as many digits as it takes to tell figures apart that stand in one column.
+
+    >>> list(map(telling([1.23456e11, 1.23462e11]), [1.23456e11, 1.23462e11]))
+    ['1.23456e+11', '1.23462e+11']
+    """
+    known = sorted({value for value in values if value is not None and math.isfinite(value)})
+    apart = [(a, b) for a, b in itertools.pairwise(known) if b - a > RESOLVED * max(abs(a), abs(b))]
+    for more in range(MOST_DIGITS):
+        if all(float(number(a, more=more)) != float(number(b, more=more)) for a, b in apart):
+            return functools.partial(number, more=more)
+    return functools.partial(number, more=MOST_DIGITS)
+
+
+def spell_test(comparison: Comparison) -> Callable[[float | None], str]:
+    """How the test figures of a comparison are written: the medians of its entries can be told apart."""
+    return telling(row.test.median for row in comparison.rows)
 
 
 def spread(found: Interval, spell: Callable[[float | None], str] = number) -> str:
@@ -85,15 +126,15 @@ def duration(seconds: float) -> str:
 def answer(comparison: Comparison) -> str:
     """The outcome in a sentence or two, with the cost at which it holds."""
     plan, target = comparison.plan, comparison.target
-    start = f"On {plan.problem}, with {plan.budget:,} gradient evaluations a run,"
+    start = f"On {plan.problem}, with {plan.budget:,} gradient evaluations a run{_searched_further(plan)},"
     first = comparison.by_test[0]
-    if first.test.verdict == FAILED:
+    if not first.test.hits:
         return f"{start} every technique failed."
     if math.isinf(first.test.median):
         return f"{start} half of the runs of every technique failed, or more."
     test = "test " if comparison.shape["test"] else ""
     figure = f"median {test}{plan.metric}"
-    reached = number(first.test.median)
+    reached = spell_test(comparison)(first.test.median)
     if not comparison.ranked_by_target or target is None:
         outcome = _clauses(comparison, standing_in_test, "clearly worse", "failed")
         if target is not None:
@@ -106,6 +147,22 @@ def answer(comparison: Comparison) -> str:
     quality = _clauses(comparison, standing_in_test, "clearly worse", "failed")
     first_there = f"{best.label} was first to reach {aim(comparison, target)} ({took})"
     return f"{start} {first_there}{outcome}. At the end {last}{quality}."
+
+
+def _searched_further(plan: Plan) -> str:
+    """Whose learning rates were searched for beyond the usual range, and how far."""
+    told = searched_further(s for added in plan.stretches for s in added)
+    parts = [f"of {whose} searched {how_far}" for whose, how_far in told]
+    return f", and learning rates {' and '.join(parts)}" if told else ""
+
+
+def _unjudged(rows: Sequence[EntryResult]) -> str:
+    """The clause on entries that no verdict is given on, and why."""
+    failed = [row.label for row in rows if not row.learning_rates]
+    edge = [row.label for row in rows if row.learning_rates]
+    why = [f"{listed(failed)}, whose every trial failed"] if failed else []
+    why += [f"{listed(edge)}, whose best learning rate lies at the edge of what was tried"] if edge else []
+    return f"; there is no verdict on {', nor on '.join(why)}" if why else ""
 
 
 def aim(comparison: Comparison, target: Target) -> str:
@@ -122,7 +179,8 @@ def _clauses(comparison: Comparison, standing: Callable[[EntryResult], Standing]
     if by[TOO_FEW]:
         text += f"; against {listed(by[TOO_FEW])} there were too few seeds to tell"
     never = by[FAILED] + by[NOT_REACHED]
-    return text + (f"; {listed(never)} {failed}" if never else "")
+    text += f"; {listed(never)} {failed}" if never else ""
+    return text + _unjudged([row for row in comparison.rows if row.label in by[NO_VERDICT]])
 
 
 def standing_to_target(row: EntryResult) -> Standing:
@@ -172,9 +230,9 @@ def level(rows: Sequence[EntryResult], verdict: Callable[[EntryResult], str]) ->
     return ", ".join([*best, *[f"≈\N{NO-BREAK SPACE}{row.label}" for row in rows if verdict(row) == UNCLEAR]]) or "–"
 
 
-def figure(value: float | None) -> str:
+def figure(value: float | None, spell: Callable[[float | None], str] = number) -> str:
     """A figure in the report: with a true minus sign, and a miss in a word."""
-    return number(value).replace("-", "−") if value is not None and math.isfinite(value) else MISSED
+    return spell(value).replace("-", "−") if value is not None and math.isfinite(value) else MISSED
 
 
 def signed_evaluations(value: float | None) -> str:

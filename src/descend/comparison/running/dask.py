@@ -23,7 +23,7 @@ def on_dask(address: str) -> Iterator[Executor]:
         raise MissingExtra("distributed", "dask", "--dask") from None
     try:
         client = Client(address, timeout=10, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # for an address that is none, it is of any class
         raise OptionError(
             f"--dask {address}: no scheduler answers there ({type(error).__name__}); give the address that `dask "
             "scheduler` prints, such as tcp://127.0.0.1:8786"

@@ -9,7 +9,7 @@ import numpy as np
 from descend.comparison.planning.plan import Plan
 from descend.engines import engine
 from descend.errors import DescendError, OptionError, ProblemError
-from descend.parameters.memory import Memory
+from descend.parameters.memory import Array, Memory
 from descend.problems import Problem
 from descend.problems.splits import Split
 from descend.training.batches import batch, batches_of
@@ -17,13 +17,41 @@ from descend.training.batches import batch, batches_of
 __all__ = ["dry_run"]
 
 
-def dry_run(problem: Problem, plan: Plan) -> None:
+STARTS = 5
+"""Starts that are tried: a loss may raise at some of them, which is a counted miss of those runs."""
+
+
+def dry_run(problem: Problem, plan: Plan) -> int:
     """Evaluate the problem on the batches of an epoch's ends and step every rule once.
 
-    Raises `ProblemError` or `OptionError`.
+    Raises `ProblemError` or `OptionError`. Returns the seed of the start from which that went well: the first of a few.
     """
+    seed, memory, grad = _first_that_works(problem, plan)
+    for entry in plan.entries:
+        try:
+            with np.errstate(all="ignore"):
+                engine(entry.rule, memory.snapshot(), plan.steps(entry, plan.budget)).step(grad)
+        except Exception as error:
+            raise OptionError(f"{entry.label} cannot make a step: {type(error).__name__}: {error}") from error
+    return seed
+
+
+def _first_that_works(problem: Problem, plan: Plan) -> tuple[int, Memory, list[Array]]:
+    """A seed, and parameters and gradient at its start; raises what the first seed raised if none of them works."""
+    first: ProblemError | None = None
+    for seed in range(plan.tuning_seeds[0], plan.tuning_seeds[0] + STARTS):
+        try:
+            return seed, *_evaluated(problem, plan, seed)
+        except ProblemError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _evaluated(problem: Problem, plan: Plan, seed: int) -> tuple[Memory, list[Array]]:
+    """Parameters and gradient at a start, where loss, gradient and metric have been computed; raises `ProblemError`."""
     try:
-        instance = problem.instance(plan.tuning_seeds[0])
+        instance = problem.instance(seed)
         memory = Memory(instance.params, "params")
         grad = memory.like()
         objective = instance.objective(memory)
@@ -34,12 +62,7 @@ def dry_run(problem: Problem, plan: Plan) -> None:
         raise ProblemError(f"{problem.name}: {error}") from error
     except Exception as error:
         raise ProblemError(f"{problem.name}: its metric raised {type(error).__name__}: {error}") from error
-    for entry in plan.entries:
-        try:
-            with np.errstate(all="ignore"):
-                engine(entry.rule, memory.snapshot(), plan.steps(entry, plan.budget)).step(grad)
-        except Exception as error:
-            raise OptionError(f"{entry.label} cannot make a step: {type(error).__name__}: {error}") from error
+    return memory, grad
 
 
 def _batches(problem: Problem, plan: Plan) -> Iterator[Split]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,10 +19,10 @@ from descend.stopping import Reason
 from descend.training.fit import fit
 from descend.training.fit_many import fit_many
 
-__all__ = ["Run", "failed_run", "is_outcome", "run_task", "run_tasks"]
+__all__ = ["Run", "failed_run", "failure", "is_outcome", "run_task", "run_tasks"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Run:
     """The outcome of one task. `curve` has ``[examples, validation loss, validation metric]`` for each evaluation.
 
@@ -44,6 +45,11 @@ class Run:
     validation_loss: float | None
     test: float | None
     curve: list[list[float | None]]
+
+    def __repr__(self) -> str:
+        point = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters.items())
+        found = "missed" if self.validation is None else f"validation {self.validation:g}"
+        return f"<Run of entry {self.entry} at {point}, seed {self.seed}, {self.phase}: {self.reason}, {found}>"
 
     @property
     def learning_rate(self) -> float:
@@ -196,6 +202,17 @@ def failed_run(task: Task, reason: Reason, message: str) -> Run:
         test=None,
         curve=[],
     )
+
+
+def failure(run: Run) -> str:
+    """Why a run failed, in a clause: without what it was like at which step, and without advice."""
+    reason = next((r for r in Reason if str(r) == run.reason), None)
+    if reason is None or reason.kind != "failed":
+        return run.message.rstrip(".")
+    detail = run.message.removeprefix(reason.sentence).removesuffix(reason.advice).strip()
+    if reason is Reason.FUNCTION_RAISED and detail:
+        return re.sub(r" \(at step \d+\)", "", detail).rstrip(".")
+    return reason.sentence.partition(": ")[2].rstrip(".")
 
 
 def _finite(value: float) -> float | None:

@@ -127,7 +127,8 @@ class Store:
         key = self.key(task)
         found = self._outcomes.get(key)
         if found is None and key in self._kept and self._db is not None:
-            found = _parsed(run_of_key(self._db, key))
+            with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):  # gone since it was found: made again
+                found = _parsed(run_of_key(self._db, key))
             if found is not None:
                 self._outcomes[key] = found
         return None if found is None else Run.of(task, found)
@@ -152,6 +153,22 @@ class Store:
                     f"{self.path} cannot be written: {error}; the {counted(before, 'run')} before are kept: "
                     f"{advice(error)}, and run the same command to go on"
                 ) from error
+
+    def owner(self) -> str | None:
+        """The problem whose report lies beside the store, as `own` has been told; None if it was not."""
+        if self._db is None:
+            return None
+        db = self._db
+        found = self._patiently(lambda: db.execute("SELECT problem FROM owner").fetchone())
+        return found[0] if found and isinstance(found[0], str) else None
+
+    def own(self, problem: str) -> None:
+        """Remember the problem whose report lies beside the store."""
+        if self._db is not None:
+            db = self._db
+            with contextlib.suppress(sqlite3.Error):  # the report is written, and nothing else depends on it
+                db.execute("DELETE FROM owner")
+                db.execute("INSERT INTO owner VALUES (?)", (problem,))
 
     def forget(self, tasks: Iterable[Task]) -> None:
         """Forget the finished runs of some tasks: all of them, or none if that fails."""

@@ -35,6 +35,7 @@ MIGRATIONS = (
     );
     INSERT INTO runs SELECT *, checksum_of(key, run, plan, task, versions, machine, finished) FROM runs_of_schema_2;
     DROP TABLE runs_of_schema_2;
+    CREATE TABLE owner (problem TEXT NOT NULL);
     """,
 )
 """What brings a store of schema i to schema i + 1."""
@@ -81,7 +82,7 @@ def open_store(path: Path) -> sqlite3.Connection:
             (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
             if found != "ok":
                 raise Damaged(" ".join(found.split()))
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         db.close()
         if _is_damage(error):
             raise Damaged(str(error)) from error
@@ -106,8 +107,10 @@ def _connected(path: Path | str) -> sqlite3.Connection:
     return db
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that it met a page, or a schema, that it did not write."""
+def _is_damage(error: Exception) -> bool:
+    """Whether SQLite says that it met a page, or a schema, that it did not write; also in letters that are none."""
+    if not isinstance(error, sqlite3.Error):
+        return isinstance(error, UnicodeDecodeError)
     return sqlite_name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
@@ -182,7 +185,7 @@ def keys_of_valid_rows(db: sqlite3.Connection, wanted: Callable[[str], bool | No
             with db:
                 db.execute("BEGIN IMMEDIATE")
                 db.executemany("DELETE FROM runs WHERE rowid = ?", [(number,) for number in bad])
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         if _is_damage(error):
             raise Damaged(str(error)) from error
         raise
@@ -211,10 +214,10 @@ def set_aside(path: Path) -> tuple[list[Row], Path]:
     """The rows of a damaged store that can be read still, and where the file itself is from now on."""
     rows: dict[str, Row] = {}
     if path.stat().st_size <= CHECKED:
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(_connected(":memory:")) as db:
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError), contextlib.closing(_connected(":memory:")) as db:
             db.deserialize(_padded(path.read_bytes()))
             for order in ("ASC", "DESC"):  # from both ends, up to where the damage is
-                with contextlib.suppress(sqlite3.Error):
+                with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
                     for *row, told in db.execute(f"{_ROWS} ORDER BY rowid {order}"):
                         if all(isinstance(part, str) for part in row) and checksum(row) == told:
                             rows[row[0]] = tuple(row)

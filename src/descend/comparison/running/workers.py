@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import functools
-import signal
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import math
+import multiprocessing
+from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from types import TracebackType
 from typing import Any
@@ -16,16 +15,22 @@ from descend.comparison.planning.plan import Plan
 from descend.comparison.planning.task import Task
 from descend.comparison.running.bundles import Bundle
 from descend.comparison.running.dask import workers_died
+from descend.comparison.running.pilot import Pilot
+from descend.comparison.running.pool import Outcomes, Pool
 from descend.comparison.running.runs import Run, failed_run
-from descend.comparison.running.worker import begun_mark, make_runs, pack, start, work
+from descend.comparison.running.worker import make_runs, pack, work
 from descend.engines.one_thread import one_thread
 from descend.errors import ComparisonError
 from descend.problems import Problem
 from descend.stopping import Reason
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "daemonic"]
 
 Done = Callable[[Task, Run], Any]
+
+LEAST, FACTOR, LONGER = 60.0, 30.0, 10.0
+"""A bundle is ended after so many seconds at the least: so many times as long as the pilot foretells, and so many times
+as long as the longest one before. What hangs is to be ended, and never what is only slow on a machine that is busy."""
 
 
 class Workers:
@@ -42,13 +47,24 @@ class Workers:
         How many bundles are made at a time; 1 makes them in this process.
     executor
         Makes them instead, but for those that have to be made in turns.
+    max_run_seconds
+        How long a run may take in a process. Default: what the pilot and the runs before leave no doubt about, and a
+        minute at the least; nothing in this process, which cannot be ended.
     """
 
-    def __init__(self, problem: Problem, plan: Plan, jobs: int, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        plan: Plan,
+        jobs: int,
+        executor: Executor | None = None,
+        max_run_seconds: float | None = None,
+    ) -> None:
         self.problem, self.plan, self.jobs, self.executor = problem, plan, jobs, executor
-        self._folder = contextlib.ExitStack()
-        self._pool: Any = None
-        self._width = 0
+        self.max_run_seconds = max_run_seconds
+        self.pilot = Pilot(problem, plan)
+        self._pool: Pool | None = None
+        self._longest = 0.0
 
     def __enter__(self) -> Workers:
         return self
@@ -56,15 +72,17 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._folder:
-            self._end_pool(at_once=kind is not None)
+        if self._pool is not None:
+            self._pool.close(at_once=kind is not None)
+            self._pool = None
 
     def make(self, bundles: Iterable[Bundle], done: Done, *, in_turns: bool = False) -> None:
         """Make the runs of all `bundles`, and hand each run to `done`; in their order, one at a time, if `in_turns`.
 
         A bundle whose process dies is made again with no other beside it; if it dies of that, each of its runs alone;
-        one that dies again is a miss. Raises `ComparisonError` when no process can work, or when a run cannot be sent
-        or its outcome not be received; lets KeyboardInterrupt through. What was done is kept by `done`.
+        one that dies again is a miss. So is a run that takes longer than it may; of a bundle that does, each run is
+        made by itself. Raises `ComparisonError` when no process can work, or when a run cannot be sent or its outcome
+        not be received; lets KeyboardInterrupt through. What was done is kept by `done`.
         """
         pending = list(bundles)
         if not in_turns:
@@ -75,74 +93,60 @@ class Workers:
                     _through(self.executor, pending, done, self._parcel)
             except (BrokenExecutor, CancelledError) as error:
                 raise _broken(error) from error
-        elif self.jobs == 1:
+        elif self.jobs == 1 and self.max_run_seconds is None:
             with one_thread():
                 for bundle in pending:
                     _hand_over(bundle, make_runs(self.problem, self.plan, bundle), done)
         elif pending:
-            self._in_pools(pending, done, 1 if in_turns else min(self.jobs, len(pending)))
+            self._in_processes(pending, done, 1 if in_turns else self.jobs)
 
     @functools.cached_property
     def _parcel(self) -> bytes:
         return pack(self.problem, self.plan)
 
-    @functools.cached_property
-    def _begun(self) -> str:
-        """The folder where a worker leaves a mark of what it has begun."""
-        return self._folder.enter_context(tempfile.TemporaryDirectory(prefix="descend-"))
+    def _in_processes(self, bundles: list[Bundle], done: Done, width: int) -> None:
+        """Make bundles in processes of our own; what a process died of once more with no other beside it."""
+        if self._pool is None:
+            self._pool = Pool(self._parcel)
+        again: list[Bundle] = []
 
-    def _in_pools(self, pending: list[Bundle], done: Done, width: int) -> None:
-        """Make the bundles in pools of processes: a new one whenever a process of the last one has died.
+        def made(bundle: Bundle, outcomes: Outcomes) -> None:
+            runs = [Run.of(task, outcome) for task, outcome in zip(bundle.tasks, outcomes, strict=True)]
+            self._longest = max(self._longest, sum(run.seconds for run in runs))
+            _hand_over(bundle, runs, done)
 
-        Which run it died of is not known, only which bundles had begun.
-        """
-        while pending:
-            finished: set[Task] = set()
+        def died(bundle: Bundle, _: str) -> None:
+            again.append(bundle)
 
-            def note(task: Task, run: Run, finished: set[Task] = finished) -> None:
-                finished.add(task)
-                done(task, run)
+        def died_again(bundle: Bundle, how: str) -> None:
+            self._apart(bundle, Reason.KILLED, how, done, again)
 
-            try:
-                _through(self._pool_of(width), pending, note, None)
-                return
-            except BrokenExecutor as error:
-                self._end_pool(at_once=True)
-                left = [bundle for bundle in pending if bundle.tasks[0] not in finished]
-                suspects = [bundle for bundle in left if begun_mark(self._begun, bundle).exists()]
-                if not suspects:
-                    raise _broken(error) from error
-            for bundle in suspects:
-                self._with_no_other(bundle, done)
-            pending = [bundle for bundle in left if bundle not in suspects]
+        def overdue(bundle: Bundle, how: str) -> None:
+            self._apart(bundle, Reason.OVERDUE, how, done, slow)
 
-    def _with_no_other(self, bundle: Bundle, done: Done) -> None:
-        """Make a bundle in a process beside no other, or else each of its runs; a miss if that dies."""
-        try:
-            _through(self._pool_of(1), [bundle], done, None)
-        except BrokenExecutor:
-            self._end_pool(at_once=True)
-            if len(bundle.tasks) == 1:
-                done(bundle.tasks[0], failed_run(bundle.tasks[0], Reason.KILLED, Reason.KILLED.message()))
-            else:
-                for one in bundle.each():
-                    self._with_no_other(one, done)
+        slow: list[Bundle] = []
+        self._pool.make(bundles, width, made, died, overdue, self._allowed)
+        while slow or again:
+            parts, slow = slow, []
+            self._pool.make(parts, width, made, died, overdue, self._allowed)
+            parts, again = again, []
+            self._pool.make(parts, 1, made, died_again, overdue, self._allowed)
 
-    def _pool_of(self, width: int) -> Executor:
-        """The pool that is there, or another one if that has too few processes, or too many for one at a time."""
-        if self._width < width or width == 1 < self._width:
-            self._end_pool(at_once=False)
-            import loky
+    def _apart(self, bundle: Bundle, reason: Reason, how: str, done: Done, pending: list[Bundle]) -> None:
+        """Leave each run of a bundle to be made by itself; a run that was by itself is a miss."""
+        if len(bundle.tasks) > 1:
+            pending.extend(bundle.each())
+        else:
+            done(bundle.tasks[0], failed_run(bundle.tasks[0], reason, reason.message(how)))
 
-            first = {"initializer": start, "initargs": (self._parcel, self._begun)}
-            self._pool, self._width = loky.ProcessPoolExecutor(max_workers=width, **first), width
-        pool: Executor = self._pool
-        return pool
-
-    def _end_pool(self, *, at_once: bool) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, kill_workers=at_once)
-        self._pool, self._width = None, 0
+    def _allowed(self, bundle: Bundle, took: float) -> float:
+        """The seconds that a bundle may take, which has taken so many."""
+        if self.max_run_seconds is not None:
+            return self.max_run_seconds * len(bundle.tasks)
+        if took <= max(LEAST, LONGER * self._longest):
+            return math.inf
+        foretold = self.pilot.seconds(bundle)
+        return math.inf if math.isnan(foretold) else max(LEAST, FACTOR * foretold, LONGER * self._longest)
 
 
 def _hand_over(bundle: Bundle, runs: Iterable[Run], done: Done) -> None:
@@ -157,16 +161,15 @@ def _broken(error: Exception) -> ComparisonError:
     )
 
 
-def _through(executor: Executor, bundles: list[Bundle], done: Done, parcel: bytes | None) -> None:
-    """Make the bundles through an executor; each carries the parcel if the workers have not received it already.
+def _through(executor: Executor, bundles: list[Bundle], done: Done, parcel: bytes) -> None:
+    """Make the bundles through an executor; each carries the parcel.
 
     A bundle that a cluster gave up, as workers died of it, is sent again run by run; a run that it gives up is a miss.
     """
     futures: dict[concurrent.futures.Future[list[Run]], Bundle] = {}
     try:
-        with _ctrl_c_held() if parcel is None else contextlib.nullcontext():
-            for bundle in bundles:
-                futures[executor.submit(work, bundle, parcel)] = bundle
+        for bundle in bundles:
+            futures[executor.submit(work, bundle, parcel)] = bundle
         apart: list[Bundle] = []
         for future in concurrent.futures.as_completed(futures):
             bundle = futures[future]
@@ -175,10 +178,9 @@ def _through(executor: Executor, bundles: list[Bundle], done: Done, parcel: byte
                 apart += bundle.each()
             else:
                 _hand_over(bundle, runs, done)
-    finally:
-        if parcel is not None:  # the user's executor goes on; our own pool ends with its block
-            for future in futures:
-                future.cancel()
+    finally:  # the user's executor goes on
+        for future in futures:
+            future.cancel()
     if apart:
         _through(executor, apart, done, parcel)
 
@@ -207,14 +209,6 @@ def _steps(plan: Plan, bundle: Bundle) -> int:
     return plan.steps(plan.entry(task), plan.budget_of(task)) * len(bundle.tasks)
 
 
-@contextlib.contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Hold SIGINT back while processes are started: they inherit that, and Ctrl-C is for the parent alone.
-
-    A Ctrl-C in the meantime is not lost; it arrives at the end of the block.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def daemonic() -> bool:
+    """Whether this process may have no children: its own parent ends it without a word, and them not at all."""
+    return multiprocessing.current_process().daemon

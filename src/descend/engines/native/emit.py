@@ -3,12 +3,15 @@
 A kernel is a function of three addresses: the spans, the rows of scalars, and a part (see `layout`). It claims the
 part's chunks one by one, finds the span of each, and steps the span's numbers that lie in it. In the loop stand the
 graph's operations (see `instructions`), which LLVM makes vectors of.
+
+Whoever calls a kernel has told the processor to flush subnormal numbers to zero. A kernel that must not (see
+`subnormal`) tells it otherwise until it is done. One that must not for some rows of scalars has a loop for them, too.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -16,6 +19,7 @@ from llvmlite import ir
 from descend.engines.native.formats import Layout, arithmetic
 from descend.engines.native.instructions import DOUBLE_TYPE, FLOAT_TYPE, HALF_TYPE, Values, resized
 from descend.engines.native.layout import PART, SPAN
+from descend.engines.native.subnormal import ADDED, Bound, averages, may_flush, zero_if_lost
 from descend.rules.tracing import TracedFormula
 from descend.rules.tracing.graph import BOOL, NUMBER, Node, ordered
 
@@ -41,28 +45,35 @@ class Work:
         The arrays that are written, and what to.
     reductions
         The fields that the whole of a span is reduced to before it is stepped, and of what: bools are counted.
+    flushes
+        When subnormal numbers may be flushed; see `may_flush`.
+    averages
+        Which state goes into the step; see `averages`.
     """
 
     scalars: tuple[str, ...]
     arrays: tuple[str, ...]
+    flushes: list[list[Bound]] | None
+    averages: Mapping[str, bool]
     stores: tuple[tuple[str, Node], ...] = ()
     reductions: tuple[tuple[str, Node], ...] = ()
 
 
 def steps(formula: TracedFormula) -> Work:
     """The work of a step: every output goes where its input was."""
-    return Work(formula.scalars, _arrays(formula), stores=formula.outputs)
+    return _work(formula, stores=formula.outputs)
 
 
 def counts(formula: TracedFormula) -> Work:
     """The work before a cautious step: count what it will move."""
     assert formula.mask is not None
-    return Work(formula.scalars, _arrays(formula), reductions=(("count", formula.mask),))
+    return _work(formula, reductions=(("count", formula.mask),))
 
 
-def _arrays(formula: TracedFormula) -> tuple[str, ...]:
-    """The arrays of a span, in the order of `layout.PARAM`, `GRAD` and `STATE`."""
-    return ("p", "g", *formula.kept)
+def _work(formula: TracedFormula, **does: tuple[tuple[str, Node], ...]) -> Work:
+    arrays = ("p", "g", *formula.kept)  # in the order of `layout.PARAM`, `GRAD` and `STATE`
+    flushes = may_flush(formula.outputs, formula.mask)
+    return Work(formula.scalars, arrays, flushes, averages(formula.outputs), **does)
 
 
 def emit(work: Work, layout: Layout, *, wide: bool = False) -> str:
@@ -89,36 +100,68 @@ class _Kernel:
         self.number = DOUBLE_TYPE if arithmetic(layout) == "float64" else FLOAT_TYPE
         fields = [_FIELDS[kind] for kind in SPAN.fields.values()]
         self.span_type = ir.LiteralStructType([*fields, ir.ArrayType(_PTR, len(work.arrays))])
-        self.entry, self.claim, self.find, self.later, self.begin, self.test, self.body, self.finish, self.done = (
-            function.append_basic_block(name)
-            for name in ("entry", "claim", "find", "later", "begin", "test", "body", "finish", "done")
+        self.entry, self.claim, self.find, self.later, self.begin, self.done = (
+            function.append_basic_block(name) for name in ("entry", "claim", "find", "later", "begin", "done")
         )
+        self.ways_on: list[Any] = []
+        """The blocks after which the next chunk is claimed."""
         self.nodes = ordered(node for _, node in (*work.stores, *work.reductions))
 
     def write(self) -> None:
         """Write all of it."""
         spans, rows, part = self.function.args
-        ir.IRBuilder(self.entry).branch(self.claim)
-        chunk, span = self._next_chunk(spans, part)
+        build, never = ir.IRBuilder(self.entry), self.work.flushes is None
+        if never:
+            self._mode(build, "keep_subnormal")
+        build.branch(self.claim)
+        chunk, span, first = self._next_chunk(spans, part)
         build = ir.IRBuilder(self.begin)
-        values = Values(build, self.number, self.module)
         start, stop = self._bounds(build, chunk, span)
-        self._read_scalars(build, values, span, rows)
+        scalars = self._scalars(build, span, rows)
         addresses = [build.load(self._array(build, span, k), typ=_PTR) for k in range(len(self.work.arrays))]
-        for node in self.nodes:
-            if node.is_uniform and node.operation != "scalar":
-                values.compute(node)
-        for node in self.nodes:
-            if node.is_uniform:
-                values.convert(node, NUMBER)
-        build.branch(self.test)
-        self._loop(values, start, stop, addresses, span)
-        ir.IRBuilder(self.done).ret_void()
+        flushes = self.work.flushes
+        each = (True,) if flushes is None else (False, True) if flushes else (False,)
+        loops = {exact: self._loop(scalars, start, stop, addresses, span, exact=exact) for exact in each}
+        self._choose(build, scalars, loops)
+        for block in self.ways_on:
+            first.add_incoming(span, block)
+        build = ir.IRBuilder(self.done)
+        if never:
+            self._mode(build, "flush_subnormal")
+        build.ret_void()
+
+    # ---- subnormal numbers ------------------------------------------------------------------------------------------
+
+    def _choose(self, build: Any, scalars: Mapping[Node, Any], loops: Mapping[bool, Any]) -> None:
+        """Enter the loop that is right for the numbers of the row."""
+        if len(loops) == 1:
+            build.branch(*loops.values())
+            return
+        added = ADDED[arithmetic(self.layout)]
+        safe = ir.IntType(1)(1)
+        for bounds in self.work.flushes or ():
+            some = ir.IntType(1)(0)
+            for node, rooted in bounds:
+                # By their bits, which are in the order of the numbers: nothing may be flushed before it is known.
+                least = ir.Constant(DOUBLE_TYPE, added**2 if rooted else added).bitcast(_I64)
+                some = build.or_(some, build.icmp_signed(">=", build.bitcast(scalars[node], _I64), least))
+            safe = build.and_(safe, some)
+        other = self.function.append_basic_block("exactly")
+        build.cbranch(safe, loops[False], other)
+        build = ir.IRBuilder(other)
+        self._mode(build, "keep_subnormal")
+        build.branch(loops[True])
+
+    def _mode(self, build: Any, name: str) -> None:
+        """Tell the processor what to do with subnormal numbers; see `runtime.modes`."""
+        if name not in self.module.globals:
+            ir.Function(self.module, ir.FunctionType(ir.VoidType(), []), name)
+        build.call(self.module.globals[name], [])
 
     # ---- chunks -----------------------------------------------------------------------------------------------------
 
-    def _next_chunk(self, spans: Any, part: Any) -> tuple[Any, Any]:
-        """Claim the part's next chunk, and find its span, from that of the last one on."""
+    def _next_chunk(self, spans: Any, part: Any) -> tuple[Any, Any, Any]:
+        """Claim the part's next chunk, and find its span, from that of the last one on, which is the third."""
         build = ir.IRBuilder(self.claim)
         first = build.phi(_PTR)
         first.add_incoming(spans, self.entry)
@@ -135,8 +178,7 @@ class _Kernel:
         build = ir.IRBuilder(self.later)
         span.add_incoming(build.gep(span, [_I64(1)], source_etype=self.span_type), self.later)
         build.branch(self.find)
-        first.add_incoming(span, self.finish)
-        return chunk, span
+        return chunk, span, first
 
     def _place(self, build: Any, span: Any, name: str) -> Any:
         return build.gep(span, [_I32(0), _I32(SPAN.index(name))], source_etype=self.span_type)
@@ -155,49 +197,90 @@ class _Kernel:
         stop, end = build.add(start, length), self._field(build, span, "length")
         return start, build.select(build.icmp_signed("<", stop, end), stop, end)
 
-    def _read_scalars(self, build: Any, values: Values, span: Any, rows: Any) -> None:
+    def _scalars(self, build: Any, span: Any, rows: Any) -> dict[Node, Any]:
         """The numbers of the span's row that are asked for, and how far it stretches a cautious step."""
         row = build.gep(rows, [self._field(build, span, "row_start")], source_etype=DOUBLE_TYPE)
-        for node in self.nodes:
-            if node.operation == "scalar":
+        found = {}
+        asked = [bound for bounds in self.work.flushes or () for bound, _ in bounds]
+        for node in dict.fromkeys([*self.nodes, *asked]):
+            if node.operation == "scalar" and node.given == "cautious_scale":
+                found[node] = self._field(build, span, "cautious_scale")
+            elif node.operation == "scalar":
                 place = _I64(self.work.scalars.index(node.given))
-                values.give(
-                    node,
-                    self._field(build, span, "cautious_scale")
-                    if node.given == "cautious_scale"
-                    else build.load(build.gep(row, [place], source_etype=DOUBLE_TYPE), typ=DOUBLE_TYPE),
-                )
+                found[node] = build.load(build.gep(row, [place], source_etype=DOUBLE_TYPE), typ=DOUBLE_TYPE)
+        return found
+
+    def _uniform(self, build: Any, scalars: Mapping[Node, Any], *, exact: bool) -> Values:
+        """The values that are the same for all entries."""
+        values = Values(build, self.number, self.module)
+        for node, given in scalars.items():
+            # LLVM does not know that the mode matters: it must not see that this is the number that was loaded before.
+            hidden = ir.FunctionType(_I64, [_I64])
+            values.give(
+                node,
+                build.bitcast(build.asm(hidden, "", "=r,0", [build.bitcast(given, _I64)], True), DOUBLE_TYPE)
+                if exact
+                else given,
+            )
+        for node in self.nodes:
+            if node.is_uniform and node.operation != "scalar":
+                values.compute(node)
+        for node in self.nodes:
+            if node.is_uniform:
+                values.convert(node, NUMBER)
+        return values
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
-    def _loop(self, values: Values, start: Any, stop: Any, addresses: Sequence[Any], span: Any) -> None:
-        """The loop over a chunk's numbers: load, compute, store or add up."""
-        build = ir.IRBuilder(self.test)
+    def _loop(
+        self, scalars: Mapping[Node, Any], start: Any, stop: Any, addresses: Sequence[Any], span: Any, *, exact: bool
+    ) -> Any:
+        """The loop over a chunk's numbers: load, compute, store or add up; returns the block to enter it by."""
+        enter, test, body, finish = (
+            self.function.append_basic_block(name) for name in ("enter", "test", "body", "finish")
+        )
+        build = ir.IRBuilder(enter)
+        values = self._uniform(build, scalars, exact=exact)
+        build.branch(test)
+        build = ir.IRBuilder(test)
         i = build.phi(_I64)
-        i.add_incoming(start, self.begin)
+        i.add_incoming(start, enter)
         sums = [build.phi(_I64) for _ in self.work.reductions]
         for total in sums:
-            total.add_incoming(_I64(0), self.begin)
-        build.cbranch(build.icmp_signed("<", i, stop), self.body, self.finish)
+            total.add_incoming(_I64(0), enter)
+        build.cbranch(build.icmp_signed("<", i, stop), body, finish)
 
-        build = values.build = ir.IRBuilder(self.body)
-        memory = _Memory(build, self.layout.arrays, addresses, i)
-        for node in self.nodes:
-            if node.operation == "array":
-                values.give(node, memory.load(self.work.arrays.index(node.given), self.number))
-            elif not node.is_uniform:
-                values.compute(node)
-        for name, node in self.work.stores:
-            memory.store(self.work.arrays.index(name), values.stored(node))
+        build = values.build = ir.IRBuilder(body)
+        self._step(values, _Memory(build, self.layout.arrays, addresses, i), exact=exact)
         for total, (_, node) in zip(sums, self.work.reductions, strict=True):
-            total.add_incoming(build.add(total, build.zext(values.convert(node, BOOL), _I64)), self.body)
-        i.add_incoming(build.add(i, _I64(1), flags=["nsw"]), self.body)
-        build.branch(self.test)
+            total.add_incoming(build.add(total, build.zext(values.convert(node, BOOL), _I64)), body)
+        i.add_incoming(build.add(i, _I64(1), flags=["nsw"]), body)
+        build.branch(test)
 
-        build = ir.IRBuilder(self.finish)
+        build = ir.IRBuilder(finish)
         for total, (name, _) in zip(sums, self.work.reductions, strict=True):
             build.atomic_rmw("add", self._place(build, span, name), total, "monotonic")
+        if exact and self.work.flushes is not None:
+            self._mode(build, "flush_subnormal")
         build.branch(self.claim)
+        self.ways_on.append(finish)
+        return enter
+
+    def _step(self, values: Values, memory: _Memory, *, exact: bool) -> None:
+        """Load an entry's numbers, compute, and store."""
+        work = self.work
+        ends = exact and work.flushes is not None
+        used = work.arrays if ends else [node.given for node in self.nodes if node.operation == "array"]
+        loaded = {name: memory.load(work.arrays.index(name), self.number) for name in used}
+        if ends:
+            loaded = zero_if_lost(values.build, work.averages, loaded)
+        for node in self.nodes:
+            if node.operation == "array":
+                values.give(node, loaded[node.given])
+            elif not node.is_uniform:
+                values.compute(node)
+        for name, node in work.stores:
+            memory.store(work.arrays.index(name), values.stored(node))
 
 
 class _Memory:

@@ -22,8 +22,9 @@ class Fused(Reference):
     """Runs a rule over NumPy arrays, in place, in machine code made from the rule.
 
     Takes what `Reference` takes and gives the same numbers, bit for bit, but that numbers below the normal range (1e-38
-    in float32, 1e-308 in float64) are flushed to zero. Arrays that are not contiguous are stepped as copies. The rule
-    may be replaced by one with other numbers, and not by one with other flags.
+    in float32, 1e-308 in float64) are flushed to zero where that is too little to be seen: where nothing is divided, or
+    an `eps` of 1e-10 or more (in float64 1e-130) is added to what divides. Arrays that are not contiguous are stepped
+    as copies. The rule may be replaced by one with other numbers, and not by one with other flags.
 
     Raises `Unavailable` where no machine code can be had; `descend.engines.engine` falls back then.
 

@@ -70,9 +70,10 @@ def code(formula: TracedFormula, layout: Layout, *, counting: bool = False, wide
     from descend.engines.native import emit  # which loads llvmlite
 
     try:
-        return emit.emit((emit.counts if counting else emit.steps)(formula), layout, wide=wide)
+        text = emit.emit((emit.counts if counting else emit.steps)(formula), layout, wide=wide)
     except Untraceable as error:
         raise Unavailable(f"{formula.name} {error}") from error
+    return native.with_modes(text)
 
 
 def _made(formula: TracedFormula, layout: Layout, counting: bool, wide: bool) -> int:

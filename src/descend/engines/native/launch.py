@@ -167,15 +167,23 @@ class Launch:
         return found
 
     def watch(
-        self, addresses: Sequence[int], now: Sequence[float], after: Sequence[float], growth: Sequence[float]
+        self,
+        addresses: Sequence[int],
+        now: Sequence[float],
+        after: Sequence[float],
+        growth: Sequence[float],
+        wide: Sequence[bool] | bool = False,
     ) -> None:
-        """Let a call find the counters at `addresses` (float32) as they are `now`, and leave them as they are `after`.
+        """Let a call find the counters at `addresses` as they are `now`, and leave them as they are `after`.
+
+        They are of float32, those that are `wide` of float64. One of float32 that counts is not let past 2**24.
 
         A call that finds another number in one of them steps nothing. Later calls expect what the last one left, and
         the next number is larger by `growth`, unless `expect` says otherwise.
         """
         counters = COUNTER.array(len(addresses))
         counters["address"], counters["now"], counters["next"], counters["growth"] = addresses, now, after, growth
+        counters["wide"] = wide
         self.job.watch(counters)
         self.counters = counters
         self._after = counters["next"]

@@ -156,7 +156,7 @@ PARAM, GRAD, STATE = 0, 1, 2
 PART = Record("Part", {"next_chunk": "i64", "first_chunk": "i64", "stop_chunk": "i64"}, padded=LINE)
 """A run of a job's chunks: the next to be claimed, the first, and the one after the last."""
 
-COUNTER = Record("Counter", {"address": "ptr", "now": "float", "next": "float", "growth": "float"})
+COUNTER = Record("Counter", {"address": "ptr", "wide": "i64", "now": "double", "next": "double", "growth": "double"})
 """A float32 in the user's hands, such as the step that a tensor's state says it is at: where it is, what it must be
 before a step, what it is after, and by how much that grows from step to step."""
 

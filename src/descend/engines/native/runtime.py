@@ -33,36 +33,24 @@ __all__ = [
     "template",
 ]
 
-_FLUSH = {
+_MODE = {
     "x86_64": (
-        """
-  %mode = alloca i32
-  call void @llvm.x86.sse.stmxcsr(ptr %mode)
-  %before = load i32, ptr %mode
-  %flushing = or i32 %before, 32832
-  store i32 %flushing, ptr %mode
-  call void @llvm.x86.sse.ldmxcsr(ptr %mode)
-""",
-        """
-  store i32 %before, ptr %mode
-  call void @llvm.x86.sse.ldmxcsr(ptr %mode)
-""",
+        "  %mode = alloca i32\n  call void @llvm.x86.sse.stmxcsr(ptr %mode)\n  %before = load i32, ptr %mode\n",
+        "  store i32 {mode}, ptr %mode\n  call void @llvm.x86.sse.ldmxcsr(ptr %mode)\n",
+        "i32",
+        0x8040,
         "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)\n",
     ),
     "aarch64": (
-        """
-  %before = call i64 @llvm.aarch64.get.fpcr()
-  %flushing = or i64 %before, 16777216
-  call void @llvm.aarch64.set.fpcr(i64 %flushing)
-""",
-        """
-  call void @llvm.aarch64.set.fpcr(i64 %before)
-""",
+        "  %before = call i64 @llvm.aarch64.get.fpcr()\n",
+        "  call void @llvm.aarch64.set.fpcr(i64 {mode})\n",
+        "i64",
+        1 << 24,
         "declare i64 @llvm.aarch64.get.fpcr()\ndeclare void @llvm.aarch64.set.fpcr(i64)\n",
     ),
 }
-"""Instructions that let the processor flush subnormal numbers to zero, those that undo it, and what they call; by
-architecture. The bits are FTZ and DAZ of MXCSR, and FZ of FPCR."""
+"""How a processor is asked how it treats numbers, and told; the type of that, the bits that let it flush subnormal
+numbers to zero, and what is called; by architecture. The bits are FTZ and DAZ of MXCSR, and FZ of FPCR."""
 
 
 # ---- LLVM -------------------------------------------------------------------------------------------------------
@@ -121,12 +109,41 @@ _LOADED: list[Any] = []
 
 def template(file: Path) -> str:
     """LLVM code from a template: the types of all records, and the template with its symbols filled in."""
-    machine = platform.machine().lower()
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
-    flush, restore, declarations = _FLUSH.get(machine, ("", "", ""))
+    flush, restore, declarations = _flushing()
     text = re.sub(r"(?m)^;.*\n", "", file.read_text("utf-8"))
     symbols = {**layout.symbols(), "flush": flush, "restore": restore}
     return layout.types() + (declarations if "$flush" in text else "") + _Template(text).substitute(symbols)
+
+
+def with_modes(code: str) -> str:
+    """A kernel's code with the functions that it calls to have subnormal numbers flushed to zero, or kept."""
+
+    def defined(found: re.Match[str]) -> str:
+        name = found.group(1)
+        return f"define internal void @{name}_subnormal() {{\n{_mode(flushes=name == 'flush')}  ret void\n}}\n"
+
+    code, count = re.subn(r'(?m)^declare void @"(keep|flush)_subnormal"\(\)$', defined, code)
+    return f"{code}\n{_mode_of_machine()[4]}" if count else code
+
+
+def _mode_of_machine() -> tuple[str, str, str, int, str]:
+    machine = platform.machine().lower()
+    return _MODE.get({"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine), ("", "", "", 0, ""))
+
+
+def _flushing() -> tuple[str, str, str]:
+    """Instructions that let the processor flush subnormal numbers to zero, those that undo it, and what they call."""
+    _, tell, _, _, declarations = _mode_of_machine()
+    return _mode(flushes=True), tell.format(mode="%before"), declarations
+
+
+def _mode(*, flushes: bool) -> str:
+    """Instructions that let the processor flush subnormal numbers to zero, or keep them."""
+    ask, tell, kind, bits, _ = _mode_of_machine()
+    if not kind:
+        return ""
+    change = f"or {kind} %before, {bits}" if flushes else f"and {kind} %before, {~bits}"
+    return f"{ask}  %after = {change}\n{tell.format(mode='%after')}"
 
 
 class _Template(string.Template):

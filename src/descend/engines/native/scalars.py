@@ -32,6 +32,12 @@ class Scalars:
         self.places: list[tuple[str, int]] | None = None
         self.constant = False
 
+    def replace(self, others: Mapping[str, float]) -> None:
+        """Let some scalars of the step that was filled be others."""
+        for name, value in others.items():
+            self.target[self.numbers.index(name)] = value
+        self.places, self.constant = None, False
+
     def fill(self, t: int, carried: Mapping[str, float]) -> Mapping[str, float]:
         """Write the row of step `t`, before which the rule carried these numbers; what it carries after it."""
         if self.constant and t >= self.constant_from:

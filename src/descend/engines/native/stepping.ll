@@ -15,7 +15,8 @@ declare i32 @pthread_cond_signal(ptr)
 
 ; advance checks a job's counters, makes every part's first chunk its next one, and advances the counters.
 ;
-; A counter is read once. All are compared before any is written: a refused job must leave everything as it was.
+; A counter is a float, or if it is wide a double. A float that counts is not let past 2^24, the last whole number up to
+; which it holds every other one: the job is refused then. A counter is read once. All are compared before any is written: a refused job must leave everything as it was.
 define i64 @advance(ptr %job) {
 entry:
   %counters.at = getelementptr %Job, ptr %job, $Job.counters
@@ -28,7 +29,7 @@ entry:
   %part_count = load i64, ptr %part_count.at
   br label %compare.next
 compare.next:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %compare ]
+  %i = phi i64 [ 0, %entry ], [ %i.next, %compare.wide ], [ %i.next, %compare.narrow ]
   %i.next = add i64 %i, 1
   %i.left = icmp slt i64 %i, %counter_count
   br i1 %i.left, label %compare, label %reset.next
@@ -36,11 +37,28 @@ compare:
   %i.counter = getelementptr %Counter, ptr %counters, i64 %i
   %i.address.at = getelementptr %Counter, ptr %i.counter, $Counter.address
   %i.address = load ptr, ptr %i.address.at
-  %i.value = load float, ptr %i.address
+  %i.wide.at = getelementptr %Counter, ptr %i.counter, $Counter.wide
+  %i.wide = load i64, ptr %i.wide.at
   %i.now.at = getelementptr %Counter, ptr %i.counter, $Counter.now
-  %i.now = load float, ptr %i.now.at
-  %i.same = fcmp oeq float %i.value, %i.now
+  %i.now = load double, ptr %i.now.at
+  %i.is_wide = icmp ne i64 %i.wide, 0
+  br i1 %i.is_wide, label %compare.wide, label %compare.narrow
+compare.wide:
+  %i.value = load double, ptr %i.address
+  %i.same = fcmp oeq double %i.value, %i.now
   br i1 %i.same, label %compare.next, label %refuse
+compare.narrow:
+  %i.short = load float, ptr %i.address
+  %i.long = fpext float %i.short to double
+  %i.equal = fcmp oeq double %i.long, %i.now
+  %i.growth.at = getelementptr %Counter, ptr %i.counter, $Counter.growth
+  %i.growth = load double, ptr %i.growth.at
+  %i.counts = fcmp one double %i.growth, 0.0
+  %i.is_last = fcmp oge double %i.long, 0x4170000000000000
+  %i.is_full = and i1 %i.counts, %i.is_last
+  %i.has_room = xor i1 %i.is_full, true
+  %i.fits = and i1 %i.equal, %i.has_room
+  br i1 %i.fits, label %compare.next, label %refuse
 refuse:
   ret i64 %i
 reset.next:
@@ -56,7 +74,7 @@ reset:
   %k.next = add i64 %k, 1
   br label %reset.next
 write.next:
-  %j = phi i64 [ 0, %reset.next ], [ %j.next, %write ]
+  %j = phi i64 [ 0, %reset.next ], [ %j.next, %write.rest ]
   %j.left = icmp slt i64 %j, %counter_count
   br i1 %j.left, label %write, label %accept
 write:
@@ -64,14 +82,27 @@ write:
   %j.address.at = getelementptr %Counter, ptr %j.counter, $Counter.address
   %j.address = load ptr, ptr %j.address.at
   %j.next.at = getelementptr %Counter, ptr %j.counter, $Counter.next
-  %j.after = load float, ptr %j.next.at
-  store float %j.after, ptr %j.address
+  %j.exact = load double, ptr %j.next.at
+  %j.wide.at = getelementptr %Counter, ptr %j.counter, $Counter.wide
+  %j.wide = load i64, ptr %j.wide.at
+  %j.is_wide = icmp ne i64 %j.wide, 0
+  br i1 %j.is_wide, label %write.wide, label %write.narrow
+write.wide:
+  store double %j.exact, ptr %j.address
+  br label %write.rest
+write.narrow:
+  %j.short = fptrunc double %j.exact to float
+  store float %j.short, ptr %j.address
+  %j.rounded = fpext float %j.short to double
+  br label %write.rest
+write.rest:
+  %j.after = phi double [ %j.exact, %write.wide ], [ %j.rounded, %write.narrow ]
   %j.now.at = getelementptr %Counter, ptr %j.counter, $Counter.now
-  store float %j.after, ptr %j.now.at
+  store double %j.after, ptr %j.now.at
   %j.growth.at = getelementptr %Counter, ptr %j.counter, $Counter.growth
-  %j.growth = load float, ptr %j.growth.at
-  %j.later = fadd float %j.after, %j.growth
-  store float %j.later, ptr %j.next.at
+  %j.growth = load double, ptr %j.growth.at
+  %j.later = fadd double %j.after, %j.growth
+  store double %j.later, ptr %j.next.at
   %j.next = add i64 %j, 1
   br label %write.next
 accept:

@@ -43,7 +43,8 @@ class Torch:
     Attributes
     ----------
     state
-        For each parameter, the tensors that the rule keeps, by name; of the parameter's type and shape.
+        For each parameter, the tensors that the rule keeps, by name; of the parameter's type and shape, but of float32
+        where that has 16 bits.
     carried
         The carried numbers of the rule.
     steps
@@ -135,7 +136,8 @@ def _check_apart(params: Sequence[torch.Tensor]) -> None:
 
 
 def _full_like(p: torch.Tensor, number: float) -> torch.Tensor:
-    return torch.full_like(p.detach(), complex(number, number) if p.is_complex() else number)
+    dtype = torch.promote_types(p.dtype, torch.float32)  # averages of squares vanish in 16 bits
+    return torch.full_like(p.detach(), complex(number, number) if p.is_complex() else number, dtype=dtype)
 
 
 def _each(step: Callable[..., None]) -> Callable[..., None]:
