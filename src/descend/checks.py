@@ -23,7 +23,7 @@ import numbers
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -41,6 +41,7 @@ __all__ = [
     "optional",
     "path",
     "real",
+    "record",
     "refuse",
     "seconds",
     "seed",
@@ -175,6 +176,13 @@ def flag(name: str, value: Any, /, **words: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise refuse(name, value, "True or False", **words)
     return bool(value)
+
+
+def record(name: str, value: Any, /, **words: Any) -> bool | Literal["path"]:
+    """Whether to keep a history, and ``"path"`` to keep the parameters in it."""
+    if isinstance(value, str) and value == "path":
+        return "path"
+    return flag(name, value, otherwise="'path'", **words)
 
 
 def one_of(name: str, value: Any, /, allowed: Iterable[str], **words: Any) -> str:

@@ -27,6 +27,9 @@ FOREIGN = {
     "_profiler_enabled": "torch.autograd: whether a step is to be recorded",
     "_disable_dynamo": "torch: what torch.optim puts around its own steps",
     "_python_dispatch": "torch.utils: where TorchDispatchMode is, by which operations are watched",
+    "_backward_hooks": "torch: a parameter's hooks, which one call for many runs would pass over",
+    "_post_accumulate_grad_hooks": "torch: as _backward_hooks",
+    "_storage_Use_Count": "torch: how many tensors share one's memory; where it is missing, parameters are copied",
     "_is_zerotensor": "torch: a tensor of zeros without memory has no public test",
 }
 """Private names of other projects that have no public twin, and why they are used."""

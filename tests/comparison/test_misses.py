@@ -11,6 +11,9 @@ from tests.comparison.comparing import SMALL, line
 
 import descend
 from descend import Problem
+from descend.comparison.options import CompareOptions
+from descend.comparison.planning.make_plan import make_plan
+from descend.comparison.running.dry_run import dry_run
 from descend.errors import ComparisonError, OptionError, ProblemError
 
 
@@ -191,3 +194,18 @@ def test_when_everything_fails_the_first_reason_is_told():
     problem = Problem(start=lambda rng: np.ones(2), loss=lambda w: math.nan, jac=lambda w: w, name="void")
     with pytest.raises(ComparisonError, match=r"every run failed on void; the first one: .*The loss is nan at step 0"):
         descend.compare(problem, ["gd"], learning_rates=[0.1], budget=5, jobs=1)
+
+
+def test_the_dry_run_sees_real_batches():
+    """A loss that cannot take one example is not shown one; one that cannot take the last batch says so at once."""
+    seen = []
+
+    def jac(w, X, y):
+        seen.append(len(X))
+        return 2 * X.T @ (X @ w - y) / len(y)
+
+    problem = line(jac=jac)
+    entries = [descend.Entry("GD", descend.GD(), 25), descend.Entry("Adam", descend.Adam(), 32)]
+    plan = make_plan(problem, entries, CompareOptions(target="none"), None)
+    dry_run(problem, plan)
+    assert seen == [25, 60 % 25, 32, 60 % 32]

@@ -1,5 +1,6 @@
 """Problems of the user's own: metrics, odd data, wrong options, functions that raise, other libraries' losses."""
 
+import collections
 import functools
 import math
 
@@ -194,3 +195,28 @@ def test_a_bad_problem_is_refused_by_name(make, match):
     """Data that do not fit together, shares that do not sum to one, missing functions."""
     with pytest.raises(ProblemError, match=match):
         make()
+
+
+class Endless:
+    """Has a length and computes an item for any number, as a dataset that draws examples at random does."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, i):
+        return float(i), float(i)
+
+
+@pytest.mark.parametrize("make", [line, net])
+def test_data_that_are_no_arrays_are_refused_unread(make):
+    """A dataset, an iterator or a mapping; NumPy would read the first for ever."""
+    for data in (Endless(), (Endless(), Endless()), {"X": [1.0], "y": [1.0]}, torch.utils.data.DataLoader([1, 2])):
+        with pytest.raises(ProblemError, match=r"(data: (Endless|dict|DataLoader) is no array: give arrays)"):
+            make(data=data)
+
+
+def test_sequences_and_tensor_datasets_are_data():
+    """Whatever has a length and items up to it, or says by itself how it is an array."""
+    xs, dataset = collections.deque(range(10)), torch.utils.data.TensorDataset(torch.ones(10, 3), torch.ones(10, 1))
+    assert line(train=(xs, range(10)), data=None).train[0].tolist() == list(range(10))
+    assert [t.shape for t in net(train=dataset, data=None).train] == [(10, 3), (10, 1)]

@@ -127,6 +127,8 @@ def test_module_refuses_a_result_of_another_problem():
     other = descend.fit(line(), "gd", steps=1)
     with pytest.raises(ProblemError, match=r"net: the result's parameters are not those .*weight, bias"):
         net().module(other)
+    with pytest.raises(ProblemError, match=r"net: Result is no result of descend\.fit"):
+        net().module(descend.minimize(lambda x: x @ x, X[0]))
 
 
 def test_lazy_modules_are_initialised():
@@ -166,6 +168,38 @@ def test_a_model_that_fails_is_refused_by_name(model, match):
     with pytest.raises(ProblemError, match=match) as caught:
         net(model).instance(3)
     assert "\n" not in str(caught.value)
+
+
+class Scaling(torch.nn.Module):
+    """Writes to its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.linear(x.mul_(0.5))
+
+
+@pytest.mark.parametrize("batch_size", ["full", 8])
+def test_a_module_that_writes_to_its_input_is_given_copies(batch_size):
+    """The data stay as they are, and each evaluation of the same parameters is the same."""
+    problem, halved = net(Scaling), net(lambda: torch.nn.Sequential(torch.nn.Linear(3, 1)), data=(X / 2, Y[:, None]))
+    before = [part.clone() for part in problem.train + problem.validation]
+    result, other = (descend.fit(p, "gd", epochs=3, batch_size=batch_size, seed=2) for p in (problem, halved))
+    assert all(map(torch.equal, before, problem.train + problem.validation))
+    assert torch.allclose(result.x["linear.weight"], other.x["0.weight"], atol=1e-6)
+    assert result.test_metric == pytest.approx(other.test_metric)
+    assert descend.stackable(problem, [descend.GD()] * 2, batch_size) == (
+        "the module or the loss writes to the examples it is given"
+    )
+
+
+def test_nothing_is_trained_in_inference_mode():
+    with torch.inference_mode(), pytest.raises(ProblemError, match=r"within torch\.inference_mode"):
+        descend.fit(net(), epochs=1)
+    with torch.no_grad():
+        assert descend.fit(net(), epochs=1).nit > 0
 
 
 def test_torch_problems_take_data_frames_and_odd_arrays():

@@ -5,6 +5,7 @@ import pytest
 from tests.training.lines import line
 
 import descend
+from descend.errors import OptionError
 from descend.training.batches import Batches
 
 
@@ -57,3 +58,20 @@ def test_one_epoch_of_sgd_shows_each_sample_to_the_loss_once():
     result = descend.fit(problem, "gd", epochs=1, batch_size=1)
     assert result.nit == result.examples == problem.size == len(seen)
     assert sorted(map(tuple, np.concatenate(seen))) == sorted(map(tuple, problem.train[0]))
+
+
+def test_a_single_example_left_over_joins_the_batch_before():
+    """Where a problem needs two examples, no epoch ends with one, and none is lost; counts agree with the rows."""
+    for size, batch_size in [(33, 32), (33, 16), (7, 3), (9, 2), (8, 3), (6, 3)]:
+        batches = Batches(size, batch_size, seed=3, least=2)
+        steps = 3 * batches.per_epoch
+        rows = [batches.rows(step) for step in range(steps)]
+        assert min(map(len, rows)) >= 2
+        epochs = np.concatenate(rows).reshape(3, size)
+        assert [sorted(epoch.tolist()) for epoch in epochs] == [list(range(size))] * 3
+        ends = [0, *np.cumsum([len(r) for r in rows]).tolist()]
+        assert [batches.examples(step) for step in range(steps + 1)] == ends
+        for examples in range(ends[-1]):
+            assert batches.steps(examples) == sum(end <= examples for end in ends[1:])
+    with pytest.raises(OptionError, match=r"batch_size=1: .* need 2 examples at least"):
+        Batches(10, 1, 0, least=2)

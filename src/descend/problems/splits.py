@@ -11,7 +11,7 @@ from descend.checks import is_real
 from descend.errors import ProblemError, described
 from descend.parameters.memory import Array
 
-__all__ = ["ROLES", "Split", "parts_of"]
+__all__ = ["ROLES", "Split", "as_array", "parts_of"]
 
 Split = tuple[Any, ...]
 """Arrays with the same number of rows, such as (X, y)."""
@@ -76,12 +76,37 @@ def _with_rows(part: Any, what: str) -> Any:
     """Something whose ``part[rows]`` selects rows."""
     if getattr(part, "format", None) in MISSING_ROWS and type(part).__module__.startswith("scipy."):
         return part.tocsr()
-    if _has_rows(part):
-        return part
+    return part if _has_rows(part) else as_array(part, what)
+
+
+def as_array(part: Any, what: str) -> Array:
+    """Lists, data frames and the like as an array; raises `ProblemError`.
+
+    What has items but is neither an array nor a sequence is not read: it may compute an item for any number (a dataset
+    that draws examples at random, say), and would be read for ever.
+    """
+    if not (isinstance(part, Sequence) or np.isscalar(part) or _is_array(part)):
+        raise ProblemError(
+            f"{what}: {type(part).__name__} is no array: give arrays with one row an example, such as (X, y); "
+            "of a dataset, stack the examples that it has (np.stack([x for x, _ in examples]))"
+        )
+    if isinstance(part, Sequence) and not isinstance(part, (list, tuple, str, bytes)):
+        part = [part[i] for i in range(len(part))]
     try:
         return np.asarray(part)
     except (TypeError, ValueError) as error:  # rows of different lengths, say
         raise ProblemError(f"{what} cannot be made an array: {described(error)}; give arrays") from error
+
+
+def _is_array(part: Any) -> bool:
+    """Whether something says by itself how it is an array: through NumPy's protocols, or as a buffer."""
+    if any(hasattr(part, name) for name in ("__array__", "__array_interface__", "__array_struct__")):
+        return True
+    try:
+        memoryview(part).release()
+    except TypeError:
+        return False
+    return True
 
 
 def _first_non_finite(array: Any) -> tuple[int, float] | None:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils.data import TensorDataset
 
 from descend.descent.result import FitResult
-from descend.errors import DescendError, ProblemError, described
-from descend.objectives.calls import as_loss
+from descend.errors import DescendError, ObjectiveError, ProblemError, described, did_you_mean
 from descend.objectives.objective import Objective
 from descend.parameters.memory import Memory
 from descend.parameters.rows import Rows
-from descend.problems.generators import OF_TORCH, START, seeded
+from descend.problems.generators import START, seeded
 from descend.problems.problem import Problem, ProblemInstance
-from descend.problems.splits import Split
+from descend.problems.splits import Split, as_array
+from descend.problems.torch_binding import same_memory, trained, untrained
+from descend.problems.torch_instance import TorchInstance, load_untrained, torch_seeded
+from descend.problems.torch_stacking import stacked, unstackable
 
 __all__ = ["TorchProblem"]
+
+ELSEWHERE = {"start", "jac", "loss_and_grad", "loss_and_metric", "stacks"}
+"""Options of a `Problem` that a `TorchProblem` has no use for: its parameters and gradients are those of the module."""
+OPTIONS = inspect.signature(Problem).parameters.keys() - ELSEWHERE
 
 
 class TorchProblem(Problem):
@@ -31,21 +39,27 @@ class TorchProblem(Problem):
     ----------
     model
         A function without arguments (or a class) that makes a new module. It is called with the random numbers of
-        torch, NumPy and Python seeded, so that a seed always gives the same initial weights.
+        torch, NumPy and Python seeded, so that a seed always gives the same initial weights. A module that it hands out
+        twice is refused.
     loss
         ``loss(output, *targets)``, such as ``torch.nn.functional.cross_entropy``; a mean over the batch. The module is
         called with the first array of the data, the others are the targets.
     metric
         ``metric(output, *targets)``, evaluated in ``eval()`` mode without gradients; the loss by default.
-    data, train, validation, test, split, stratify, metric_name, higher_is_better, optimum, name, summary
-        As in `Problem`; tensors, or NumPy arrays, data frames and lists, whose floats become torch's default dtype.
+    data, train, validation, test
+        As in `Problem`; tensors, or NumPy arrays, data frames and lists, whose floats become torch's default dtype; a
+        ``TensorDataset`` stands for its tensors.
+    split, stratify, metric_name, higher_is_better, optimum, name, summary
+        As in `Problem`.
 
-    Training runs in ``train()`` mode, evaluation on validation and test data in ``eval()`` mode. Each descent owns a
-    module of its own: its buffers (batch normalisation's running statistics) are kept with the best parameters, and its
-    random numbers (dropout) come from a stream of its own, so that descents repeat to the bit and do not disturb each
-    other or the global random state. Every evaluation draws the same random numbers. A lazily initialised module is
-    called with one training example to begin with. Parameters that do not require gradients stay fixed. Runs on the
-    CPU.
+    A step is that of a loop written by hand: the module is called as it is, in ``train()`` mode, and ``backward()``
+    leaves the gradients, so hooks, checkpoints and tied weights do what they do there. Evaluations on validation and
+    test data are in ``eval()`` mode, and change no parameter. Each descent owns a module of its own: its buffers (batch
+    normalisation's running statistics) are kept with the best parameters, and its random numbers (dropout) come from a
+    stream of its own, so that descents repeat to the bit and do not disturb each other or the global random state.
+    Every evaluation draws the same random numbers. A lazily initialised module is called with one training example to
+    begin with. Parameters that do not require gradients stay fixed, and so do those that no gradient reaches. Trained
+    parameters are float32 or float64. Runs on the CPU.
 
     Examples
     --------
@@ -72,6 +86,8 @@ class TorchProblem(Problem):
         **options: Any,
     ) -> None:
         name = options.get("name", "problem")
+        for unknown in options.keys() - OPTIONS:
+            raise ProblemError(f"{name}: a TorchProblem takes no {unknown}=: {did_you_mean(unknown, OPTIONS)}")
         if isinstance(model, torch.nn.Module) or not callable(model):
             raise ProblemError(
                 f"{name}: model={model!r} must be a function that makes a new module, so that each seed has its own "
@@ -90,67 +106,87 @@ class TorchProblem(Problem):
         if self.train is None:
             raise ProblemError(f"{name}: a TorchProblem needs data; for a function of tensors use descend.minimize")
         self.model = model
+        self._learned = _Learned()
 
     def instance(self, seed: int) -> TorchInstance:
         """A new module from `seed`, and the functions of a descent over it."""
-        torch_seed = int(seed) if seed < 2**63 else _derived(seed, 0)  # torch knows 64 bits
-        with seeded(seed, START), _seeded(torch_seed):
-            return TorchInstance(self, self._made(f" (seed {seed})"), torch.random.get_rng_state(), _derived(seed, 1))
+        if torch.is_inference_mode_enabled():
+            raise ProblemError(f"{self.name}: nothing can be trained within torch.inference_mode(): leave it before")
+        module, state = self._from_seed(seed)
+        if self._learned.in_common is None:
+            self._learned.in_common = self._common(self._from_seed(seed)[0], module)
+        return TorchInstance(self, module, state, _derived(seed, 1))
 
-    def unstackable(self, batch: Split) -> str | None:
-        """Why descents of this problem cannot be one program, as far as one step tells; None if they can."""
+    def _from_seed(self, seed: int) -> tuple[torch.nn.Module, torch.Tensor]:
+        """A new module, and where the stream of random numbers is that it was drawn from."""
+        with seeded(seed, START), torch_seeded(_torch_seed(seed)):
+            return self._made(f" (seed {seed})"), torch.random.get_rng_state()
+
+    def _common(self, first: torch.nn.Module, second: torch.nn.Module) -> frozenset[str]:
+        """The names of what two modules have in common, which must be nothing that a descent steps."""
+        everything = {**dict(first.named_parameters()), **dict(first.named_buffers())}
+        again = {name for _, name in same_memory(everything, trained(second))}
+        for name in filter(again.__contains__, trained(second)):
+            raise ProblemError(
+                f"{self.name}: model() returned the parameter {name} a second time; it must make a new module whenever "
+                "it is called, so that each seed has its own weights: build the module within the function, or copy it "
+                "(model=lambda: copy.deepcopy(net))"
+            )
+        return frozenset(name for _, name in same_memory(everything, untrained(second)))
+
+    @property
+    def in_common(self) -> frozenset[str]:
+        """The names of what all modules that `model` makes share, as pretrained layers."""
+        return self._learned.in_common or frozenset()
+
+    @property
+    def least_batch(self) -> int:
+        """The smallest batch that training takes: 2 where one example is too few, as for batch normalisation."""
+        if self._learned.least_batch is None:
+            self._learned.least_batch = 1 if self._takes(1) or not self._takes(2) else 2
+        return self._learned.least_batch
+
+    def _takes(self, examples: int) -> bool:
+        """Whether loss and gradient over so many examples are numbers."""
+        assert self.train is not None
         instance = self.instance(0)
         memory = Memory(instance.params, "params")
-        before, random = instance.snapshot(), instance._rng_state.clone()
-        instance.objective(memory)(memory.like(), batch)
-        if any(not torch.equal(t, before[name]) for name, t in instance.snapshot().items()):
-            return "the module's buffers change in training, as batch normalisation's running statistics do"
-        if not torch.equal(random, instance._rng_state):
-            return "the module draws random numbers in training, as dropout does"
-        return None
+        grad = memory.like()
+        try:
+            loss = instance.objective(memory)(grad, tuple(part[:examples] for part in self.train))
+        except ObjectiveError:
+            return False
+        return math.isfinite(loss) and memory.first_non_finite(grad) is None
+
+    def unstackable(self, batch: Split) -> str | None:
+        """Why descents of this problem cannot be one program, as far as two steps tell; None if they can."""
+        return unstackable(self, batch)
 
     def stacked(self, instances: Sequence[ProblemInstance], memory: Rows, shared: bool) -> Objective:
         """Losses and gradients of many instances, whose parameters are the rows of `memory`, by `torch.func.vmap`."""
-        owners = [one for one in instances if isinstance(one, TorchInstance)]
-        module, lossfn = owners[0].module_, self.loss
-        assert lossfn is not None
-        assert self.train is not None
-        own = [_untrained(owner.module_) for owner in owners]
-        fixed = {name: torch.stack([tensors[name].detach() for tensors in own]) for name in own[0]}
-
-        def loss(params: Any, fixed: Any, *batch: torch.Tensor) -> torch.Tensor:
-            return lossfn(functional_call(module, {**params, **fixed}, (batch[0],)), *batch[1:])
-
-        over_batch = [None if shared else 0] * len(self.train)
-        slopes_and_losses = vmap(grad_and_value(loss), in_dims=(0, 0, *over_batch))
-
-        def loss_and_grad(params: Any, *batch: torch.Tensor) -> tuple[Any, Any]:
-            module.train()
-            slopes, losses = slopes_and_losses(params, fixed, *batch)
-            return losses, slopes
-
-        return Objective(loss_and_grad, True, memory, live=True)
+        return stacked(self, [one for one in instances if isinstance(one, TorchInstance)], memory, shared)
 
     def module(self, result: FitResult) -> torch.nn.Module:
         """A new module in ``eval()`` mode with the parameters and buffers of a result of `descend.fit`."""
-        with _seeded(0):
-            module = self._made()
-        parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        trained = result.x if isinstance(result.x, dict) else {}
+        if not isinstance(result, FitResult):
+            raise ProblemError(f"{self.name}: {type(result).__name__} is no result of descend.fit; pass one")
+        module, _ = self._from_seed(result.seed)  # what is neither parameter nor buffer is drawn as it was
+        parameters = trained(module)
+        found = result.x if isinstance(result.x, dict) else {}
         shapes = {n: tuple(p.shape) for n, p in parameters.items()}
-        if shapes != {n: tuple(p.shape) for n, p in trained.items()}:
+        if shapes != {n: tuple(p.shape) for n, p in found.items()}:
             raise ProblemError(
                 f"{self.name}: the result's parameters are not those that model() makes ({', '.join(shapes)}); "
                 "pass a result of descend.fit on this problem"
             )
         with torch.no_grad():
             for name, parameter in parameters.items():
-                parameter.copy_(trained[name])
-            _load_buffers(module, result.buffers or {})
+                parameter.copy_(found[name])
+        load_untrained(module, result.buffers or {})
         return module.eval()
 
     def _made(self, where: str = "") -> torch.nn.Module:
-        """A new module, initialised; raises `ProblemError`. To be called within `_seeded`."""
+        """A new module, initialised; raises `ProblemError`. To be called within `torch_seeded`."""
         named = getattr(self.model, "__name__", "<lambda>")
         what = f"{self.name}: model" if named == "<lambda>" else f"{self.name}: model={named}"
         try:
@@ -180,82 +216,18 @@ class TorchProblem(Problem):
         return module
 
 
-class TorchInstance(ProblemInstance):
-    """A `TorchProblem` from one seed: owns a module, its buffers, and a stream of random numbers."""
+@dataclasses.dataclass
+class _Learned:
+    """What trying a problem has shown of its modules: no part of what the problem is, and the same for its copies."""
 
-    problem: TorchProblem
-
-    def __init__(
-        self, problem: TorchProblem, module: torch.nn.Module, rng_state: torch.Tensor, evaluation_seed: int
-    ) -> None:
-        self.module_ = module
-        self._rng_state = rng_state
-        self._evaluation_seed = evaluation_seed
-        params = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
-        if not params:
-            raise ProblemError(f"{problem.name}: the module has no parameter that requires a gradient")
-        super().__init__(problem, params)
-
-    def objective(self, memory: Memory) -> Objective:
-        """Loss and gradient over a batch, in ``train()`` mode."""
-        lossfn = self.problem.loss
-        assert lossfn is not None
-
-        def loss(params: Any, *batch: torch.Tensor) -> torch.Tensor:
-            with self._random():
-                return lossfn(self._output(params, batch[0], training=True), *batch[1:])
-
-        return Objective(loss, "torch", memory, live=True)
-
-    def value(self, params: Any, *data: Any) -> float:
-        """The loss over all of `data`, in ``eval()`` mode."""
-        return self.measure(params, *data)[0]
-
-    def measure(self, params: Any, *data: Any) -> tuple[float, float]:
-        """The loss and the metric over all of `data`, from one pass in ``eval()`` mode."""
-        problem, targets = self.problem, data[1:]
-        assert problem.loss is not None
-        with _seeded(self._evaluation_seed), torch.no_grad():
-            output = self._output(params, data[0], training=False)
-            loss = as_loss(problem.loss(output, *targets), "loss")
-            return loss, loss if problem.metric is None else as_loss(problem.metric(output, *targets), "metric")
-
-    def snapshot(self) -> dict[str, torch.Tensor]:
-        """A copy of the module's buffers, and of its parameters that are not trained."""
-        return {name: t.detach().clone() for name, t in _untrained(self.module_).items()}
-
-    def restore(self, snapshot: Any) -> None:
-        """Put the buffers of a snapshot back."""
-        with torch.no_grad():
-            _load_buffers(self.module_, snapshot)
-
-    def _output(self, params: Any, inputs: Any, *, training: bool) -> Any:
-        self.module_.train(training)
-        return functional_call(self.module_, params, (inputs,))
-
-    @contextlib.contextmanager
-    def _random(self) -> Iterator[None]:
-        """Draw from this descent's stream of random numbers, and leave torch's own where it was."""
-        with OF_TORCH:
-            outside = torch.random.get_rng_state()
-            torch.random.set_rng_state(self._rng_state)
-            try:
-                yield
-            finally:
-                self._rng_state = torch.random.get_rng_state()
-                torch.random.set_rng_state(outside)
+    in_common: frozenset[str] | None = None
+    """What `TorchProblem.in_common` names; None before two modules were made."""
+    least_batch: int | None = None
 
 
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draw from a stream that begins at `seed`, and leave torch's own where it was."""
-    with OF_TORCH:
-        outside = torch.random.get_rng_state()
-        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs besides
-        try:
-            yield
-        finally:
-            torch.random.set_rng_state(outside)
+def _torch_seed(seed: int) -> int:
+    """A seed as torch takes it, which knows 64 bits."""
+    return int(seed) if seed < 2**63 else _derived(seed, 0)
 
 
 def _derived(seed: int, stream: int) -> int:
@@ -264,22 +236,11 @@ def _derived(seed: int, stream: int) -> int:
     return int(state[0]) >> 1
 
 
-def _load_buffers(module: torch.nn.Module, saved: dict[str, torch.Tensor]) -> None:
-    """Copy what was saved into what a module does not train; what was not saved stays."""
-    for name, tensor in _untrained(module).items():
-        if name in saved:
-            tensor.copy_(saved[name])
-
-
-def _untrained(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The buffers of a module, persistent or not, and its parameters that do not require a gradient."""
-    frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
-    return {**dict(module.named_buffers()), **frozen}
-
-
 def _tensors(part: Any, what: str) -> tuple[torch.Tensor, ...] | None:
     if part is None:
         return None
+    if isinstance(part, TensorDataset):
+        part = part.tensors
     arrays = part if isinstance(part, (tuple, list)) else (part,)
     return tuple(_tensor(a, what) for a in arrays)
 
@@ -287,8 +248,8 @@ def _tensors(part: Any, what: str) -> tuple[torch.Tensor, ...] | None:
 def _tensor(array: Any, what: str) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array
+    array = as_array(array, what)
     try:
-        array = np.asarray(array)
         if not array.flags.writeable or any(stride < 0 for stride in array.strides):  # which torch does not take
             array = array.copy()
         tensor = torch.as_tensor(array)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-from descend.descent.history import Evaluation
+from descend.descent.history import Evaluation, History
+from descend.descent.interrupts import Interrupts, interrupts
 from descend.descent.loop import Descent
 from descend.descent.result import FitResult
 from descend.errors import ObjectiveError
@@ -39,7 +40,7 @@ def fit(
     keep_best: bool = FitOptions.keep_best,
     max_seconds: float | None = None,
     callback: Callable[[Evaluation], Any] | None = None,
-    history: bool = FitOptions.history,
+    history: bool | Literal["path"] = FitOptions.history,
     progress: bool | None = None,
 ) -> FitResult:
     """Train a problem's parameters by any rule: batch gradient descent, SGD or mini-batches.
@@ -73,7 +74,8 @@ def fit(
     callback
         Called with each `Evaluation`; a true return value, or ``StopIteration``, stops the descent.
     history
-        Keep loss and gradient norm of each step, thinned beyond 10,000 records. Evaluations are always kept.
+        Keep loss and gradient norm of each step, thinned beyond 10,000 records; ``"path"`` keeps the parameters at each
+        record besides, in ``result.history.path``. Evaluations are always kept.
     progress
         Show a progress bar on standard error, if that is a terminal. None: only when the work is long.
 
@@ -81,7 +83,7 @@ def fit(
     -------
     FitResult
         Parameters, metrics on validation and test data, history, and why it stopped. Ctrl-C ends the descent after
-        the step at hand and returns the result so far.
+        the step at hand and returns the result so far; pressed again it ends at once, and what is not measured is NaN.
 
     Raises
     ------
@@ -123,8 +125,11 @@ class _FitRun:
         options.check_problem(problem)
         self.options = options
         batches = batches_of(problem, options.batch_size, options.seed)
-        self.training = Training(problem, options.seed, batches, Budget.of(options, batches), options.keep_best)
+        budget = Budget.of(options, batches)
+        self.training = Training(problem, options.seed, batches, budget, options.keep_best, maximize=rule.maximize)
+        self.training.history = History(path=options.history == "path")
         objective = self.training.objective
+        self.training.instance.may_skip = not rule.kept_state()
         self.descent = Descent(
             self.training.memory,
             rule,
@@ -140,15 +145,28 @@ class _FitRun:
     def run(self) -> FitResult:
         """Train to the end; the result so far is on the error where the problem's functions raise."""
         self.descent.began = time.perf_counter()  # the first evaluation, before the first step, takes time as well
-        bar = Bar(self.training.problem.name, self.training.budget.steps, self.options.progress)
-        with seeded(self.options.seed, STEPS), bar as self._bar:
+        training = self.training
+        with (
+            interrupts() as interrupted,
+            seeded(self.options.seed, STEPS),
+            Bar(training.problem.name, training.budget.steps, self.options.progress) as self._bar,
+        ):
             try:
-                reason = self._evaluate() or self._evaluate_end(self.descent.run())
-                return self._result(reason)
+                result = self._result(self._train(interrupted), measured=not interrupted.at_once)
             except ObjectiveError as error:
                 self.descent.detail = f"{error}."
-                error.result = self._result(Reason.FUNCTION_RAISED)
+                error.result = self._result(Reason.FUNCTION_RAISED, measured=False)
                 raise
+            result.interrupted = interrupted() or result.interrupted
+            return result
+
+    def _train(self, interrupted: Interrupts) -> Reason:
+        """Evaluate, train, and evaluate the end, until there is a reason to stop; Ctrl-C may come at any time."""
+        try:
+            reason = self._evaluate() or self.descent.run(interrupted)
+            return reason if interrupted.at_once else self._evaluate_end(reason)
+        except KeyboardInterrupt:
+            return Reason.INTERRUPTED
 
     def _loss_and_gradient(self, grad: list[Array]) -> float:
         """Loss and gradient over the batch of the next step."""
@@ -158,6 +176,7 @@ class _FitRun:
         return loss
 
     def _after_step(self, descent: Descent) -> Reason | None:
+        self.training.instance.after_step(descent.memory)
         if self._bar is not None:
             self._bar.to(descent.steps)
         return self._evaluate() if self.training.evaluation_due(descent.steps) else None
@@ -189,6 +208,6 @@ class _FitRun:
         reason, descent.detail = self.training.evaluate_end(reason, descent.detail, descent.steps, descent.seconds)
         return reason
 
-    def _result(self, reason: Reason) -> FitResult:
+    def _result(self, reason: Reason, *, measured: bool) -> FitResult:
         descent = self.descent
-        return self.training.result(reason, descent.detail, descent.steps, descent.seconds)
+        return self.training.result(reason, descent.detail, descent.steps, descent.seconds, measured=measured)

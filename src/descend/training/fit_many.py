@@ -6,14 +6,14 @@ import contextlib
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from descend.checks import seed
 from descend.descent.health import HealthMonitor, at_step, cannot_step
-from descend.descent.interrupts import interrupts
+from descend.descent.interrupts import Interrupts, interrupts
 from descend.descent.result import FitResult
 from descend.engines import stack
 from descend.engines.stacked import difference
@@ -27,7 +27,7 @@ from descend.problems.splits import Split
 from descend.rules import Rule, resolve
 from descend.rules.formula import looks_at_arrays
 from descend.stopping import Reason
-from descend.training.batches import Batches, BatchSize, batches_of, same_batches, stacked_batch
+from descend.training.batches import Batches, BatchSize, batch, batches_of, same_batches, stacked_batch
 from descend.training.budget import Budget
 from descend.training.options import FitManyOptions
 from descend.training.run import Training
@@ -36,6 +36,8 @@ __all__ = ["fit_many", "stackable"]
 
 BYTES = 640_000
 """Bytes of parameters in a stack, beyond which it leaves the cache; more runs wait for their turn in another one."""
+MOVE = 0.05
+"""How far parameters are moved for a trial, as a share of their size."""
 LEAST, MOST = 4, 64
 """Runs in a stack: so many are cheaper than one at a time in any case, and more than so many make no step cheaper."""
 
@@ -122,9 +124,14 @@ def _in_stacks(
     with interrupts() as interrupted:
         for first in range(0, len(order), width):
             chunk = order[first : first + width]
-            trainings = [Training(problem, seeds[i], batches[seeds[i]], budget, options.keep_best) for i in chunk]
+            trainings = [
+                Training(problem, seeds[i], batches[seeds[i]], budget, options.keep_best, maximize=rules[i].maximize)
+                for i in chunk
+            ]
             found = _StackedRun(problem, [rules[i] for i in chunk], trainings).run(interrupted)
             results.update(zip(chunk, found, strict=True))
+        for result in results.values():
+            result.interrupted = result.interrupted or interrupted()
     return [results[i] for i in range(len(seeds))]
 
 
@@ -132,8 +139,13 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
     """Why runs of a problem by these rules cannot be stacked, in a sentence; None if they can.
 
     It is tried: losses and gradients of two runs, stacked, must be those of each run alone, to 1e-10 of the largest
-    entry in float64 and 1e-4 in float32. A PyTorch module whose buffers change in training, that draws random numbers
-    there, or that ``torch.func.vmap`` cannot take, or only one run after the other, is refused.
+    entry in float64 and 1e-4 in float32, at their starts on the first batch of an epoch, and at parameters moved from
+    there on the last one. A PyTorch module must be a function of its parameters and its input alone. It is refused if
+    its buffers or attributes change in training, if it draws random numbers there or writes to its parameters, if it
+    or its parameters have hooks, if it holds tensors or modules that are not registered, if a parameter has no
+    gradient, if the loss passes through an autograd function that is not PyTorch's own (as checkpoints and compiled
+    modules are), if a second call gives other numbers, or if ``torch.func.vmap`` cannot take it, or only one run after
+    the other.
 
     >>> import descend
     >>> digits = descend.problems.load("digits")
@@ -145,12 +157,17 @@ def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | N
     if why is not None:
         return why
     batches = [batches_of(problem, batch_size, number) for number in (0, 1)]
-    alone = [stacked_batch(problem, [one], 0, shared=True) for one in batches]
+    last = 0 if batches[0] is None else batches[0].per_epoch - 1
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*performance drop")  # vmap goes on one run after the other
-            why = problem.unstackable(alone[0]) or _draws(problem, alone[0])
-            return why or _disagreement(problem, batches, alone)
+            first = batch(problem, batches[0], 0)
+            return (
+                problem.unstackable(first)
+                or _draws(problem, first)
+                or _disagreement(problem, batches, 0, moved=False)
+                or _disagreement(problem, batches, last, moved=True)
+            )
     except Exception as error:  # whatever vmap or the problem's functions raise
         what = str(error).partition(". ")[0]  # vmap's advice to its own users is none here
         return textwrap.shorten(f"stacked, the problem raised {type(error).__name__}: {what}", 240, placeholder=" …")
@@ -169,19 +186,34 @@ def _draws(problem: Problem, examples: Split) -> str | None:
     return None
 
 
-def _disagreement(problem: Problem, batches: Sequence[Batches | None], alone: Sequence[Split]) -> str | None:
-    """How the losses and gradients of two instances, stacked, differ from those of each; None if they do not."""
+def _disagreement(problem: Problem, batches: Sequence[Batches | None], step: int, *, moved: bool) -> str | None:
+    """How the losses and gradients of two instances, stacked, differ from those of each; None if they do not.
+
+    What computes with the parameters that a module was made with, and not with those it is given, is right at the start
+    and shows only where they have moved.
+    """
     instances = [problem.instance(number) for number in (0, 1)]
     memories = [Memory(instance.params, "params") for instance in instances]
+    if moved:
+        _move(memories)
     slopes = [memory.like() for memory in memories]
     losses = [
-        instance.objective(memory)(grad, batch)
-        for instance, memory, grad, batch in zip(instances, memories, slopes, alone, strict=True)
+        instance.objective(memory)(grad, batch(problem, one, step))
+        for instance, memory, grad, one in zip(instances, memories, slopes, batches, strict=True)
     ]
     rows = Rows(memories)
     grad, shared = rows.like(), same_batches(batches)
-    found = problem.stacked(instances, rows, shared).many(grad, stacked_batch(problem, batches, 0, shared=shared))
+    found = problem.stacked(instances, rows, shared).many(grad, stacked_batch(problem, batches, step, shared=shared))
     return disagreement(found, grad, losses, slopes)
+
+
+def _move(memories: Sequence[Memory]) -> None:
+    """Move the parameters a little, each memory's otherwise."""
+    rng = np.random.default_rng(0)
+    for memory in memories:
+        for leaf in memory.leaves:
+            size = float(np.sqrt(np.mean(np.square(leaf)))) or 0.01
+            leaf[...] += MOVE * size * rng.standard_normal(leaf.shape)
 
 
 class _StackedRun:
@@ -207,8 +239,22 @@ class _StackedRun:
         self._seconds, self._since = 0.0, time.perf_counter()
         self._prepare()
 
-    def run(self, interrupted: Callable[[], bool]) -> list[FitResult]:
-        """Make the runs, to the end of each."""
+    def run(self, interrupted: Interrupts) -> list[FitResult]:
+        """Make the runs, to the end of each; Ctrl-C may come at any time."""
+        try:
+            if interrupted.at_once:
+                raise KeyboardInterrupt
+            self._run(interrupted)
+        except KeyboardInterrupt:
+            for run, training in enumerate(self.trainings):
+                if run not in self.results:
+                    detail = self.monitors[run].detail
+                    self.results[run] = training.result(
+                        Reason.INTERRUPTED, detail, self.steps, self._share(), measured=False
+                    )
+        return [self.results[run] for run in range(len(self.trainings))]
+
+    def _run(self, interrupted: Interrupts) -> None:
         self._evaluate()
         while self.live:
             if self.steps >= self.total:
@@ -219,7 +265,6 @@ class _StackedRun:
                 self._step()
             if interrupted():
                 self._end(dict.fromkeys(self.live, Reason.INTERRUPTED))
-        return [self.results[run] for run in range(len(self.trainings))]
 
     def _share(self) -> float:
         """Seconds so far: each live run's share of the time."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-from descend.checks import count, flag, function, optional, real, seconds, seed
+from descend.checks import count, flag, function, optional, real, record, seconds, seed
 from descend.descent.history import Evaluation
 from descend.engines import usable_cores
 from descend.errors import OptionError, ProblemError
@@ -77,7 +77,7 @@ class FitOptions(TrainingOptions):
     patience: int | None = None
     max_seconds: float | None = None
     callback: Callable[[Evaluation], Any] | None = None
-    history: bool = True
+    history: bool | Literal["path"] = True
     progress: bool | None = None
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class FitOptions(TrainingOptions):
             patience=optional(count, "patience", self.patience),
             max_seconds=optional(seconds, "max_seconds", self.max_seconds),
             callback=optional(function, "callback", self.callback),
-            history=flag("history", self.history),
+            history=record("history", self.history),
             progress=optional(flag, "progress", self.progress),
         )
 

@@ -108,13 +108,9 @@ class RangeTestRun:
         """A descent from the start of `seed` by the rule with that learning rate, or schedule of it."""
         rule = dataclasses.replace(self.rule, lr=lr)  # type: ignore[arg-type]
         instance = self.problem.instance(seed)
-        before = instance.snapshot()
         trial = Trial(instance, rule, batches_of(self.problem, self.options.batch_size, seed), self.sample)
-        try:
-            with np.errstate(all="ignore"), seeded(seed, STEPS):
-                trial.run(steps, measure_end)
-        finally:
-            instance.restore(before)  # a user's model() may hand out the same module each time
+        with np.errstate(all="ignore"), seeded(seed, STEPS):
+            trial.run(steps, measure_end)
         return trial
 
 
@@ -207,6 +203,7 @@ class Trial:
         self.memory = Memory(instance.params, "params")
         self.objective = instance.objective(self.memory)
         self.rule = rule
+        instance.may_skip = not rule.kept_state()
         self.losses: list[float] = []
         self.first = self.last = math.nan
 
@@ -245,8 +242,9 @@ class Trial:
         self.losses.append(loss)
         return loss
 
-    def _exploded(self, _: Descent) -> Reason | None:
+    def _exploded(self, descent: Descent) -> Reason | None:
         """A reason to stop where the losses of the last batches are far beyond the loss at the start."""
+        self.instance.after_step(descent.memory)
         recent, bound = self.losses[-MEDIAN_OF:], self.first + EXPLODED**2 * max(1.0, abs(self.first))
         return Reason.DIVERGED if len(recent) == MEDIAN_OF and _middle(recent) > bound else None
 

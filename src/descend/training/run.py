@@ -30,14 +30,25 @@ class Training:
         As `descend.fit` takes them.
     batches, budget
         The batches of the steps (None without data), how many steps there are, and when to evaluate.
+    maximize
+        The rule climbs: a higher loss is better.
     """
 
-    def __init__(self, problem: Problem, seed: int, batches: Batches | None, budget: Budget, keep_best: bool) -> None:
-        self.problem = problem
+    def __init__(
+        self,
+        problem: Problem,
+        seed: int,
+        batches: Batches | None,
+        budget: Budget,
+        keep_best: bool,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        self.problem, self.seed = problem, seed
         self.batches = batches
         self.budget = budget
         self._next_evaluation = budget.next_evaluation(0)
-        self.keep_best = keep_best
+        self.keep_best, self.maximize = keep_best, maximize
         self.instance = problem.instance(seed)
         self.memory = Memory(self.instance.params, "params")
         self.objective = self.instance.objective(self.memory)
@@ -105,17 +116,23 @@ class Training:
             return Reason.NON_FINITE, f"The validation loss is {evaluation.validation_loss} after step {steps}."
         return reason, detail
 
-    def result(self, reason: Reason, detail: str, steps: int, seconds: float) -> FitResult:
-        """The result of a training that ended after so many steps and seconds."""
+    def result(self, reason: Reason, detail: str, steps: int, seconds: float, *, measured: bool = True) -> FitResult:
+        """The result of a training that ended after so many steps and seconds; NaN where it is not to be measured."""
         memory, problem = self.memory, self.problem
         last = memory.result()
         if self._best_vectors is not None:
             for vector, best in zip(memory.vectors, self._best_vectors, strict=True):
                 vector[...] = best
             self.instance.restore(self._best_extra)
-        train, validation, test = self._final_figures(reason, steps)
+        x, figures, interrupted = memory.result(), [math.nan] * 3, False
+        try:
+            for i, (data, which) in enumerate(self._to_measure() if measured else ()):
+                figures[i] = self._measure(data, steps)[which]
+        except KeyboardInterrupt:  # the training is done: nothing of it must be lost for a figure
+            interrupted = True
+        train, validation, test = figures
         return FitResult(
-            x=memory.result(),
+            x=x,
             fun=train,
             jac=None,
             nit=steps,
@@ -133,21 +150,22 @@ class Training:
             test_metric=test,
             best=self.best,
             buffers=self.instance.snapshot(),
+            seed=self.seed,
+            interrupted=interrupted or reason is Reason.INTERRUPTED,
         )
 
-    def _final_figures(self, reason: Reason, steps: int) -> tuple[float, float, float]:
-        """Training loss, validation metric and test metric at the parameters that are returned."""
-        if reason is Reason.FUNCTION_RAISED:  # what has raised once is not called again
-            return math.nan, math.nan, math.nan
+    def _to_measure(self) -> list[tuple[Any, int]]:
+        """The data of training loss, validation metric and test metric, and which figure of each: loss or metric."""
         problem = self.problem
-        loss = self._measure(problem.train if problem.train is not None else (), steps)[0]
-        return loss, self._measure(problem.validation, steps)[1], self._measure(problem.test, steps)[1]
+        return [(problem.train if problem.train is not None else (), 0), (problem.validation, 1), (problem.test, 1)]
 
     def _rank(self, evaluation: Evaluation) -> tuple[float, float]:
         """A key by which evaluations are sorted from best to worst; what is not finite comes last."""
         metric, loss = evaluation.validation_metric, evaluation.validation_loss
-        if self.problem.higher_is_better:
+        if self.maximize if self.problem.metric is None else self.problem.higher_is_better:
             metric = -metric
+        if self.maximize:
+            loss = -loss
         return metric if math.isfinite(metric) else math.inf, loss if math.isfinite(loss) else math.inf
 
     def _epochs(self, steps: int) -> float:

@@ -14,7 +14,7 @@ from descend.comparison.planning.spaces import Choice
 from descend.errors import OptionError, ProblemError
 from descend.problems import Problem
 from descend.rules import Adam, Momentum
-from descend.training.batches import Batches
+from descend.training.batches import Batches, least_batch
 
 if TYPE_CHECKING:
     from descend.comparison.options import CompareOptions
@@ -48,13 +48,14 @@ def make_plan(
     tuning, final = (effort.studies * seeds for seeds in (effort.tuning_seeds, effort.final_seeds))
     if tuning > REFERENCE_SEEDS:
         raise OptionError(f"tuning_seeds={tuning} in all: at most {REFERENCE_SEEDS}, so that final seeds stay fresh")
+    reference = entries_for(problem.size, POOL, None) if options.target == FROM_REFERENCE else ()
     plan = Plan(
         problem=problem.name,
         metric=problem.metric_name,
         higher_is_better=problem.direction("a comparison"),
         examples=problem.size,
         entries=entries,
-        reference=entries_for(problem.size, POOL, None) if options.target == FROM_REFERENCE else (),
+        reference=reference,
         target=options.target,
         learning_rates=None if options.learning_rates is None else tuple(options.learning_rates),
         trials=effort.trials,
@@ -66,6 +67,7 @@ def make_plan(
         untuned=options.untuned,
         timed=options.timed,
         fingerprint=of_problem(source, problem),
+        least_batch=max(least_batch(problem, size) for one in (*entries, *reference) for size in _batch_sizes(one)),
     )
     for entry in entries:
         for study in range(plan.studies):
@@ -87,10 +89,10 @@ def _budget(problem: Problem, entries: Sequence[Entry], budget: int | None) -> i
     for entry in entries if problem.size is not None else ():
         assert problem.size is not None
         space = (entry.space or {}).get(BATCH)
-        for size in space.values if isinstance(space, Choice) else [entry.batch_size]:
+        for size in _batch_sizes(entry):
             if size is None:
                 raise OptionError(f"{entry.label}: a batch size of None in {space}; give numbers, or 'full'")
-            batches = Batches(problem.size, size, 0)
+            batches = Batches(problem.size, size, 0, least_batch(problem, size))
             if batches.steps(budget) == 0:
                 raise OptionError(
                     f"budget={budget} does not pay for one step of {entry.label}, which sees "
@@ -99,3 +101,9 @@ def _budget(problem: Problem, entries: Sequence[Entry], budget: int | None) -> i
         if space is not None and not isinstance(space, Choice):
             raise OptionError(f"{entry.label}: batch sizes are a Choice, such as Choice([16, 32, 64]); not {space}")
     return budget
+
+
+def _batch_sizes(entry: Entry) -> Sequence[Any]:
+    """Every batch size that runs of an entry may have."""
+    space = (entry.space or {}).get(BATCH)
+    return space.values if isinstance(space, Choice) else [entry.batch_size]

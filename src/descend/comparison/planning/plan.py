@@ -54,6 +54,8 @@ class Plan:
     timed: bool
     fingerprint: str
     """A hash of the problem's code, of the package's, and of the versions of what runs them."""
+    least_batch: int = 1
+    """The smallest batch that the problem takes, if one of an entry's would have a single example; else 1."""
     stretches: tuple[tuple[Stretch, ...], ...] = ()
 
     @property
@@ -232,7 +234,7 @@ class Plan:
 
     def _batches(self, entry: Entry, size: int) -> Batches:
         assert entry.batch_size is not None  # an entry of a plan has one
-        return Batches(size, entry.batch_size, 0)
+        return Batches(size, entry.batch_size, 0, self.least_batch)
 
     def fitting(self, entry: Entry) -> dict[str, Any]:
         """The options of `descend.fit` for an entry, beside its rule, seed and budget."""

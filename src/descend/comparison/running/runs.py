@@ -160,7 +160,7 @@ def _problem_for(problem: Problem, task: Task) -> Problem:
 
 def _run_of(problem: Problem, task: Task, result: FitResult) -> Run:
     """The run that a descent makes."""
-    if result.reason is Reason.INTERRUPTED:  # half a run is no run: it is the comparison that was interrupted
+    if result.interrupted:  # half a run is no run: it is the comparison that was interrupted
         raise KeyboardInterrupt
     final = task.reads_test
     best, history = result.best, result.history
