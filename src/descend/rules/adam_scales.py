@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from descend.rules.adam import correct_from, corrected
 from descend.rules.hyperparameters import hyper
-from descend.rules.maths import clip, share, sign, sqrt, where
+from descend.rules.maths import clip, power, share, sign, sqrt, where
 from descend.rules.rule import Rule
 
 __all__ = ["ADOPT", "AdaBelief", "Yogi"]
@@ -174,7 +174,7 @@ class ADOPT(Rule):
     def scalars(self, t: int) -> Mapping[str, float]:
         return {
             "first": 1.0 if t == 1 else 0.0,
-            "bound": (t - 1.0) ** self.clip_exponent if self.use_clipping else math.inf,
+            "bound": power(t - 1.0, self.clip_exponent) if self.use_clipping else math.inf,
             "unbounded": math.inf,
         }
 
