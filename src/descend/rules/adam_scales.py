@@ -169,7 +169,7 @@ class ADOPT(Rule):
     clip_exponent: float = hyper(default=0.25, doc="the bound is the number of steps before to this power", at_least=0)
 
     paper: ClassVar[str] = "Taniguchi et al. 2024, algorithm 2, clipped (arxiv.org/abs/2411.02853)"
-    first_step: ClassVar[Mapping[str, tuple[str, ...]]] = {"exp_avg_sq": ("first", "inflow1", "kept2", "inflow2")}
+    first_step: ClassVar[Mapping[str, tuple[str, ...]]] = {"exp_avg_sq": ("first",)}
 
     def scalars(self, t: int) -> Mapping[str, float]:
         return {
