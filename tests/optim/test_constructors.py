@@ -1,9 +1,14 @@
 """What constructors take, as those of torch.optim do, and what they refuse."""
 
+import collections
 import contextlib
 import dataclasses
+import decimal
+import fractions
 import inspect
+import io
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -103,3 +108,84 @@ def test_integer_parameters_are_refused_by_name():
         optim.SGD([torch.zeros(1), torch.zeros(1, dtype=torch.int64)])
     with pytest.raises(ParameterError, match="counts has dtype"):
         optim.SGD([("counts", torch.zeros(1, dtype=torch.int64))])
+
+
+class Configured(collections.UserList):
+    """A list of a configuration, which is no list of Python's."""
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "kept"),
+    [
+        ({"betas": Configured([0.5, 0.75])}, {"betas": (0.5, 0.75)}),
+        ({"betas": np.array([0.5, 0.75])}, {"betas": (0.5, 0.75)}),
+        ({"lr": np.array(0.5), "eps": np.float32(0.25)}, {"lr": 0.5, "eps": 0.25}),
+        ({"lr": np.array([0.5]), "amsgrad": np.True_}, {"lr": 0.5, "amsgrad": True}),
+        ({"betas": (np.float64(0.5), 0.75)}, {"betas": (0.5, 0.75)}),
+        ({"lr": fractions.Fraction(1, 4), "eps": decimal.Decimal("0.5")}, {"lr": 0.25, "eps": 0.5}),
+    ],
+    ids=str,
+)
+def test_numbers_of_other_libraries(kwargs, kept):
+    """Groups hold Python's own, which print as numbers and are loaded from checkpoints; the caller's dict is left."""
+    p, q = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    given = {"params": [q], **kwargs}
+    optimizer = optim.Adam([p], **kwargs)
+    optimizer.add_param_group(given)
+    for group in optimizer.param_groups:
+        assert {name: group[name] for name in kept} == kept
+        assert {type(group[name]) for name in kept} <= {float, bool, tuple}
+    assert given["params"] == [q]
+    assert all(given[name] is value for name, value in kwargs.items())
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    torch.load(file, weights_only=True)
+
+
+def test_tensors_as_hyperparameters():
+    """They stay in the group, and what is written to them is followed, as in torch; those in a row are several."""
+    made = []
+    for library in (optim, torch.optim):
+        lr, betas = torch.tensor(0.5), (torch.tensor(0.5), torch.tensor(0.75))
+        p = torch.nn.Parameter(torch.ones(3))
+        optimizer = library.Adam([p], lr=lr, betas=betas)
+        assert optimizer.param_groups[0]["lr"] is lr
+        betas = optimizer.param_groups[0]["betas"]
+        assert all(isinstance(beta, torch.Tensor) for beta in betas)
+        for i in range(3):
+            p.grad = torch.full((3,), 0.5 + i)
+            optimizer.step()
+            lr.mul_(0.5)
+            betas[0].mul_(0.9)
+        made.append(p)
+    torch.testing.assert_close(*made)
+    p = torch.nn.Parameter(torch.ones(1))
+    p.grad = torch.ones(1)
+    optim.Adam([p], betas=torch.tensor([0.5, 0.75])).step()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("0.1", r"SGD\(lr='0\.1'\): lr must be a number or a schedule, not a string; try 0\.1"),
+        (None, r"SGD\(lr=None\): lr must be a number"),
+        (torch.ones(2, 2), "not an array of shape"),
+        (np.array([0.1, 0.2]), "not a sequence"),
+        (torch.tensor(0.1, device="meta"), "and one that is known now"),
+    ],
+    ids=["string", "None", "matrix", "row", "meta"],
+)
+def test_wrong_numbers_that_are_set_later(value, text):
+    """They are named at the next step, planned or not, which leaves everything as it was."""
+    p = torch.nn.Parameter(torch.ones(1))
+    p.grad = torch.ones(1)
+    optimizer = optim.SGD([p], lr=0.5)
+    for expected in (1.0, 0.5):
+        group = optimizer.param_groups[0]
+        before, group["lr"] = group["lr"], value
+        with pytest.raises(RuleError, match=text):
+            optimizer.step()
+        assert p.item() == expected
+        group["lr"] = before
+        optimizer.step()

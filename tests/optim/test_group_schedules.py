@@ -284,3 +284,19 @@ def test_checkpoints_go_on_with_the_schedule():
     assert train(model, optimizer, 4) == train(other, resumed, 4)
     same(model, other, 0)
     assert shown(resumed) == shown(optimizer) == COSINE(8)
+
+
+def test_a_saved_number_that_is_not_the_schedules_is_told_of():
+    """As when a number was assigned before the state was saved; the schedule goes on, unless it is assigned again."""
+    model = network()
+    optimizer = optim.Adam(model.parameters(), lr=0.01, betas=(0.8, 0.99))
+    train(model, optimizer, 2)
+    for scheduled, says in [
+        ({"lr": COSINE}, r"Adam goes on with the schedule lr=Cosine.*, which gives 0\.04.* saved is 0\.01"),
+        ({"betas": (schedules.Constant(0.9), 0.99)}, r"schedule betas=.*, which gives \(0\.9, 0\.99\)"),
+    ]:
+        other = optim.Adam(model.parameters(), **scheduled)
+        with pytest.warns(RuntimeWarning, match=says):
+            other.load_state_dict(optimizer.state_dict())
+        name = next(iter(scheduled))
+        optim.Adam(model.parameters(), **scheduled).load_state_dict(optimizer.state_dict(), keep=(name,))

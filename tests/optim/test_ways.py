@@ -3,7 +3,6 @@
 import pytest
 
 torch = pytest.importorskip("torch")
-from tests.optim.training import FULLEST, same  # noqa: E402
 from tests.processes import run  # noqa: E402
 
 from descend import optim  # noqa: E402
@@ -92,61 +91,3 @@ def test_fused_without_machine_code(monkeypatch):
     p.grad = torch.ones(2)
     optimizer.step()
     assert p.tolist() == [0.0, 0.0]
-
-
-def _followed(name, lr, p, g, start, kwargs):
-    p = p.clone()
-    p.grad = g
-    kind = getattr(optim, name)
-    optimizer = kind([p], lr=lr, differentiable=True, **kwargs)
-    optimizer.init_state()
-    for entry in kind.rule(**kwargs).kept_state():
-        optimizer.state[p][entry] = start + (
-            3.0 if entry == "square_avg" else 0.0
-        )  # more than the square of an average
-    optimizer.state[p]["step"].fill_(7)
-    optimizer.step()
-    return p, *(optimizer.state[p][entry] for entry in kind.rule(**kwargs).kept_state())
-
-
-@pytest.mark.parametrize(("name", "kwargs"), FULLEST, ids=lambda v: v if isinstance(v, str) else "")
-def test_differentiable(name, kwargs):
-    """Autograd follows a step to parameter, gradient, state and learning rate, exactly."""
-    kwargs = {k: v for k, v in kwargs.items() if k != "lr"}
-    torch.manual_seed(0)
-    p, g, start = (torch.rand(4, dtype=torch.float64).add(0.5).requires_grad_() for _ in range(3))
-    lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=name not in ("ASGD", "Rprop"))
-    torch.autograd.gradcheck(lambda *a: _followed(name, *a, kwargs), (lr, p, g, start))
-
-
-def test_differentiable_over_steps():
-    """A loss after several steps has the gradient in learning rate, weight decay and start of the formula itself."""
-
-    def numbers():
-        return [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in ([1.0, -2.0, 0.5], 0.1, 0.01)]
-
-    def gradient(p):
-        return torch.autograd.grad(((p - 3) ** 4).sum() / 100, p, create_graph=True)[0]
-
-    start, lr, decay = mine = numbers()
-    p = start.clone()
-    optimizer = optim.SGD([p], lr=lr, momentum=0.9, weight_decay=decay, differentiable=True)
-    for _ in range(4):
-        p.grad = gradient(p)
-        optimizer.step()
-    start, lr, decay = formula = numbers()
-    q, buffer = start.clone(), 0
-    for _ in range(4):
-        buffer = 0.9 * buffer + gradient(q) + decay * q
-        q = q - lr * buffer
-    same(p, q)
-    same(torch.autograd.grad((p**2).sum(), mine), torch.autograd.grad((q**2).sum(), formula))
-
-
-def test_differentiable_where_it_cannot_be():
-    """A hyperparameter that the rule turns into plain numbers cannot be followed: an error, not a wrong gradient."""
-    p = torch.ones(2, dtype=torch.float64, requires_grad=True).clone()
-    p.grad = torch.ones(2, dtype=torch.float64)
-    beta = torch.tensor(0.99, dtype=torch.float64, requires_grad=True)
-    with pytest.raises(RuntimeError, match="Adam cannot be differentiated in betas"):
-        optim.Adam([p], betas=(0.9, beta), differentiable=True).step()

@@ -55,6 +55,31 @@ def test_every_scheduler_is_tried():
     assert known <= set(SCHEDULERS)
 
 
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        lambda o: lr_scheduler.CyclicLR(o, 0.001, 0.05, step_size_up=3, base_momentum=0.0, max_momentum=0.9),
+        lambda o: lr_scheduler.OneCycleLR(o, 0.05, total_steps=16, pct_start=0.5, base_momentum=0.0, max_momentum=0.9),
+    ],
+    ids=["CyclicLR", "OneCycleLR"],
+)
+def test_momentum_through_zero_with_nesterov(scheduler):
+    """A scheduler may take momentum through 0, where a constructor would refuse it; copies and checkpoints go on."""
+    momenta = []
+
+    def use(model, optimizer):
+        made = scheduler(optimizer)
+        for _ in range(15):
+            train(model, optimizer, 1, each=made.step)
+            momenta.append(optimizer.param_groups[0]["momentum"])
+            if not momenta[-1]:
+                saved = copy.deepcopy(optimizer).state_dict()
+                optimizer.load_state_dict(saved)
+
+    alike("SGD", use, lr=0.01, momentum=0.9, nesterov=True)
+    assert 0.0 in momenta
+
+
 def test_averaged_model():
     """Stochastic weight averaging averages what our optimizers find."""
     averages = []

@@ -264,3 +264,11 @@ def test_scalars_may_not_take_a_hyperparameters_name():
 
     with pytest.raises(RuleError, match=r"scalars\(\) returns lr, which a hyperparameter is called already"):
         Clash().row(1)
+
+
+@TABLE
+def test_scalars_of_a_first_step_are_there(rule):
+    """Those that a state's first step has otherwise are among the rule's scalars, at any step."""
+    for scalars in rule.first_step.values():
+        assert set(scalars) <= set(rule().scalars(3))
+        assert set(rule().beginning(3, rule.first_step)) >= set(scalars)

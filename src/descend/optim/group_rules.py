@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import math
+import numbers
+from collections.abc import Callable, Collection, Iterable, Mapping
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from descend.optim.group_schedules import GroupSchedules
 from descend.rules import Rule
 from descend.rules.hyperparameters import plain
 
-__all__ = ["DECIDING", "OPTIONS", "GroupRules", "GroupScalars", "hyperparameters"]
+__all__ = ["DECIDING", "OPTIONS", "GroupRules", "GroupScalars", "held", "hyperparameters"]
 
 OPTIONS = ("foreach", "capturable", "differentiable", "fused")
 """torch's options for how a step is run, which are in no rule."""
@@ -31,6 +34,19 @@ def hyperparameters(rule: type[Rule]) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(rule))
 
 
+def held(value: Any) -> Any:
+    """A hyperparameter as a group holds it: tensors, lists and schedules as they are, whatever else as Python's own.
+
+    Other libraries' numbers would be in checkpoints, where PyTorch does not load them from, and not all are printed as
+    numbers are.
+    """
+    if type(value) in (tuple, list):
+        parts = [held(part) for part in value]
+        return value if all(map(is_, parts, value)) else tuple(parts)
+    stays = value is None or callable(value) or isinstance(value, (torch.Tensor, str))
+    return value if stays or type(value) in (float, int, bool) else plain(value)
+
+
 class GroupRules:
     """Makes the rule that a group asks for: `rule`, with the hyperparameters of the group.
 
@@ -41,7 +57,7 @@ class GroupRules:
     def __init__(self, rule: type[Rule], say: Callable[[str], None]) -> None:
         self.rule, self._say = rule, say
         self.names = hyperparameters(rule)
-        self._given = (*self.names, *DECIDING)
+        self._asked = (*self.names, *DECIDING)
         self._defaults = (*(field.default for field in dataclasses.fields(rule)), None, False, None)
         self._made: dict[Any, Rule] = {}
         self._schedules: dict[int, GroupSchedules] = {}
@@ -51,26 +67,25 @@ class GroupRules:
 
     def given(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
         """What of a group decides how it is stepped: the hyperparameters in the order of `names`, then `DECIDING`."""
-        return tuple(map(group.get, self._given, self._defaults))
+        return tuple(map(group.get, self._asked, self._defaults))
 
-    def asked(self, group: dict[str, Any], given: tuple[Any, ...]) -> tuple[Any, ...]:
+    def asked(self, group: Mapping[str, Any], given: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
         """What the group asks for where it holds what is `given`: Python's own numbers, and the schedules."""
+        given = self.given(group) if given is None else given
         its = self._schedules.get(id(group))
         if its is not None:
             self._tell(its)
             followed = its.followed()
-            given = tuple(
-                [followed.get(name, value) for name, value in zip((*self.names, *DECIDING), given, strict=True)]
-            )
+            given = tuple([followed.get(name, value) for name, value in zip(self._asked, given, strict=True)])
         return tuple(map(plain, given))
 
-    def of(self, group: dict[str, Any]) -> Rule:
+    def of(self, group: Mapping[str, Any]) -> Rule:
         """The rule with the hyperparameters that the group has now; raises `RuleError`."""
-        return self.with_values(self.asked(group, self.given(group))[: len(self.names)])
+        return self.with_values(self.asked(group)[: len(self.names)])
 
-    def made(self, group: dict[str, Any]) -> Rule:
+    def made(self, group: Mapping[str, Any]) -> Rule:
         """The same rule, made anew: in what is kept, True and 1.0 are one number, and one of them may be refused."""
-        return self._with_each(self.asked(group, self.given(group))[: len(self.names)])
+        return self._with_each(self.asked(group)[: len(self.names)])
 
     def with_values(self, values: tuple[Any, ...]) -> Rule:
         """The rule with these hyperparameters, in the order of `names`; raises `RuleError` if one of them is wrong.
@@ -132,6 +147,17 @@ class GroupRules:
         stays = set(map(id, groups))
         for key in [key for key in self._schedules if key not in stays]:
             self._schedules.pop(key).put_back()
+
+    def compare(self, group: dict[str, Any], saved: Mapping[str, Any], keep: Collection[str]) -> None:
+        """Say which schedules give other numbers than those that were saved for the group; not of those in `keep`."""
+        its = self._schedules.get(id(group))
+        for name, schedule in its.followed().items() if its is not None else ():
+            here, there = plain(group[name]), plain(saved.get(name))
+            if there is not None and name not in keep and not _close(here, there):
+                self._say(
+                    f"goes on with the schedule {name}={schedule!r}, which gives {here!r} for the next step; what was "
+                    f"saved is {there!r}: assign that to the group to step with it"
+                )
 
     def _tell(self, its: GroupSchedules) -> None:
         """Say once of each hyperparameter that its schedule was replaced."""
@@ -229,12 +255,17 @@ class GroupScalars:
         return True
 
     def row(self) -> Any:
-        """The scalars of the next step as `Rule.row` has them; with autograd on, tensors of which it follows."""
+        """The scalars of the next step as `Rule.row` has them."""
         row, self.after = self.rule.advance(self.done + 1, self.carried)
-        if torch.is_grad_enabled():
-            values = dict(zip(self.rules.names, self.rules.given(self.group), strict=False))
-            row = differentiable_row(self.rule, row, values, self.done + 1, self.carried)
         return row._replace(**self.rule.beginning(self.done + 1, self.begins)) if self.begins else row
+
+    def followed_row(self, row: Any, state: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """What `differentiable_row` returns for the next step of a parameter with this state, and this plain row."""
+        given = dict(zip(self.rules.names, self.rules.given(self.group), strict=False))
+        given |= self.rule.given_by_schedules(self.done + 1)
+        carried = {name: state[name] if state[name].requires_grad else n for name, n in self.carried.items()}
+        row, after, starts = differentiable_row(self.rule, given, self.done + 1, carried, row)
+        return row._replace(**self.rule.beginning(self.done + 1, self.begins)), after, starts
 
     def carry(self) -> None:
         """Take what the rule carries after the step that was made for what it carries before the next one."""
@@ -243,6 +274,15 @@ class GroupScalars:
     def show(self) -> None:
         """Let the group hold the numbers that its schedules have for the next step."""
         self.rules.show(self.group, self.rule, self.done)
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Whether two hyperparameters, with one number or several, are the same but for rounding."""
+    ones, others = (value if isinstance(value, tuple) else (value,) for value in (one, other))
+    return len(ones) == len(others) and all(
+        isinstance(b, numbers.Real) and math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-300)
+        for a, b in zip(ones, others, strict=True)
+    )
 
 
 def _differ(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:

@@ -14,6 +14,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from descend.errors import OptionError, ParameterError
 from descend.optim import checkpoint
+from descend.optim.group_rules import held
 from descend.optim.group_schedules import has_schedule
 from descend.optim.matching import match
 from descend.optim.names import Names
@@ -72,8 +73,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             names = [n for n in constructor.parameters if n != "params"]
             raise TypeError(f"{type(self).__name__}: {error}; it takes params, {', '.join(names)}") from None
         given.apply_defaults()
-        options = given.arguments
-        options.pop("params")
+        options = {name: held(value) for name, value in given.arguments.items() if name != "params"}
         self.state_dtype: torch.dtype | None = options.pop("state_dtype")
         check_dtype(self.state_dtype)
         self._begin()
@@ -92,8 +92,12 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
         Where it has schedules, it is copied: numbers stand in their places in `param_groups`.
         """
-        if isinstance(param_group, dict) and any(map(has_schedule, {**self.defaults, **param_group}.values())):
-            param_group = {**param_group}
+        if isinstance(param_group, dict):
+            foreign = {
+                n: held(v) for n, v in param_group.items() if n in self._planning.rules.names and held(v) is not v
+            }
+            if foreign or any(map(has_schedule, {**self.defaults, **param_group}.values())):
+                param_group = {**param_group, **foreign}
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
@@ -228,8 +232,9 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
         State keeps the dtype that it was saved with, and is copied. But state of 16 bits, as `torch.optim` has for
         parameters of 16 bits, becomes float32, unless `state_dtype` of this optimizer is of 16 bits. Schedules stay as
-        they are in this optimizer; so do `foreach`, `fused`, `capturable` and `differentiable`, which say how a step is
-        run. Raises `StateError` that names every entry that does not fit; nothing is loaded then.
+        they are in this optimizer; where the saved number is not theirs, a warning says so. So do `foreach`, `fused`,
+        `capturable` and `differentiable`, which say how a step is run. Raises `StateError` that names every entry that
+        does not fit; nothing is loaded then.
         """
         known = {"step", *self.rule.state, *self.rule.carried}
         read_from: Any = dict(state_dict) if isinstance(state_dict, Mapping) else state_dict
@@ -249,6 +254,9 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         if report:
             warnings.warn(f"{kind}: parameters are grouped otherwise than in the saved state: {report}", stacklevel=2)
         self.__setstate__({"state": state, "param_groups": groups})
+        for group, sources in zip(self.param_groups, found.sources, strict=True):
+            if len(sources) == 1:
+                self._planning.rules.compare(group, saved.groups[sources[0]], keep)
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 

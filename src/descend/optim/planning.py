@@ -88,8 +88,9 @@ class Planning:
     def state_of(self, p: torch.Tensor, group: dict[str, Any], rule: Rule | None = None) -> dict[str, Any]:
         """The parameter's state, made whole; raises `StateError` where it cannot be."""
         state: dict[str, Any] = self.optimizer.state[p]
+        followed = bool(group.get("differentiable"))
         rule = rule or self.rules.of(group)
-        later = lay_out(state, p, rule, self.state_dtype, lambda: self.name_of(p))
+        later = lay_out(state, p, rule, self.state_dtype, lambda: self.name_of(p), followed=followed)
         if later:
             self._begins[p] = (*self.begins(p), *later)
         return state

@@ -92,13 +92,16 @@ def lay_out(
     rule: Rule,
     dtype: torch.dtype | None,
     called: Callable[[], str],
+    *,
+    followed: bool = False,
 ) -> tuple[str, ...]:
     """Make the parameter's state whole, in place: what is missing is made, what lies otherwise than `p` is copied.
 
     Arrays that are made have this `dtype`; None stands for the parameter's, or float32 in place of 16 bits. Where
     others cannot go on without what is missing, since one count of steps corrects them all, the whole state begins
     anew. Returns the names of those arrays that begin after the parameter's first step, and whose first step is another
-    one than those after it. Raises `StateError` for entries that cannot be used; `called` names the parameter in the
+    one than those after it. If autograd follows the step (`followed`), carried numbers that need a gradient stay the
+    tensors that they are. Raises `StateError` for entries that cannot be used; `called` names the parameter in the
     message.
     """
     for name in [n for n, v in state.items() if absent(v)]:
@@ -110,8 +113,9 @@ def lay_out(
             state.pop(name, None)
     begun = any(name in state for name in rule.state)
     for name, value in {"step": float(begun), **rule.starting()}.items():  # torch's SGD does not count its steps
-        if not _is_count(state.get(name)):
-            number = _number(state.get(name, value)) or 0.0
+        there = state.get(name, value)
+        if not (_is_count(there) or (followed and isinstance(there, torch.Tensor) and there.requires_grad)):
+            number = _number(there) or 0.0
             wide = name == "step" and number >= NARROW_STEPS
             state[name] = torch.full((), number, dtype=torch.float64 if wide else torch.float32, device="cpu")
     later = state["step"].item() > 0.0

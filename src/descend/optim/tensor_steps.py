@@ -114,14 +114,31 @@ class TensorSteps:
         self, scalars: GroupScalars, way: Any, batch: list[PlannedTensor], grads: list[torch.Tensor]
     ) -> None:
         members = [tensor.member for tensor in batch]
-        with torch.set_grad_enabled(bool(scalars.group.get("differentiable"))):
-            row = scalars.row()
+        row = scalars.row()
+        if scalars.group.get("differentiable"):
+            for member, g in zip(members, grads, strict=True):
+                self._run_followed(scalars, row, member, g)
+            return
+        with torch.no_grad():
             if way is tensor_step or not self._run_together(scalars, row, way, members, grads):
                 for member, g in zip(members, grads, strict=True):
                     self._run_alone(scalars, row, member, g)
-        with torch.no_grad():
             for member in members:
                 _count(member, scalars.after)
+
+    def _run_followed(self, scalars: GroupScalars, row: Any, member: Member, g: torch.Tensor) -> None:
+        """Step a tensor so that autograd follows, in its hyperparameters and its carried numbers, too."""
+        state = member.state
+        with torch.enable_grad():
+            row, carried, starts = scalars.followed_row(row, state)
+            for name, start in starts.items():
+                state[name] = start.to(state[name]).expand_as(state[name]).clone()
+            self._run_alone(scalars, row, member, g)
+        with torch.no_grad():
+            # What autograd may need for its way back is not written to: the next number is another tensor.
+            state.update({name: state[name].detach().clone() for name in member.rule.carried})
+            _count(member, scalars.after)
+        state.update({name: number.to(state[name]) for name, number in carried.items()})
 
     def _run_alone(self, scalars: GroupScalars, row: Any, member: Member, g: torch.Tensor) -> None:
         p = member.param

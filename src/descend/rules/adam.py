@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from descend.rules.hyperparameters import hyper
-from descend.rules.maths import absolute, maximum, share, sqrt, where
+from descend.rules.maths import absolute, maximum, root, share, sqrt, where
 from descend.rules.rule import Rule
 
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
@@ -74,7 +74,7 @@ class Adam(Rule):
 def corrected(lr: float, betas: tuple[float, float], t: int) -> dict[str, float]:
     """The scalars by which Adam and its kin undo that both averages start at zero."""
     beta1, beta2 = betas
-    return {"step_size": lr / (1.0 - beta1**t), "root_correction2": math.sqrt(1.0 - beta2**t)}
+    return {"step_size": lr / (1.0 - beta1**t), "root_correction2": root(1.0 - beta2**t)}
 
 
 def correct_from(*betas: float) -> float:
@@ -210,7 +210,7 @@ class NAdam(Rule):
         scalars = {
             "g_step_size": self.lr * (1.0 - mu) / (1.0 - mu_product),
             "m_step_size": self.lr * mu_next / (1.0 - mu_product * mu_next),
-            "root_correction2": math.sqrt(1.0 - beta2**t),
+            "root_correction2": root(1.0 - beta2**t),
         }
         return scalars, {"mu_product": mu_product}
 
@@ -270,7 +270,7 @@ class RAdam(Rule):
         scaled = rho > 5.0
         rectified = (rho - 4.0) * (rho - 2.0) * rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho) if scaled else 0.0
         return {
-            "scaled_step_size": step_size * math.sqrt(rectified * correction2),
+            "scaled_step_size": step_size * root(rectified * correction2) if scaled else 0.0,
             "plain_step_size": 0.0 if scaled else step_size,
         }
 

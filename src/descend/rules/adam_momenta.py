@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from descend.rules.adam import correct_from
 from descend.rules.hyperparameters import hyper
-from descend.rules.maths import share, sqrt
+from descend.rules.maths import root, share, sqrt
 from descend.rules.rule import Rule
 
 __all__ = ["AdEMAMix", "Adan"]
@@ -70,7 +70,7 @@ class AdEMAMix(Rule):
             "one_minus_slow": 1.0 - slow,
             "fast_step_size": self.lr / (1.0 - beta1**t),
             "slow_step_size": self.lr * self.alpha * (t / self.alpha_warmup if t < self.alpha_warmup else 1.0),
-            "root_correction2": math.sqrt(1.0 - beta2**t),
+            "root_correction2": root(1.0 - beta2**t),
         }
 
     def constant_from(self) -> float:
@@ -148,7 +148,7 @@ class Adan(Rule):
             "changes": 0.0 if t == 1 else 1.0,
             "step_size": self.lr / (1.0 - beta1**t),
             "diff_step_size": self.lr * beta2 / (1.0 - beta2**t),
-            "root_correction3": math.sqrt(1.0 - beta3**t),
+            "root_correction3": root(1.0 - beta3**t),
         }
 
     def constant_from(self) -> float:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from descend.rules.adam import correct_from, corrected
 from descend.rules.hyperparameters import hyper
-from descend.rules.maths import clip, share, sign, sqrt, where
+from descend.rules.maths import clip, power, share, sign, sqrt, where
 from descend.rules.rule import Rule
 
 __all__ = ["ADOPT", "AdaBelief", "Yogi"]
@@ -169,12 +169,12 @@ class ADOPT(Rule):
     clip_exponent: float = hyper(default=0.25, doc="the bound is the number of steps before to this power", at_least=0)
 
     paper: ClassVar[str] = "Taniguchi et al. 2024, algorithm 2, clipped (arxiv.org/abs/2411.02853)"
-    first_step: ClassVar[Mapping[str, tuple[str, ...]]] = {"exp_avg_sq": ("first", "inflow1", "kept2", "inflow2")}
+    first_step: ClassVar[Mapping[str, tuple[str, ...]]] = {"exp_avg_sq": ("first",)}
 
     def scalars(self, t: int) -> Mapping[str, float]:
         return {
             "first": 1.0 if t == 1 else 0.0,
-            "bound": (t - 1.0) ** self.clip_exponent if self.use_clipping else math.inf,
+            "bound": power(t - 1.0, self.clip_exponent) if self.use_clipping else math.inf,
             "unbounded": math.inf,
         }
 

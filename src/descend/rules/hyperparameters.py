@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import decimal
+import fractions
 import math
 import numbers
 from collections.abc import Sequence
@@ -94,7 +95,7 @@ def plain(value: Any) -> Any:
         return tuple(map(plain, value))
     shape = getattr(value, "shape", None)
     if not isinstance(shape, tuple):
-        return float(value) if isinstance(value, decimal.Decimal) else value
+        return float(value) if isinstance(value, (decimal.Decimal, fractions.Fraction)) else value
     if math.prod(shape) == 1:
         try:
             return value.item()

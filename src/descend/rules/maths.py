@@ -7,13 +7,14 @@ the operand exists, so nothing is imported here but NumPy.
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 from typing import Any
 
 import numpy as np
 
-__all__ = ["absolute", "clip", "maximum", "minimum", "share", "sign", "sqrt", "where"]
+__all__ = ["absolute", "clip", "maximum", "minimum", "power", "root", "share", "sign", "sqrt", "where"]
 
 
 def _of_numbers(function: Any) -> Any:
@@ -55,6 +56,19 @@ def sqrt(x: Any) -> Any:
     return _library(x).sqrt(x)
 
 
+def root(x: Any) -> Any:
+    """√x of a scalar that `Rule.scalars` computes: a number, or a tensor where autograd follows a hyperparameter."""
+    return x.sqrt() if hasattr(x, "sqrt") else math.sqrt(x)
+
+
+def power(x: Any, y: Any) -> Any:
+    """x^y of scalars that `Rule.scalars` computes; ∞ where that is too large for a number of Python's."""
+    try:
+        return x**y
+    except OverflowError:
+        return math.inf
+
+
 def absolute(x: Any) -> Any:
     """The absolute value of x, elementwise."""
     return _library(x).abs(x)
@@ -80,7 +94,11 @@ def minimum(x: Any, y: Any) -> Any:
 
 def clip(x: Any, low: float, high: float) -> Any:
     """X, but `low` where it is less and `high` where it is more; both are numbers. NaN where x is NaN."""
-    return _library(x).clip(x, low, high)
+    library = _library(x)
+    if getattr(library, "__name__", "") == "torch" and type(low) is not type(high):
+        # One of them is a hyperparameter that autograd follows: PyTorch wants both as tensors then, or neither.
+        low, high = (library.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in (low, high))
+    return library.clip(x, low, high)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:

@@ -206,20 +206,24 @@ class Rule(SciPyMethod, _Declared):
         """This rule with every schedule replaced by its number for step `t` (from 1)."""
         return self.with_unchecked(self.scheduled_numbers(t)) if self.is_scheduled else self
 
+    def given_by_schedules(self, t: int) -> dict[str, Any]:
+        """What the schedules return for step `t` (from 1), be it a number or not, by hyperparameter."""
+        names: tuple[str, ...] = self._scheduled  # type: ignore[attr-defined]
+        # A schedule takes the number of steps done before, as torch's schedulers count.
+        return {name: _evaluate(getattr(self, name), t - 1) for name in names}
+
     def scheduled_numbers(self, t: int) -> dict[str, Any]:
         """The hyperparameters that follow schedules, by name, as numbers for step `t` (from 1).
 
         Each is checked against its range; what a rule asks of several together was checked when it was made, and a
         schedule may pass through what that refuses (momentum 0 with nesterov).
         """
-        names: tuple[str, ...] = self._scheduled  # type: ignore[attr-defined]
-        done = t - 1  # A schedule takes the number of steps done before, as torch's schedulers count.
-        found = {}
+        found = self.given_by_schedules(t)
         for field, _, allowed in self._declared:
-            if field.name in names:
-                value = _evaluate(getattr(self, field.name), done)
-                usual = type(value) is float and value in allowed
-                found[field.name] = value if usual else checked(self, field, value, done)[0]
+            if field.name in found:
+                value = found[field.name]
+                if not (type(value) is float and value in allowed):
+                    found[field.name] = checked(self, field, value, t - 1)[0]
         return found
 
     def with_unchecked(self, values: Mapping[str, Any]) -> Self:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from descend.errors import RuleError
 from descend.rules.hyperparameters import hyper
-from descend.rules.maths import where
+from descend.rules.maths import power, where
 from descend.rules.rule import Rule
 
 __all__ = ["ASGD", "GD", "SGD", "Momentum", "Nesterov"]
@@ -197,7 +197,7 @@ class ASGD(Rule):
         eta, mu = before["eta"], before["mu"]
         scalars = {"eta": eta, "mu": mu, "one_minus_mu": 1.0 - mu, "shrinking": 1.0 - self.lambd * eta}
         return scalars, {
-            "eta": self.lr / (1.0 + self.lambd * self.lr * t) ** self.alpha,
+            "eta": self.lr / power(1.0 + self.lambd * self.lr * t, self.alpha),
             "mu": 1.0 / max(1.0, t - self.t0),
         }
 

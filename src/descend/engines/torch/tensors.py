@@ -14,6 +14,7 @@ import torch
 
 from descend.rules import Rule
 from descend.rules.formula import Formula, scale_of
+from descend.rules.hyperparameters import plain
 
 __all__ = ["arithmetic", "as_real", "differentiable_row", "tensor_step"]
 
@@ -61,34 +62,49 @@ class _Tracked(torch.Tensor):  # type: ignore[misc]
         raise TypeError
 
 
-def differentiable_row(rule: Rule, row: Any, values: Mapping[str, Any], t: int, carried: Mapping[str, float]) -> Any:
-    """The row of step `t` with tensors for those numbers that depend on hyperparameters that need a gradient.
+def differentiable_row(
+    rule: Rule, values: Mapping[str, Any], t: int, carried: Mapping[str, Any], row: Any
+) -> tuple[Any, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The row of step `t` with tensors for those numbers that depend on what needs a gradient, and what comes with it.
 
-    `values` are the hyperparameters as the user gave them, `carried` the carried numbers before the step.
+    `values` are the hyperparameters as the user gave them, `carried` the carried numbers before the step, which may be
+    tensors, `row` is the row in plain numbers. Returns also the carried numbers after the step, and the numbers that
+    states start from, each as far as it needs a gradient.
     """
-    wanted = {n: _tracked(v) for n, v in values.items() if any(map(_needs_grad, v if isinstance(v, tuple) else (v,)))}
-    if not wanted:
-        return row
+    wanted = {n: _tracked(v) for n, v in values.items() if _needs_grad(v)}
+    before = {n: _tracked(v) for n, v in carried.items()}
+    if not wanted and not any(map(_needs_grad, before.values())):
+        return row, {}, {}
     tracked = rule.at(t).with_unchecked(wanted)
+    if t == 1:
+        before = {n: before[n] if _needs_grad(before[n]) else v for n, v in tracked.starting().items()}
     try:
-        numbers, after = tracked.numbers(t, carried)
-        if any(isinstance(value, torch.Tensor) for value in after.values()):
-            raise TypeError
+        numbers, after = tracked.numbers(t, before)
+        starts = {name: tracked.initial(name) for name in rule.kept_state()} if t == 1 else {}
     except TypeError:
         raise RuntimeError(
-            f"differentiable=True: {type(rule).__name__} cannot be differentiated in {', '.join(wanted)}, which it "
-            "turns into plain numbers; detach the tensor"
+            f"differentiable=True: {type(rule).__name__} cannot be differentiated in "
+            f"{', '.join(wanted) or ', '.join(before)}, which it turns into plain numbers; detach the tensor"
         ) from None
     flags = dict(rule.flags)
-    followed = {n: v for n, v in numbers.items() if isinstance(v, torch.Tensor) and n not in flags}
-    return row._replace(**{n: v.as_subclass(torch.Tensor).reshape(()) for n, v in followed.items()})
+    followed = _followed({n: v for n, v in numbers.items() if n not in flags})
+    return row._replace(**followed), _followed(after), _followed(starts)
+
+
+def _followed(numbers: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Those numbers that need a gradient, as tensors without a dimension."""
+    return {n: v.as_subclass(torch.Tensor).reshape(()) for n, v in numbers.items() if _needs_grad(v)}
 
 
 def _needs_grad(value: Any) -> bool:
+    """Whether a number, or one of several, is a tensor that needs a gradient."""
+    if isinstance(value, (tuple, list)):
+        return any(map(_needs_grad, value))
     return isinstance(value, torch.Tensor) and value.requires_grad
 
 
 def _tracked(value: Any) -> Any:
-    if isinstance(value, tuple):
+    """The tensors that need a gradient as autograd follows them, whatever else there is as Python's numbers."""
+    if isinstance(value, (tuple, list)):
         return tuple(map(_tracked, value))
-    return value.as_subclass(_Tracked) if _needs_grad(value) else value
+    return value.reshape(()).as_subclass(_Tracked) if _needs_grad(value) else plain(value)
