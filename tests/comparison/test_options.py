@@ -123,7 +123,7 @@ def test_what_is_announced_goes_to_the_log(caplog):
         ({"rules": ["adam", "adam"]}, "two entries are called 'Adam'"),
         ({"rules": [descend.GD(lr=descend.schedules.Constant(0.1))]}, "is a schedule, but lr is what is tuned"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_a_bad_option_is_refused_by_name(options, match):
     """Option, value, what is allowed, before anything is run."""

@@ -144,7 +144,9 @@ def test_a_schedule_may_end():
     assert p[0].item() == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("wrong", [lambda done: -1.0, lambda done: "0.1", schedules.Cosine], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [lambda done: -1.0, lambda done: "0.1", schedules.Cosine], ids=["-1", "string", "class"]
+)
 def test_a_wrong_schedule_is_refused_when_it_is_given(wrong):
     """Its first number is asked for when an optimizer is made."""
     with pytest.raises(ValueError, match="lr must be a"):
