@@ -115,12 +115,13 @@ def test_wrong_usage_with_closed_streams_keeps_its_status(tmp_path):
 )
 def test_a_comparison_ends_whoever_listens(line, tmp_path):
     """Streams that are closed, full or abandoned: every run is made, the report is written, status 0."""
-    options = [*QUICK, "--target", "none", "--jobs", "2", "--out", "there"]
+    options = [*QUICK, "--target", "none", "--jobs", "2", "--out", "there", "--export", "there/runs.csv"]
     done = shell(line.replace("OPTIONS", " ".join(options)), tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert len(json.loads((tmp_path / "there" / "comparison.json").read_text())["runs"]) == 2 * 2 + 4 * 6
     assert (tmp_path / "there" / "report.html").exists()
+    assert len((tmp_path / "there" / "runs.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 2 + 4 * 6
     if "head" in line:
         assert len(done.stdout.splitlines()) == 1
 

@@ -221,7 +221,7 @@ def test_a_small_fall_is_a_fall(offset, scale):
 
 
 def test_a_steepest_beyond_the_stable_one_is_said():
-    """A sweep may gain most where short descents at that rate end above their start: of how many seeds, and in short."""
+    """A sweep may gain most where short descents at that rate end above their start; it is said of how many seeds."""
     found = descend.find_lr("booth", "gd")
     sweeps = [
         dataclasses.replace(s, steepest=0.3, largest_stable=0.1 if i < 4 else 0.5) for i, s in enumerate(found.sweeps)

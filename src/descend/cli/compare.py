@@ -17,7 +17,7 @@ from descend.cli.live import Live
 from descend.cli.parameters import Argument, Command, json_option, out_option
 from descend.cli.streams import answer_kept_clean
 from descend.cli.terminated import Terminated, terminable
-from descend.comparison import Suite, compare, compare_all
+from descend.comparison import Comparison, Suite, compare, compare_all
 from descend.comparison.options import EFFORTS, CompareOptions
 from descend.comparison.planning.entries import BATCH_SIZE, DEFAULT_ENTRIES
 from descend.comparison.planning.make_plan import EPOCHS
@@ -27,7 +27,7 @@ from descend.comparison.reporting.exports import exportable
 from descend.comparison.reporting.files import REPORT, SUITE_TABLE, TABLE
 from descend.comparison.reporting.wording import duration
 from descend.comparison.running.dask import on_dask
-from descend.errors import OptionError
+from descend.errors import DescendError, OptionError
 from descend.printable import say
 
 __all__ = ["compare_command"]
@@ -130,6 +130,7 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
             how = "terminated" if isinstance(error, Terminated) else "interrupted"
             words = f"{how}; {live.done} finished runs are kept in {folder}: the same command goes on from there"
             raise type(error)(words) from None
+    lost = None if export is None else _export(found, export)
     console = make_console(to_stderr=as_json)
     found.show(console)
     took = duration(now() - began) if isinstance(found, Suite) else found.took
@@ -138,8 +139,17 @@ def compare_command(problems: tuple[str, ...], **given: Any) -> None:
         whole = found.to_dict() if isinstance(found, Suite) else found.to_dict(runs=False)
         table = folder / (SUITE_TABLE if several else TABLE)
         click.echo(json.dumps({**whole, "report": str(folder / REPORT), "table": str(table)}))
-    if export is not None:  # last: a disk that is full by now takes no answer away
-        found.export(export)
+    if lost is not None:  # told last: a disk that is full by now takes no answer away
+        raise lost
+
+
+def _export(found: Comparison | Suite, path: Path) -> DescendError | None:
+    """Write every run to a file; what went wrong, if that failed."""
+    try:
+        found.export(path)
+    except DescendError as error:
+        return error
+    return None
 
 
 def _options(
