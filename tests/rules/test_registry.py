@@ -146,6 +146,14 @@ def test_a_name_that_is_shipped_too_means_the_users_rule(caplog):
     assert isinstance(found.method, Adam)
     with pytest.raises(RuleError, match=r"unknown rule 'descend\.xyzzy'"):
         rules.get("descend.xyzzy")
+    table = descend.compare(
+        "booth", ["adam", "descend.adam"], learning_rates=[0.1], budget=20, tuning_seeds=1, final_seeds=6,
+        target="none", untuned=False, jobs=1,
+    )  # fmt: skip
+    assert {row.label: type(table.plan.entries[row.entry].rule) for row in table.rows} == {
+        "Adam": Adam,
+        "descend.Adam": shipped,
+    }
     script = "import descend\nclass Adam(descend.Adam): pass\nprint(descend.optim.Adam.__name__, Adam().lr)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "Adam 0.001\n"

@@ -21,6 +21,7 @@ __all__ = [
     "PACKAGE",
     "enter",
     "forgetting",
+    "is_shadowed",
     "known_rules",
     "own_rules",
     "rule_named",
@@ -100,6 +101,11 @@ def shipped_rules() -> Mapping[str, type[Rule]]:
 def known_rules() -> Mapping[str, type[Rule]]:
     """Name → class of every rule known now: the user's, and those shipped whose name the user has not taken."""
     return {**shipped_rules(), **own_rules()}
+
+
+def is_shadowed(cls: type[Rule]) -> bool:
+    """Whether a rule is one that descend ships, under a name that means a rule of the user's."""
+    return _SHIPPED.get(cls.name) is cls and cls.name in own_rules()
 
 
 def rule_named(name: str) -> type[Rule] | None:

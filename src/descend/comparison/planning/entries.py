@@ -13,6 +13,7 @@ from descend.comparison.planning.spaces import LEARNING_RATES, Space, check_rate
 from descend.errors import OptionError, RuleError, did_you_mean
 from descend.printable import one_line
 from descend.rules import GD, Adagrad, Adam, Momentum, RMSprop, Rule, resolve
+from descend.rules.registry import PACKAGE, is_shadowed
 from descend.training.batches import BatchSize
 
 __all__ = ["BATCH", "BATCH_SIZE", "DEFAULT_ENTRIES", "Entry", "can_take", "entries_for", "label_of"]
@@ -187,10 +188,11 @@ def can_take(entry: Entry, hyperparameters: Mapping[str, Any]) -> None:
 
 
 def label_of(rule: Rule) -> str:
-    """The class name, and every hyperparameter that is not at its default."""
+    """The class name, told apart from a rule of the user's, and every hyperparameter that is not at its default."""
     changed = [
         f"{f.name}={getattr(rule, f.name)!r}"
         for f in dataclasses.fields(rule)
         if f.name != "lr" and getattr(rule, f.name) != f.default
     ]
-    return type(rule).__name__ + (f"({', '.join(changed)})" if changed else "")
+    name = f"{PACKAGE}.{type(rule).__name__}" if is_shadowed(type(rule)) else type(rule).__name__
+    return name + (f"({', '.join(changed)})" if changed else "")

@@ -14,6 +14,7 @@ from descend.comparison.planning.plan import FROM_REFERENCE
 from descend.comparison.planning.spaces import LEARNING_RATES, Choice, Space, space_option
 from descend.errors import DescendError
 from descend.rules import Rule
+from descend.rules.registry import PACKAGE, is_shadowed
 
 if TYPE_CHECKING:
     from descend.comparison.reporting.comparison import Comparison
@@ -57,7 +58,7 @@ def _entry_options(comparison: Comparison) -> list[str] | None:
     """The options of the command line that name the entries; None where it has none that do."""
     plan, size = comparison.plan, comparison.shape["train"]
     wanted = plan.settings()["entries"]
-    names = [entry.rule.name for entry in plan.entries]
+    names = [f"{PACKAGE}." * is_shadowed(type(entry.rule)) + entry.rule.name for entry in plan.entries]
     searched: dict[str, Space] = {}
     for entry in plan.entries:
         searched |= {n: s for n, s in (entry.space or {}).items() if (n, s) != ("lr", LEARNING_RATES)}
