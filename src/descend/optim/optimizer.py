@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -195,10 +194,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     _step_uncompiled = torch._disable_dynamo(_step)
 
-    @functools.cached_property
-    def _step_with_hooks(self) -> Callable[..., Any]:
-        wrapped = torch.optim.Optimizer.profile_hook_step(type(self)._step)
-        return functools.partial(wrapped, self)
+    _step_with_hooks = torch.optim.Optimizer.profile_hook_step(_step)
 
     # ---- saving and loading -------------------------------------------------------------------------------------
 

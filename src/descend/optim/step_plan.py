@@ -12,6 +12,7 @@ loaded or a parameter that moved, takes another plan.
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,10 +94,11 @@ class StepPlan:
     def _guard(self) -> None:
         """Note what the next steps are compared with."""
         optimizer, spans = self.planning.optimizer, self.spans.spans
+        seen = weakref.proxy(optimizer)  # it has this plan, and in a cycle its state would stay until it is collected
         # What a kernel reads and writes. The tensors are held, so that their memory cannot become another tensor's.
         tensors = {id(t) for span in spans for t in (span.member.param, *span.member.arrays(), *span.member.counters())}
         groups, states = optimizer.param_groups, [span.member.state for span in spans]
-        attributes = [(optimizer, "param_groups"), (optimizer, "state"), *((p, "grad") for p in self.idle)]
+        attributes = [(seen, "param_groups"), (seen, "state"), *((p, "grad") for p in self.idle)]
         containers = [*groups, groups, *(group["params"] for group in groups), optimizer.state, *states]
         self.groups = len(groups)
         self.guards = guard_set(
