@@ -76,6 +76,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         self.state_dtype: torch.dtype | None = options.pop("state_dtype")
         check_dtype(self.state_dtype)
         self._begin()
+        self._planning.rules.check(options)  # told even where all groups have their own
         super().__init__(params, standing(type(self).rule, options))
 
     def _begin(self) -> None:

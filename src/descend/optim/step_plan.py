@@ -75,8 +75,10 @@ class StepPlan:
         def decline(member: Member, why: str, unusual: bool) -> None:
             """Step a tensor without a kernel, if that is allowed."""
             if member.group.get("fused"):
-                raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
-            if unusual and not switched_off():
+                if member.param.grad is not None:
+                    raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
+                self.lasts = False  # planned anew, and refused, once it has a gradient
+            elif unusual and not switched_off():
                 planning.say_once(f"steps without machine code: {why}")
             declined.add(member)
 
