@@ -14,6 +14,8 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
+from itertools import repeat
+from operator import is_not
 from typing import Any, NamedTuple
 
 import torch
@@ -89,7 +91,7 @@ class StepPlan:
         """Where no gradient may lie; that one does is known of a plan that does not last."""
         self._guard()
         self.params = [member.param for member in self.members]
-        self.choices: dict[tuple[bool, ...], Choice] = {}
+        self.choices: dict[bytes, Choice] = {}
         """What was chosen where these members had a gradient."""
         self._choose(self._gradients())
 
@@ -112,7 +114,7 @@ class StepPlan:
 
     # ---- choosing what is stepped -------------------------------------------------------------------------------
 
-    def _choose(self, present: tuple[bool, ...]) -> None:
+    def _choose(self, present: bytes) -> None:
         """Step from now on those members that have a gradient, as `present` says of each."""
         choice = self.choices.get(present)
         if choice is None:
@@ -120,15 +122,17 @@ class StepPlan:
                 del self.choices[next(iter(self.choices))]
             choice = self.choices[present] = self._choice(present)
         self.present, self.stepping = present, choice.stepping
-        self.changing, self.revised = choice.stepping, True
-        """Those among the scalars that some step still changes; whether that is to be asked anew."""
+        self.changing = [scalars for scalars in choice.stepping if not scalars.constant]
+        """Those among the scalars that some step still changes."""
+        self.revised = bool(self.changing)
+        """Whether that is to be asked anew."""
         self.spans.take(choice.spans)
         self.stepped = choice.spans.stepped
         self.tensors.select()
         self.guards.expect(choice.expected)
 
-    def _choice(self, present: tuple[bool, ...]) -> Choice:
-        """What is stepped where those members have a gradient for which `present` is true."""
+    def _choice(self, present: bytes) -> Choice:
+        """What is stepped where those members have a gradient for which `present` is 1."""
         stepping = []
         for scalars, cohort in [*self.cohorts.items()]:
             there = [present[i] for i in cohort]
@@ -149,9 +153,9 @@ class StepPlan:
             self.members[i].scalars = others
         self.spans.split(scalars, others)
 
-    def _gradients(self) -> tuple[bool, ...]:
-        """Which members have a gradient."""
-        return tuple([g is not None for g in map(_GRAD, self.params)])
+    def _gradients(self) -> bytes:
+        """Of each member 1 if it has a gradient, else 0; as bytes, which are made and looked up most quickly."""
+        return bytes(map(is_not, map(_GRAD, self.params), repeat(None)))
 
     # ---- doing it -----------------------------------------------------------------------------------------------
 
