@@ -72,9 +72,14 @@ class Planning:
         # Weakly: an optimizer has its planning, and in a cycle its state would stay until Python's collector comes.
         self._optimizer = weakref.ref(optimizer)
         self.rule, self.state_dtype = rule, state_dtype
-        say = weakref.WeakMethod(self.say_once)
-        self.rules = GroupRules(rule, lambda what: say()(what))  # type: ignore[misc]  # whose rules they are is there
-        self.names = names
+        this = weakref.ref(self)
+
+        def say(what: str) -> None:  # not a method of its own: it would be a cycle, too
+            planning = this()
+            if planning is not None:
+                planning.say_once(what)
+
+        self.rules, self.names = GroupRules(rule, say), names
         self.failed: set[Any] = set()
         """The ways to step tensors that were tried and do not work here."""
         self._said: set[str] = set()
