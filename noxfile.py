@@ -22,6 +22,13 @@ def switched_off(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", f"--ignore={example}", *session.posargs, env={"DESCEND_MACHINE_CODE": "0"})
 
 
+@nox.session(venv_backend="uv", default=False)
+def lowest(session: nox.Session) -> None:
+    """The default tests with the lowest versions that pyproject.toml declares, in an environment of its own."""
+    session.install("--resolution", "lowest-direct", "-e", ".[dask,frames,mnist,test]")
+    session.run("pytest", "-n", "auto", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")

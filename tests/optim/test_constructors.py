@@ -74,6 +74,8 @@ def test_wrong_hyperparameters(name):
                 kind([p], **wrong)
             assert str(found.value) == str(expected.value)
             optimizer = kind([p])
+            with pytest.raises(RuleError, match=next(iter(wrong))):  # though every group has its own
+                kind([{"params": [q], **optimizer.defaults}], **wrong)
             with pytest.raises(RuleError) as found:
                 optimizer.add_param_group({"params": [q], **wrong})
             assert str(found.value) == str(expected.value)

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 torch = pytest.importorskip("torch")
-from tests.optim.training import TWINS, alike, both, close, network, per_twin, same, train  # noqa: E402
+from tests.optim.training import TWINS, alike, begun, both, close, network, per_twin, same, train  # noqa: E402
 
 import descend  # noqa: E402
 from descend import optim  # noqa: E402
@@ -31,6 +31,7 @@ def test_groups(name):
         optimizer = getattr(library, name)(start, lr=0.02)
         train(model, optimizer, 5)
         optimizer.add_param_group(later)
+        begun(optimizer)
         train(model, optimizer, 10)
         made.append(model)
     same(*made, close(name))

@@ -58,16 +58,23 @@ def test_memory_does_not_grow(what, many):
     assert after - before < 12 * many  # one object left behind by each step would be more than twice as much
 
 
-def test_optimizers_are_freed():
-    """An optimizer that is no longer used leaves with its state."""
+@pytest.mark.parametrize("way", ["kernel", "tensors", "hook", "closure"])
+def test_optimizers_are_freed(way):
+    """An optimizer that is no longer used leaves with its state at once, not when Python's collector comes."""
     p = torch.nn.Parameter(torch.ones(3))
-    optimizer = optim.Adam([p])
+    optimizer = optim.Adam([p], fused=False if way == "tensors" else None)
+    if way == "hook":
+        optimizer.register_step_post_hook(lambda *_: None)
     p.grad = torch.ones(3)
-    optimizer.step()
-    gone = weakref.ref(optimizer), weakref.ref(optimizer.state[p]["exp_avg"])
-    del optimizer
     gc.collect()
-    assert [ref() for ref in gone] == [None, None]
+    gc.disable()
+    try:
+        optimizer.step((lambda: None) if way == "closure" else None)
+        gone = weakref.ref(optimizer), weakref.ref(optimizer.state[p]["exp_avg"])
+        del optimizer
+        assert [ref() for ref in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_modules_that_swap_their_parameters(monkeypatch):

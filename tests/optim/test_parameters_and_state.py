@@ -3,7 +3,7 @@
 import pytest
 
 torch = pytest.importorskip("torch")
-from tests.optim.training import LAYOUTS, TWINS, alike, both, close, network, per_twin, same, train  # noqa: E402
+from tests.optim.training import LAYOUTS, TWINS, alike, begun, both, close, network, per_twin, same, train  # noqa: E402
 
 from descend import optim  # noqa: E402
 from descend.errors import ParameterError, StateError  # noqa: E402
@@ -62,8 +62,10 @@ def test_state_in_the_hands_of_users(name):
                 state["step"] = torch.tensor(1.0)
         losses += train(model, optimizer, 3)
         optimizer.state.clear()
+        begun(optimizer)
         losses += train(model, optimizer, 3)
         optimizer.state.pop(next(model.parameters()), None)
+        begun(optimizer)
         return losses + train(model, optimizer, 3)
 
     tolerance = 1e-6 if getattr(optim, name).rule.carried else None

@@ -90,6 +90,16 @@ def loss_of(model, maximize=False):
     return loss.item()
 
 
+def begun(optimizer):
+    """Make the state of parameters that have none, which `torch.optim.Adagrad` of PyTorch 2.10 does when made only."""
+    if isinstance(optimizer, torch.optim.Adagrad):
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if not optimizer.state[p]:
+                    value = group["initial_accumulator_value"]
+                    optimizer.state[p] = torch.optim.Adagrad([p], initial_accumulator_value=value).state[p]
+
+
 def train(model, optimizer, steps=30, each=None):
     """The losses of so many steps; `each` is called after every one."""
     losses = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -77,6 +76,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         self.state_dtype: torch.dtype | None = options.pop("state_dtype")
         check_dtype(self.state_dtype)
         self._begin()
+        self._planning.rules.check(options)  # told even where all groups have their own
         super().__init__(params, standing(type(self).rule, options))
 
     def _begin(self) -> None:
@@ -195,10 +195,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     _step_uncompiled = torch._disable_dynamo(_step)
 
-    @functools.cached_property
-    def _step_with_hooks(self) -> Callable[..., Any]:
-        wrapped = torch.optim.Optimizer.profile_hook_step(type(self)._step)
-        return functools.partial(wrapped, self)
+    _step_with_hooks = torch.optim.Optimizer.profile_hook_step(_step)
 
     # ---- saving and loading -------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+import weakref
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
@@ -68,12 +69,28 @@ class Planning:
     def __init__(
         self, optimizer: torch.optim.Optimizer, rule: type[Rule], state_dtype: torch.dtype | None, names: Names
     ) -> None:
-        self.optimizer, self.rule, self.state_dtype = optimizer, rule, state_dtype
-        self.rules, self.names = GroupRules(rule, self.say_once), names
+        # Weakly: an optimizer has its planning, and in a cycle its state would stay until Python's collector comes.
+        self._optimizer = weakref.ref(optimizer)
+        self.rule, self.state_dtype = rule, state_dtype
+        this = weakref.ref(self)
+
+        def say(what: str) -> None:  # not a method of its own: it would be a cycle, too
+            planning = this()
+            if planning is not None:
+                planning.say_once(what)
+
+        self.rules, self.names = GroupRules(rule, say), names
         self.failed: set[Any] = set()
         """The ways to step tensors that were tried and do not work here."""
         self._said: set[str] = set()
         self._begins: MutableMapping[torch.Tensor, tuple[str, ...]] = WeakIdKeyDictionary()
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer, which outlives its planning."""
+        optimizer = self._optimizer()
+        assert optimizer is not None
+        return optimizer
 
     def say_once(self, what: str) -> None:
         """Say what a user would not expect of a step, with its reason; once."""

@@ -145,9 +145,12 @@ class SpanSteps:
             addresses = [counter.data_ptr() for column in counters for counter in column]
             wide = [is_wide(counter) for column in counters for counter in column]
             self.launches[0].watch(addresses, now, now, [0.0] * len(now), wide)
+            records = self.launches[0].counters
+            self._now, self._next, self._all_growth = (records[name] for name in ("now", "next", "growth"))
+            self._growth = self._all_growth[: len(self.spans)]  # of the counts of steps, which come first
 
-    def choice(self, present: Sequence[bool]) -> SpanChoice:
-        """What is stepped where those members have a gradient for which `present` is true."""
+    def choice(self, present: Sequence[int]) -> SpanChoice:
+        """What is stepped where those members have a gradient for which `present` is 1."""
         there = [present[i] for i in self._places]
         mask = np.array(there, np.int64)
         masks, first = [], 0
@@ -174,9 +177,8 @@ class SpanSteps:
         for launch, mask in zip(self.launches, choice.masks, strict=True):
             launch.select(mask)
         if self.launches:
-            counters = self.launches[0].counters
-            counters["growth"][: len(choice.there)] = choice.there
-            np.add(counters["now"], counters["growth"], out=counters["next"])
+            self._growth[:] = choice.there
+            np.add(self._now, self._all_growth, out=self._next)
 
     def carry(self) -> None:
         """Let the first launch write what each tensor carries after this step."""

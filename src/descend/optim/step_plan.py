@@ -12,7 +12,10 @@ loaded or a parameter that moved, takes another plan.
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable
+from itertools import repeat
+from operator import is_not
 from typing import Any, NamedTuple
 
 import torch
@@ -74,8 +77,10 @@ class StepPlan:
         def decline(member: Member, why: str, unusual: bool) -> None:
             """Step a tensor without a kernel, if that is allowed."""
             if member.group.get("fused"):
-                raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
-            if unusual and not switched_off():
+                if member.param.grad is not None:
+                    raise RuntimeError(f"fused=True, but {why}; leave fused out to step it in another way")
+                self.lasts = False  # planned anew, and refused, once it has a gradient
+            elif unusual and not switched_off():
                 planning.say_once(f"steps without machine code: {why}")
             declined.add(member)
 
@@ -86,17 +91,18 @@ class StepPlan:
         """Where no gradient may lie; that one does is known of a plan that does not last."""
         self._guard()
         self.params = [member.param for member in self.members]
-        self.choices: dict[tuple[bool, ...], Choice] = {}
+        self.choices: dict[bytes, Choice] = {}
         """What was chosen where these members had a gradient."""
         self._choose(self._gradients())
 
     def _guard(self) -> None:
         """Note what the next steps are compared with."""
         optimizer, spans = self.planning.optimizer, self.spans.spans
+        seen = weakref.proxy(optimizer)  # it has this plan, and in a cycle its state would stay until it is collected
         # What a kernel reads and writes. The tensors are held, so that their memory cannot become another tensor's.
         tensors = {id(t) for span in spans for t in (span.member.param, *span.member.arrays(), *span.member.counters())}
         groups, states = optimizer.param_groups, [span.member.state for span in spans]
-        attributes = [(optimizer, "param_groups"), (optimizer, "state"), *((p, "grad") for p in self.idle)]
+        attributes = [(seen, "param_groups"), (seen, "state"), *((p, "grad") for p in self.idle)]
         containers = [*groups, groups, *(group["params"] for group in groups), optimizer.state, *states]
         self.groups = len(groups)
         self.guards = guard_set(
@@ -108,7 +114,7 @@ class StepPlan:
 
     # ---- choosing what is stepped -------------------------------------------------------------------------------
 
-    def _choose(self, present: tuple[bool, ...]) -> None:
+    def _choose(self, present: bytes) -> None:
         """Step from now on those members that have a gradient, as `present` says of each."""
         choice = self.choices.get(present)
         if choice is None:
@@ -116,15 +122,17 @@ class StepPlan:
                 del self.choices[next(iter(self.choices))]
             choice = self.choices[present] = self._choice(present)
         self.present, self.stepping = present, choice.stepping
-        self.changing, self.revised = choice.stepping, True
-        """Those among the scalars that some step still changes; whether that is to be asked anew."""
+        self.changing = [scalars for scalars in choice.stepping if not scalars.constant]
+        """Those among the scalars that some step still changes."""
+        self.revised = bool(self.changing)
+        """Whether that is to be asked anew."""
         self.spans.take(choice.spans)
         self.stepped = choice.spans.stepped
         self.tensors.select()
         self.guards.expect(choice.expected)
 
-    def _choice(self, present: tuple[bool, ...]) -> Choice:
-        """What is stepped where those members have a gradient for which `present` is true."""
+    def _choice(self, present: bytes) -> Choice:
+        """What is stepped where those members have a gradient for which `present` is 1."""
         stepping = []
         for scalars, cohort in [*self.cohorts.items()]:
             there = [present[i] for i in cohort]
@@ -145,9 +153,9 @@ class StepPlan:
             self.members[i].scalars = others
         self.spans.split(scalars, others)
 
-    def _gradients(self) -> tuple[bool, ...]:
-        """Which members have a gradient."""
-        return tuple([g is not None for g in map(_GRAD, self.params)])
+    def _gradients(self) -> bytes:
+        """Of each member 1 if it has a gradient, else 0; as bytes, which are made and looked up most quickly."""
+        return bytes(map(is_not, map(_GRAD, self.params), repeat(None)))
 
     # ---- doing it -----------------------------------------------------------------------------------------------
 

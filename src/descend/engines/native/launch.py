@@ -147,7 +147,8 @@ class Launch:
         self._rows_used = max(rows, default=0) + 1
         self.shares = sum(sizes) * kernel.layout.bytes >= SHARE
         self.table = _spans(kernel, sizes, rows, shared=self.shares)
-        self._lengths = self.table["length"].copy()
+        self._length = self.table["length"]
+        self._lengths = self._length.copy()
         self.job = Job(kernel, self.table, self.scalars)
         self.at = self.job.at
         self.counting = None if counting is None else Job(counting, self.table, self.scalars)
@@ -203,7 +204,7 @@ class Launch:
 
         Those keep their chunks, which are empty.
         """
-        np.multiply(self._lengths, which, out=self.table["length"])
+        np.multiply(self._lengths, which, out=self._length)
 
     def __call__(self) -> bool:
         """Step every span; or, if a counter is not what it should be, none."""

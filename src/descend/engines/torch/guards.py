@@ -3,7 +3,8 @@
 PyTorch lets C code look at its tensors through DLPack's exchange protocol (``torch.Tensor.__dlpack_c_exchange_api__``,
 DLPack 1.3). `NativeGuards` checks all guards that way in one call of machine code (``guards.ll``), which walks through
 Python's lists and dicts itself. `PythonGuards` does the same in Python, which takes several times as long, where that
-cannot be: with an older PyTorch, without machine code, in Python without its lock, or with ``DESCEND_FAST_GUARDS=0``.
+cannot be: with a PyTorch whose insides are not known, which is said once; without machine code; in Python without its
+lock; or with ``DESCEND_FAST_GUARDS=0``.
 """
 
 from __future__ import annotations
@@ -159,6 +160,7 @@ class NativeGuards(GuardSet):
         self._view, self._place = _SHOW(view), place
         self._dimensions: list[int] = []
         self._guards = self._rows()
+        self._objects, self._types = (self._guards[name][: len(self.params)] for name in ("object", "type"))
         self.expect(self.expectation(np.array([p.grad is not None for p in self.params], np.int64)))
         self._bounds = np.array([self.written.starts, self.written.ends], np.int64)
         self._none: list[None] = [None] * len(self.params)
@@ -192,9 +194,7 @@ class NativeGuards(GuardSet):
         return id(None) * (1 - there), id(torch.Tensor) * there
 
     def expect(self, expectation: Any) -> None:
-        objects, types = expectation
-        self._guards["object"][: len(objects)] = objects
-        self._guards["type"][: len(types)] = types
+        self._objects[:], self._types[:] = expectation
 
     def _rows(self) -> np.ndarray[Any, np.dtype[Any]]:
         """The guards as ``guards.ll`` reads them."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from descend.engines.native.availability import warn_once
 from descend.engines.native.layout import DL_EXCHANGE
 
 __all__ = ["KeysPlace", "keys_place", "view_tensor"]
@@ -21,12 +22,21 @@ _DLPACK = 1
 
 @functools.cache
 def view_tensor() -> int | None:
-    """The address of the function of PyTorch's that shows a tensor to C; None where there is none.
+    """The address of the function of PyTorch's that shows a tensor to C; None where there is none, which is said.
 
     Nor is there one in Python without its lock, where what machine code looks at may be gone meanwhile.
     """
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return None
+    found = _view_function()
+    if found is None:
+        _say_unknown()
+    return found
+
+
+def _view_function() -> int | None:
     capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
-    if capsule is None or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if capsule is None:
         return None
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
@@ -37,6 +47,14 @@ def view_tensor() -> int | None:
     if table is None or ctypes.c_uint32.from_address(table + DL_EXCHANGE.offset("major")).value != _DLPACK:
         return None
     return ctypes.c_void_p.from_address(table + DL_EXCHANGE.offset("view_tensor")).value
+
+
+def _say_unknown() -> None:
+    """Say, once, that this PyTorch is not one whose insides are known."""
+    warn_once(
+        "descend.optim checks its tensors in Python, which takes longer: "
+        f"PyTorch {torch.__version__} does not show them to C in a way that is known"
+    )
 
 
 class KeysPlace(NamedTuple):
@@ -55,17 +73,25 @@ class KeysPlace(NamedTuple):
 _HIDING = ("Negative", "Conjugate", "ZeroTensor")
 """The dispatch keys of tensors whose numbers are not those in their memory: PyTorch computes them when it must."""
 
-_TENSOR_BYTES = 176
-"""Bytes of PyTorch's own tensor in which its dispatch keys are searched for: none of its versions has a smaller one."""
+_TENSOR_BYTES = 184
+"""Bytes of PyTorch's own tensor in which its dispatch keys are searched for. In 2.10 they are the last 8 of these; from
+2.13 on a tensor ends before them, in a block of memory that does not, and they are found before that."""
 
 
 @functools.cache
 def keys_place() -> KeysPlace | None:
-    """Where machine code finds a tensor's dispatch keys; None if that is not known of this PyTorch.
+    """Where machine code finds a tensor's dispatch keys; None if that is not known of this PyTorch, which is said.
 
     PyTorch tells Python both the address and the keys of a tensor, so they are searched for in tensors whose keys
     differ.
     """
+    found = _found_keys_place()
+    if found is None:
+        _say_unknown()
+    return found
+
+
+def _found_keys_place() -> KeysPlace | None:
     plain = torch.ones(2, device="cpu")
     samples = [plain, torch._neg_view(plain), torch.ones(2, dtype=torch.complex64, device="cpu").conj()]
     try:
