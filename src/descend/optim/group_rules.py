@@ -149,9 +149,12 @@ class GroupRules:
             self._schedules.pop(key).put_back()
 
     def compare(self, group: dict[str, Any], saved: Mapping[str, Any], keep: Collection[str]) -> None:
-        """Say which schedules give other numbers than those that were saved for the group; not of those in `keep`."""
+        """Say which schedules give other numbers than those that were saved for the group; not of those in `keep`.
+
+        Of schedules that begin anew nothing is said here.
+        """
         its = self._schedules.get(id(group))
-        for name, schedule in its.followed().items() if its is not None else ():
+        for name, schedule in its.followed().items() if its is not None and its.done else ():
             here, there = plain(group[name]), plain(saved.get(name))
             if there is not None and name not in keep and not _close(here, there):
                 self._say(
