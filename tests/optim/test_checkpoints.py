@@ -192,7 +192,7 @@ def test_old_checkpoints():
 def test_a_count_that_was_not_saved():
     """SGD of torch does not count: schedules begin anew, with a warning that says how to go on."""
     model = network()
-    theirs = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.5)
+    theirs = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
     train(model, theirs, 3)
     optimizer = optim.SGD(model.parameters(), lr=schedules.Exponential(0.1, 0.5))
     with pytest.warns(

@@ -104,13 +104,9 @@ def lay_out(
     tensors that they are. Raises `StateError` for entries that cannot be used; `called` names the parameter in the
     message.
     """
-    for name in [n for n, v in state.items() if absent(v)]:
-        del state[name]
-    _check(state, p, rule, called)
+    if state:
+        _tidy(state, p, rule, called)
     missing = [name for name in rule.kept_state() if name not in state]
-    if (missing or "step" not in state) and missing_for_good(state, rule):
-        for name in ("step", *rule.carried, *rule.state):
-            state.pop(name, None)
     begun = any(name in state for name in rule.state)
     for name, value in {"step": float(begun), **rule.starting()}.items():  # torch's SGD does not count its steps
         there = state.get(name, value)
@@ -118,7 +114,6 @@ def lay_out(
             number = _number(there) or 0.0
             wide = name == "step" and number >= NARROW_STEPS
             state[name] = torch.full((), number, dtype=torch.float64 if wide else torch.float32, device="cpu")
-    later = state["step"].item() > 0.0
     for name in rule.kept_state():
         array = state.get(name)
         if array is None:
@@ -127,24 +122,31 @@ def lay_out(
             laid_out = torch.empty_like(p.detach(), dtype=array.dtype, memory_format=torch.preserve_format)
             if laid_out.stride() != array.stride() or array.device != p.device:
                 state[name] = laid_out.copy_(array)
-    return tuple(name for name in missing if later and name in rule.first_step)
+    begins = tuple(name for name in missing if name in rule.first_step)
+    return begins if begins and state["step"].item() > 0.0 else ()
 
 
-def _check(state: dict[str, Any], p: torch.Tensor, rule: Rule, called: Callable[[], str]) -> None:
-    """Raise `StateError` for entries that cannot be used."""
+def _tidy(state: dict[str, Any], p: torch.Tensor, rule: Rule, called: Callable[[], str]) -> None:
+    """Leave in a parameter's state what can be used, in place; raises `StateError` for entries that cannot be."""
+    for name in [n for n, v in state.items() if absent(v)]:
+        del state[name]
     for name in ("step", *rule.carried, *rule.kept_state()):
         wrong = fault(name, state[name], p, rule) if name in state else None
         if wrong is not None:
             raise StateError(f"state {name!r} of {called()} {wrong}")
+    if missing_for_good(state, rule):
+        for name in ("step", *rule.carried, *rule.state):
+            state.pop(name, None)
 
 
 def missing_for_good(state: Mapping[str, Any], rule: Rule) -> list[str]:
     """What a parameter's state lacks without which its next step would be a wrong one; nothing if it has not begun."""
-    begun = any(not absent(state.get(name)) for name in rule.state) or (_number(state.get("step")) or 0.0) > 0.0
-    if not begun or not needs_count(rule):
-        return []
     whole = [name for name in rule.state if name not in rule.state_if and name not in rule.first_step]
-    return [name for name in (*whole, "step", *rule.carried) if absent(state.get(name))]
+    lost = [name for name in (*whole, "step", *rule.carried) if absent(state.get(name))]
+    if not lost or not needs_count(rule):
+        return []
+    begun = any(not absent(state.get(name)) for name in rule.state) or (_number(state.get("step")) or 0.0) > 0.0
+    return lost if begun else []
 
 
 def complete(state: dict[str, Any] | None, p: torch.Tensor, rule: Rule) -> bool:
