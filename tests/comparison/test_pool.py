@@ -148,6 +148,30 @@ def test_the_default_limit_waits_for_what_is_slow(monkeypatch):
         assert made._allowed(bundle, 1e9) == np.inf
 
 
+@pytest.mark.slow  # as it waits for the thread
+def test_a_thread_left_behind_in_the_command_itself_does_not_hold_up_its_end(tmp_path):
+    """What a problem starts in this process, as a step is tried, has some seconds at the end."""
+    path = hanging(tmp_path, "True", hang="pass", loss="left() or float(w[0] ** 2)")
+    path.write_text(
+        "import threading\n" + path.read_text().replace("def loss", f"def left():\n    {LEFT['a thread']}\ndef loss")
+    )
+    command = f"compare {path.name} --rules gd --lr 0.1 --budget 2 --tuning-seeds 1 --final-seeds 6 --json --jobs 1"
+    done = subprocess.run(
+        [sys.executable, "-m", "descend.cli", *command.split(), "--target", "none"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["rows"]
+
+
+def test_no_room_for_the_problem_is_said(monkeypatch, tmp_path):
+    """The folder for temporary files is gone, or full."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(
+        ComparisonError, match=r"cannot be written for worker processes to read .* TMPDIR, or use jobs=1"
+    ):
+        descend.compare(line(), ["gd"], **{**SMALL, "jobs": 2})
+
+
 def alive(parent=None, group=None):
     """The numbers of the processes that another one has started, or that are of a group; a dead one is none."""
     found = []

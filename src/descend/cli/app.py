@@ -17,6 +17,7 @@ import click
 from descend import __version__
 from descend.cli import streams
 from descend.cli.completion import SHELLS, answer_shell, script
+from descend.cli.ending import end_in_time
 from descend.cli.help import Context
 from descend.cli.parameters import Argument, Command
 from descend.cli.terminated import Terminated
@@ -110,9 +111,22 @@ def app(ctx: click.Context) -> None:
         ctx.exit(WRONG_USAGE)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line; the entry point of the `descend` command."""
     streams.prepare()
+    status = FAILED
+    try:
+        status = _ended()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else FAILED
+        raise
+    finally:
+        end_in_time(status)
+    sys.exit(status)
+
+
+def _ended() -> int:
+    """Run what the command line asks for; returns the exit status, or exits with one after saying why."""
     try:
         answer_shell(app)
         status = _run(sys.argv[1:])
@@ -134,7 +148,7 @@ def main() -> None:
         streams.discard_answer()
         what = "cannot write the output" if error.filename is None else f"cannot use {str(error.filename)!r}"
         _fail(f"{what}: {error.strerror or error}", FAILED)
-    sys.exit(status)
+    return status
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -50,9 +50,15 @@ class Pool:
     def __init__(self, parcel: bytes) -> None:
         self._workers: list[_Worker] = []
         self._died_starting = 0
-        self._parcel = tempfile.TemporaryFile()  # noqa: SIM115
-        self._parcel.write(parcel)
-        self._parcel.flush()
+        try:
+            self._parcel = tempfile.TemporaryFile()  # noqa: SIM115
+            self._parcel.write(parcel)
+            self._parcel.flush()
+        except OSError as error:
+            raise ComparisonError(
+                f"the problem ({len(parcel):,} bytes) cannot be written for worker processes to read ({error}); make "
+                f"room in the folder for temporary files, name another one in TMPDIR, or use jobs=1"
+            ) from error
 
     def make(
         self,
