@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.comparison.comparing import line
 
+import descend
 from descend.data_hash import of_data
 from descend.problems import load
 
@@ -119,3 +120,18 @@ def test_what_holds_itself_ends():
     for _ in range(100_000):
         problem.held = [problem.held]
     assert of_data(problem, HERE) != of_data(problem, HERE)
+
+
+def test_what_trying_a_torch_problem_shows_is_no_part_of_it(tmp_path):
+    """A hash taken after a training is the one taken before: what was learned of the modules is not data."""
+    torch = pytest.importorskip("torch")
+    X = torch.linspace(-1, 1, 33)[:, None]
+    problem = descend.TorchProblem(
+        lambda: torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1)),
+        torch.nn.functional.mse_loss,
+        train=(X, X),
+    )
+    before = of_data(problem, tmp_path)
+    descend.fit(problem, "gd", epochs=1, batch_size=16)
+    assert problem.least_batch == 2
+    assert of_data(problem, tmp_path) == before
