@@ -59,6 +59,7 @@ def stepped(kind, **options):
     return [p.detach(), *optimizer.state[p].values()]
 
 
+@pytest.mark.filterwarnings("ignore:state_dtype")
 @pytest.mark.parametrize("default", DEFAULTS)
 @pytest.mark.parametrize("way", WAYS)
 def test_steps_are_made_where_the_parameters_are(way, default):
