@@ -54,6 +54,22 @@ def test_a_template_for_any_processor(machine, monkeypatch):
     assert "$" not in code
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64", "riscv64"])
+def test_modes_for_any_processor(machine, monkeypatch):
+    """LLVM understands what keeps subnormal numbers and flushes them; where nobody knows how, both do nothing."""
+    import llvmlite.binding as llvm
+
+    monkeypatch.setattr(runtime.platform, "machine", lambda: machine)
+    declared = 'declare void @"keep_subnormal"()\ndeclare void @"flush_subnormal"()\n'
+    code = runtime.with_modes(declared)
+    assert [found.name for found in llvm.parse_assembly(code).functions if not found.is_declaration] == [
+        "keep_subnormal",
+        "flush_subnormal",
+    ]
+    assert ("call" in code) == (machine != "riscv64")
+    assert runtime.with_modes("declare void @other()") == "declare void @other()"
+
+
 def test_a_function_that_the_system_lacks(tmp_path):
     """LLVM would end the process when it links such code."""
     file = tmp_path / "lacking.ll"
