@@ -41,7 +41,7 @@ LAYOUTS = [
     ("float64", "float32", None),
     ("float16", "float16", "float32"),
 ]
-"""Formats of parameter, gradient and state."""
+"""Formats of parameter, gradient and state; None: what an optimizer makes by itself."""
 
 
 def settings(rule: type[descend.Rule]) -> Iterator[tuple[str, dict[str, Any]]]:

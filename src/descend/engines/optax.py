@@ -59,7 +59,8 @@ def to_optax(rule: Rule, *, steps: int | None = None, **traced: Any) -> optax.Gr
     Scalars, such as bias corrections and what schedules return, are computed on the host in float64. If they depend on
     the step, and `steps` does not cover it, the compiled program calls Python for them once a step, by
     `jax.pure_callback`. That took 0.2 ms on two cores of a CPU, where a step without took 2 µs; an accelerator waits
-    for it, too. Derivatives pass through an update, but not to `traced`.
+    for it, too. Derivatives pass through an update, but not to `traced`. State has the type of its parameter, but
+    float32 where that has 16 bits.
 
     The numbers that Optax wants in its state, to be changed while training, are `traced` as it is usual there: by
     `optax.inject_hyperparams`.
