@@ -191,3 +191,15 @@ def test_wrong_numbers_that_are_set_later(value, text):
         assert p.item() == expected
         group["lr"] = before
         optimizer.step()
+
+
+def test_a_number_that_is_taken_out_of_a_group_is_missed():
+    """It is named, and no default stands in for it."""
+    p = torch.nn.Parameter(torch.ones(1))
+    p.grad = torch.ones(1)
+    optimizer = optim.SGD([p], lr=0.5)
+    optimizer.step()
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(RuleError, match=r"SGD\(lr=nothing\): lr must be a number or a schedule"):
+        optimizer.step()
+    assert p.item() == 0.5

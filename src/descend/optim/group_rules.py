@@ -34,6 +34,16 @@ def hyperparameters(rule: type[Rule]) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(rule))
 
 
+class _Nothing:
+    """What stands in a group where a hyperparameter was taken out."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_NOTHING = _Nothing()
+
+
 def held(value: Any) -> Any:
     """A hyperparameter as a group holds it: tensors, lists and schedules as they are, whatever else as Python's own.
 
@@ -58,7 +68,10 @@ class GroupRules:
         self.rule, self._say = rule, say
         self.names = hyperparameters(rule)
         self._asked = (*self.names, *DECIDING)
-        self._defaults = (*(field.default for field in dataclasses.fields(rule)), None, False, None)
+        # Flags and Rprop's weight_decay stand in a group only where they were given. Other numbers are missed.
+        optional = {f.name for f in dataclasses.fields(rule) if isinstance(f.default, bool) or f.name == "weight_decay"}
+        defaults = (f.default if f.name in optional else _NOTHING for f in dataclasses.fields(rule))
+        self._defaults = (*defaults, None, False, None)
         self._made: dict[Any, Rule] = {}
         self._schedules: dict[int, GroupSchedules] = {}
         """The schedules of each group that has some, by the group's identity."""

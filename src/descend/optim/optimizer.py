@@ -36,8 +36,9 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     params
         As in `torch.optim`: tensors, ``(name, tensor)`` pairs, or dicts that describe groups.
     lr, …
-        The rule's hyperparameters, named, ordered and defaulted as in `torch.optim`. Each may be a schedule, that is a
-        function of the number of steps done; `lr` may be a tensor.
+        The rule's hyperparameters, named, ordered and defaulted as in `torch.optim`. A number may be an array or a
+        tensor of one number, or a schedule, that is a function of the number of steps done. Where it is a schedule, the
+        number for the next step stands in `param_groups`; another that is assigned there is used instead.
     fused
         True: machine code, or an error where it cannot be. False: the rule on tensors. None (default): machine code for
         tensors on the CPU where possible.
