@@ -16,6 +16,7 @@ from tests.optim.training import both, per_twin  # noqa: E402
 
 from descend import optim  # noqa: E402
 from descend.errors import ParameterError, RuleError  # noqa: E402
+from descend.optim import signature as signatures  # noqa: E402
 
 
 @per_twin
@@ -203,3 +204,19 @@ def test_a_number_that_is_taken_out_of_a_group_is_missed():
     with pytest.raises(RuleError, match=r"SGD\(lr=nothing\): lr must be a number or a schedule"):
         optimizer.step()
     assert p.item() == 0.5
+
+
+@per_twin
+def test_in_the_place_of_torchs_class(name, monkeypatch):
+    """A program may put the class where `torch.optim` has its own: constructor, groups and steps are as before."""
+    kind = getattr(optim, name)
+    p = torch.nn.Parameter(torch.ones(3))
+    before = kind([p]).defaults
+    monkeypatch.setattr(torch.optim, name, kind)
+    for function in (module for module in vars(signatures).values() if hasattr(module, "cache_clear")):
+        function.cache_clear()
+    optimizer = getattr(torch.optim, name)([p])
+    assert optimizer.defaults == before
+    p.grad = torch.ones(3)
+    optimizer.step()
+    assert not torch.equal(p, torch.ones(3))

@@ -15,6 +15,9 @@ from descend.rules import Rule
 
 __all__ = ["signature", "standing"]
 
+_TORCHS = {name: kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
+"""The classes of `torch.optim`, noted early: users may put ours in their place there later."""
+
 
 def signature(rule: type[Rule]) -> inspect.Signature:
     """The constructor's signature: as the class of that name in `torch.optim`, if any, then what only we have."""
@@ -54,4 +57,4 @@ def _twin_keys(rule: type[Rule]) -> frozenset[str] | None:
 def _twin(rule: type[Rule]) -> type[torch.optim.Optimizer] | None:
     """The class of that name in `torch.optim`; None if there is none, or the rule is a user's."""
     builtin = rule.__module__.startswith("descend.rules")
-    return getattr(torch.optim, rule.__name__, None) if builtin else None
+    return _TORCHS.get(rule.__name__) if builtin else None
