@@ -1,6 +1,7 @@
 """Machine code: loaded once, quick to compile; and where LLVM cannot compile it, others step, and say so once."""
 
 import ctypes
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -37,6 +38,39 @@ def test_a_template_compiles_in_a_blink(file, name, level):
         runtime.load(runtime.emit(runtime.template(file), level=level), name)
         taken.append(time.process_time() - begin)
     assert min(taken) < 0.04
+
+
+FAR_APART = """
+    import ctypes, mmap
+    NORESERVE = 0x4000  # as on x86-64 and AArch64; Python 3.13 and later name it
+    from descend.engines.native import runtime
+
+    made = runtime.emit("define double @f(double %x) {\\n %y = fmul double %x, 1.1\\n ret double %y\\n}", 3)
+    runtime.load(made, "f")  # what LLVM needs the first time has its place now
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+    def reserve(size):
+        return libc.mmap(None, size, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE, -1, 0)
+
+    page, far = mmap.PAGESIZE, 3 << 30
+    block = reserve(far + 64 * page)
+    for pages in (64, 16, 8, 4, 2, 1):  # the holes above it
+        while reserve(pages * page) > block:
+            pass
+    libc.munmap(block + far + 63 * page, page)  # one for the code; its constants come below the block
+    (address,) = runtime.load(made, "f")
+    print(address > block, ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(address)(2.0))
+    """
+
+
+@pytest.mark.machine_code
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is laid out as Linux does")
+def test_code_and_its_constants_may_lie_far_apart():
+    """In a process with much memory they lie where there is room: LLVM ends a process whose offsets overflow."""
+    assert run(FAR_APART).stdout.split() == ["True", "2.2"]
 
 
 @pytest.mark.parametrize("file", [STEPPING, GUARDS], ids=lambda file: file.name)

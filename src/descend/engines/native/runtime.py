@@ -73,7 +73,8 @@ def has_wide_vectors() -> bool:
 def target(level: int) -> Any:
     """A code generator of LLVM's for this processor, from the quickest, level 0, to that of the best code, level 3.
 
-    It is a new one, as one that a linker owns serves no other.
+    It is a new one, as one that a linker owns serves no other. Code addresses its constants by 64 bits: they may lie
+    gigabytes away from it in a process with much memory, and LLVM ends a process whose offsets of 32 bits overflow.
     """
     import llvmlite.binding as llvm
 
@@ -81,7 +82,7 @@ def target(level: int) -> Any:
     llvm.initialize_native_asmprinter()
     name, features = processor()
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=name, features=features, opt=level, reloc="pic", codemodel="default", jit=True
+        cpu=name, features=features, opt=level, reloc="static", codemodel="large", jit=True
     )
 
 
