@@ -267,6 +267,7 @@ def test_data_that_changed_under_a_file_make_new_runs(tmp_path):
         assert descend.compare(path, ["gd"], **options).reused == reused
 
 
+@pytest.mark.slow
 def test_a_module_that_a_rules_file_imports_belongs_to_it(tmp_path):
     """The rule's own file is the same; what it imports is not."""
     (tmp_path / "formula_of_mine.py").write_text("def step(p, g, s):\n    return p - s.lr * g\n")

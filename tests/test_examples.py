@@ -35,7 +35,7 @@ def test_an_example_runs(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["own_problem", "torch_problem"])
+@pytest.mark.parametrize("name", ["own_problem", pytest.param("torch_problem", marks=pytest.mark.slow)])
 def test_an_example_can_be_compared(name, tmp_path):
     """`descend compare FILE` takes what the file defines, and worker processes can run it."""
     small = ["--rules", "adam", "--lr", "0.01,0.1", "--budget", "2000", "--tuning-seeds", "1", "--final-seeds", "2"]

@@ -120,6 +120,7 @@ def test_json_is_json_though_the_problem_file_prints(run, tmp_path):
         assert "loading data" in err
 
 
+@pytest.mark.slow
 def test_the_leaders_are_shown_on_a_terminal(tmp_path):
     """On a terminal: bars, who leads, and nothing of it left at the end; one set of bars for each problem."""
     (tmp_path / "slow.py").write_text(SLOW.format(seconds=0.003))
@@ -164,6 +165,7 @@ def test_compare_goes_on_after_ctrl_c(jobs, run, tmp_path):
     assert json.loads(out)["reused_runs"] == kept
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_no_finished_run(run, tmp_path):
     """No room for more than a few runs: a reason in a line; with room, the same command goes on from there."""
     options = ["compare", "booth", "--rules", "gd,adam", "--trials", "8", "--jobs", "1", "--out", "o", "--json"]
@@ -218,6 +220,7 @@ def test_the_main_job_ends_within_its_time(tmp_path):
     assert all(row["misses"] == 0 for row in rows.values())
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent(tmp_path):
     """kill -9 of a comparison leaves no process behind."""
     (tmp_path / "pids.py").write_text(

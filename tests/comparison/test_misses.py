@@ -151,6 +151,7 @@ def test_a_rule_that_cannot_step_is_told_before_any_run():
         descend.compare(line(), [Capped()], **SMALL)
 
 
+@pytest.mark.slow
 def test_a_changed_base_class_makes_new_runs(tmp_path):
     """What a rule inherits decides the outcome too: the file of every class it is made from is part of the plan."""
     (tmp_path / "base_of_mine.py").write_text(

@@ -126,6 +126,7 @@ def test_of_runs_in_a_bundle_those_that_hang_are_misses(tmp_path):
     assert 0 < len(hung) < 3
 
 
+@pytest.mark.slow
 def test_without_a_limit_given_the_pilot_sets_one(tmp_path, monkeypatch):
     """What hangs ends by itself, though nobody has set a limit: some thirty times what the pilot foretells."""
     monkeypatch.setattr(workers, "LEAST", 0.5)

@@ -203,6 +203,7 @@ def test_memory_bounds_how_many_go_side_by_side(monkeypatch):
     assert max(shape[0] for shape in many.shapes) == 5
 
 
+@pytest.mark.slow
 def test_an_impatient_ctrl_c_never_hangs():
     """Two signals, in quick succession, at any time: what had begun is kept, no thread is left, and it ends."""
     command = [sys.executable, "-c", IMPATIENT]

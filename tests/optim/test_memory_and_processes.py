@@ -139,6 +139,7 @@ def test_parameters_that_grow():
     assert mine == pytest.approx(theirs, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_end_of_python_with_an_optimizer_that_stays():
     """Where modules are taken apart before it, and memory that is freed is filled with rubbish."""
     code = """
@@ -230,6 +231,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_hogwild(tmp_path):
     """Two processes that step one model in shared memory train it, with state of their own and with shared state."""
     script = tmp_path / "hogwild.py"

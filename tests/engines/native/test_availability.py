@@ -17,6 +17,7 @@ print(round(result.x, 6), "llvmlite.binding" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_the_switch():
     """Nobody is told what they asked for, and llvmlite is never loaded; PyTorch's tensors are stepped, too."""
     more = """

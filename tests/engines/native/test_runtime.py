@@ -129,6 +129,7 @@ def test_no_runtime_where_machine_code_is_switched_off(monkeypatch):
         runtime.runtime()
 
 
+@pytest.mark.slow
 @pytest.mark.machine_code
 def test_an_llvm_that_reads_another_language():
     """NumPy and PyTorch step, with the same numbers; each says once why machine code does not."""
