@@ -62,6 +62,8 @@ def test_another_device(monkeypatch, eager, options):
         monkeypatch.setattr(tensor_steps, name, noted)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # PyTorch's own word on one release of Python, which pyproject.toml lets pass in every other test.
+        warnings.filterwarnings("ignore", r"Guards may run slower on Python 3\.13\.0\.", RuntimeWarning)
         found, optimizer = trained(optim.Adam, fused=False, **options)
     for p, q in zip(found, expected, strict=True):
         torch.testing.assert_close(p, q)
