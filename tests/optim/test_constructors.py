@@ -62,6 +62,29 @@ def test_what_torch_refuses_is_refused():
             optim.Adam(params)
 
 
+def test_what_holds_no_tensors_is_named():
+    """A model, or its method, in the place of its parameters; and groups without tensors."""
+    model, optimizer = torch.nn.Linear(1, 1), optim.SGD([torch.zeros(1)])
+    for wrong, text in [
+        (model, r"params=Linear\(.*\): tensors are needed, .*; try model\.parameters\(\)$"),
+        (model.parameters, r"params=<bound method .*: tensors are needed"),
+        (None, "params=None: tensors are needed"),
+        (5, "params=5: tensors are needed"),
+    ]:
+        for params in (wrong, [{"params": wrong}]):
+            with pytest.raises(TypeError, match=text):
+                optim.Adam(params)
+        with pytest.raises(TypeError, match=text):
+            optimizer.add_param_group({"params": wrong})
+    for group, text in [({"lr": 0.1, "eps": 0.5}, "a group has lr, eps, and no params"), ({}, "has nothing, and no")]:
+        with pytest.raises(ParameterError, match=text):
+            optim.Adam([group])
+        with pytest.raises(ParameterError, match=text):
+            optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 1
+    optim.SGD([{"params": torch.tensor(0.0)}])  # one tensor, of no dimension, may be a group's
+
+
 @per_twin
 def test_wrong_hyperparameters(name):
     """The message is that of the rule; it is said when the optimizer is made, and for a group that is added."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch.optim import optimizer as torch_optimizer
 
+from descend.checks import shown
 from descend.errors import OptionError, ParameterError
 from descend.optim import checkpoint
 from descend.optim.group_rules import held
@@ -26,6 +27,20 @@ from descend.optim.stepper import Stepper
 from descend.rules import Rule
 
 __all__ = ["Optimizer"]
+
+
+def _check_params(params: Any) -> None:
+    """Raise where `params` holds nothing, as a model does; what it holds, and a single tensor, torch judges."""
+    if isinstance(params, torch.Tensor):
+        return
+    try:
+        iter(params)
+    except TypeError:
+        given = " ".join(shown(params).split())
+        raise TypeError(
+            f"params={given}: tensors are needed, (name, tensor) pairs, or dicts that describe groups; "
+            "try model.parameters()"
+        ) from None
 
 
 class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
@@ -78,6 +93,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         check_dtype(self.state_dtype)
         self._begin()
         self._planning.rules.check(options)  # told even where all groups have their own
+        _check_params(params)
         super().__init__(params, standing(type(self).rule, options))
 
     def _begin(self) -> None:
@@ -94,6 +110,10 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         Where it has schedules, it is copied: numbers stand in their places in `param_groups`.
         """
         if isinstance(param_group, dict):
+            if "params" not in param_group:
+                names = ", ".join(map(str, param_group)) or "nothing"
+                raise ParameterError(f"a group has {names}, and no params: its tensors are needed under 'params'")
+            _check_params(param_group["params"])
             foreign = {
                 n: held(v) for n, v in param_group.items() if n in self._planning.rules.names and held(v) is not v
             }
