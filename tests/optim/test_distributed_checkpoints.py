@@ -79,6 +79,7 @@ def test_texts_are_matched_and_copied():
     optimizer.share_memory()
 
 
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")  # by PyTorch 2.10 of itself
 @pytest.mark.parametrize("name", ["Adam", "NAdam", "Rprop"])
 def test_checkpoints_on_disk(name, tmp_path):
     """What torch.optim saved with `dcp.save` loads with `dcp.load`, into the tensors of an optimizer of ours."""

@@ -153,6 +153,7 @@ def test_hooks_of_the_state_dict():
         assert calls == ["before saving", 0.5]
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Profiler clears events:UserWarning")  # of PyTorch 2.10
 def test_profiler_sees_the_step():
     """A profile has the step under torch's name, and zero_grad too."""
     model = network()
