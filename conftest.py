@@ -13,6 +13,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # test starts would inherit that: no Ctrl-C would reach it. A handler, unlike an ignored signal, is not inherited.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# nohup does the same with SIGHUP.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from descend.rules.registry import forgetting
 
