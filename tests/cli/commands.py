@@ -1,5 +1,6 @@
 """What tests of the command line share: processes of its own, and options of a comparison that is soon over."""
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -42,7 +43,7 @@ def count(store: Path) -> int:
     if not store.exists():
         return 0
     try:
-        with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as db:
+        with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db, db:
             return db.execute("SELECT count(*) FROM runs").fetchone()[0]
     except sqlite3.OperationalError:
         return 0

@@ -1,5 +1,6 @@
 """Runs made together, timed alone, and foretold by the pilot."""
 
+import contextlib
 import dataclasses
 import sqlite3
 import statistics
@@ -104,7 +105,7 @@ def test_bundles_do_not_depend_on_what_is_finished(tmp_path):
     )
     options = {**TRIALS, "target": "none", "out": tmp_path / "o"}
     first = descend.compare(path, ["gd", "adam"], **options)
-    with sqlite3.connect(tmp_path / "o" / "runs.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "o" / "runs.sqlite")) as db, db:
         db.execute("DELETE FROM runs WHERE rowid % 3")
     again = descend.compare(path, ["gd", "adam"], **{**options, "jobs": 2})
     assert 0 < again.reused < len(first.runs)

@@ -25,7 +25,7 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path):
     options = {**SMALL, "out": tmp_path}
     first = descend.compare("booth", ["gd", "adam"], **{**options, "budget": 60})
     assert first.reused == 0
-    with sqlite3.connect(tmp_path / "runs.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as db, db:
         total = db.execute("SELECT count(*) FROM runs").fetchone()[0]
         db.execute("DELETE FROM runs WHERE rowid % 2")
         left = db.execute("SELECT count(*) FROM runs").fetchone()[0]
@@ -138,7 +138,7 @@ def test_a_store_that_is_none_is_refused(tmp_path):
     with pytest.raises(ComparisonError, match="it is an SQLite file of something else"):
         descend.compare("booth", ["gd"], **{**SMALL, "budget": 10}, out=tmp_path)
     (tmp_path / "runs.sqlite").unlink()
-    with sqlite3.connect(tmp_path / "runs.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as db, db:
         db.execute("PRAGMA user_version=99")
     with pytest.raises(ComparisonError, match="store of schema 99"):
         descend.compare("booth", ["gd"], **{**SMALL, "budget": 10}, out=tmp_path)
@@ -165,7 +165,7 @@ def test_a_rule_or_seeds_more_run_only_what_is_missing(tmp_path):
 def test_a_row_of_the_store_says_where_it_comes_from(tmp_path):
     """The outcome with its curve, the plan, the task, the versions, the machine, the time."""
     found = descend.compare("booth", ["gd"], **TRIALS, out=tmp_path, target="none")
-    with sqlite3.connect(tmp_path / "runs.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as db, db:
         rows_ = db.execute("SELECT run, plan, task, versions, machine, finished FROM runs").fetchall()
         plans = dict(db.execute("SELECT hash, plan FROM plans"))
     assert json.loads(plans[found.plan.hash]) == json.loads(json.dumps(found.plan.settings()))
@@ -181,14 +181,14 @@ def test_a_row_of_the_store_says_where_it_comes_from(tmp_path):
 
 def test_an_old_store_is_brought_up_to_date(tmp_path):
     """A store of schema 1: its rows are kept aside, and the comparison goes on in the same file."""
-    with sqlite3.connect(tmp_path / "runs.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as db, db:
         db.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version=1; INSERT INTO runs VALUES ('p', 't', '{{}}');")
     found = descend.compare("booth", ["gd"], **TRIALS, out=tmp_path, target="none")
-    with sqlite3.connect(tmp_path / "runs.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as db, db:
         assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert db.execute("SELECT * FROM runs_of_schema_1").fetchall() == [("p", "t", "{}")]
         assert db.execute("SELECT count(*) FROM runs").fetchone() == (len(found.runs),)
-    with sqlite3.connect(tmp_path / "runs.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as db, db:
         db.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
     with pytest.raises(ComparisonError, match="use a newer descend, or choose another --out"):
         descend.compare("booth", ["gd"], **TRIALS, out=tmp_path, target="none")
