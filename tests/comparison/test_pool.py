@@ -98,6 +98,14 @@ def hanging(tmp_path, condition, hang="time.sleep(1e6)", loss="float(w[0] ** 2)"
     return path
 
 
+def by_command(tmp_path, command):
+    """A comparison without a target by the command line; what it printed."""
+    return subprocess.run(
+        [sys.executable, "-m", "descend.cli", *command.split(), "--target", "none"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True,
+    )  # fmt: skip
+
+
 ONE_RATE = {"learning_rates": [0.1], "budget": 20, "tuning_seeds": 3, "target": "none", "untuned": False}
 
 
@@ -157,10 +165,7 @@ def test_a_thread_left_behind_in_the_command_itself_does_not_hold_up_its_end(tmp
         "import threading\n" + path.read_text().replace("def loss", f"def left():\n    {LEFT['a thread']}\ndef loss")
     )
     command = f"compare {path.name} --rules gd --lr 0.1 --budget 2 --tuning-seeds 1 --final-seeds 6 --json --jobs 1"
-    done = subprocess.run(
-        [sys.executable, "-m", "descend.cli", *command.split(), "--target", "none"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True,
-    )  # fmt: skip
+    done = by_command(tmp_path, command)
     assert json.loads(done.stdout)["rows"]
 
 
@@ -307,9 +312,6 @@ def test_what_a_problem_prints_in_a_process_is_no_part_of_the_answer(tmp_path):
     """With --json, standard output is JSON alone."""
     path = hanging(tmp_path, "print('noise')", hang="pass")
     command = f"compare {path.name} --rules gd --lr 0.1 --budget 5 --tuning-seeds 1 --final-seeds 6 --json --jobs 2"
-    done = subprocess.run(
-        [sys.executable, "-m", "descend.cli", *command.split(), "--target", "none"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True,
-    )  # fmt: skip
+    done = by_command(tmp_path, command)
     assert json.loads(done.stdout)["rows"]
     assert "noise" in done.stderr

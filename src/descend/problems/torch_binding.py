@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from descend.engines.torch.memory import extent
+from descend.engines.torch.memory import extent, sharing
 from descend.errors import ObjectiveError, ProblemError
 from descend.parameters.memory import Array, Memory
 
@@ -159,20 +159,12 @@ class Binding:
                     f"{problem}: the parameter {name} is {parameter.layout} on {parameter.device}; dense parameters on "
                     "the CPU are trained; move the module there, or train with descend.optim in a loop of your own"
                 )
-        for one, other in _overlapping(self.parameters):
+        if (pair := sharing(self.parameters.values())) is not None:
+            one, other = (list(self.parameters)[i] for i in pair)
             raise ProblemError(
                 f"{problem}: the parameters {one} and {other} lie in the same memory; "
                 "to tie them, assign the Parameter itself, not its .data"
             )
-
-
-def _overlapping(tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, str]]:
-    """Pairs of names whose tensors share memory."""
-    end, owner = 0, ""
-    for place, name in sorted((place, name) for name, t in tensors.items() if (place := extent(t)) is not None):
-        if place[0] < end:
-            yield owner, name
-        end, owner = max((end, owner), (place[1], name))
 
 
 def _is_alone(parameter: torch.nn.Parameter) -> bool:

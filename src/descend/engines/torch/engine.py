@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from descend.engines.memory import Intervals
 from descend.engines.protocol import Capabilities
 from descend.engines.torch.compiled import compiled_step
 from descend.engines.torch.foreach import foreach_step
-from descend.engines.torch.memory import alike, dense, extent
+from descend.engines.torch.memory import alike, dense, extent, sharing
 from descend.engines.torch.tensors import tensor_step
 from descend.errors import OptionError, ParameterError
 from descend.rules import Rule
@@ -126,13 +125,9 @@ def _outside(g: torch.Tensor, written: Intervals) -> torch.Tensor:
 
 
 def _check_apart(params: Sequence[torch.Tensor]) -> None:
-    """Raise `ParameterError` if two parameters may share memory; they may lie in one storage, one after the other."""
-    extents = sorted((*found, i) for i, p in enumerate(params) if (found := extent(p)) is not None)
-    for (_, end, i), (start, _, j) in itertools.pairwise(extents):
-        if start < end:
-            raise ParameterError(
-                f"params[{min(i, j)}] and params[{max(i, j)}] share memory: pass a copy of one of them"
-            )
+    """Raise `ParameterError` if two parameters may share memory."""
+    if (pair := sharing(params)) is not None:
+        raise ParameterError(f"params[{min(pair)}] and params[{max(pair)}] share memory: pass a copy of one of them")
 
 
 def _full_like(p: torch.Tensor, number: float) -> torch.Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+
 import torch
 
-__all__ = ["alike", "dense", "extent", "span"]
+__all__ = ["alike", "dense", "extent", "sharing", "span"]
 
 
 def extent(t: torch.Tensor | None) -> tuple[int, int] | None:
@@ -23,6 +26,15 @@ def extent(t: torch.Tensor | None) -> tuple[int, int] | None:
     if t.device.type != "cpu":
         start += (1 + (t.device.index or 0)) << 56
     return start, start + span(t)
+
+
+def sharing(tensors: Iterable[torch.Tensor]) -> tuple[int, int] | None:
+    """The places of two tensors that may share memory, in the order of their addresses; None if there are none.
+
+    Tensors may lie in one storage, one after the other.
+    """
+    extents = sorted((*found, i) for i, t in enumerate(tensors) if (found := extent(t)) is not None)
+    return next(((i, j) for (_, end, i), (start, _, j) in itertools.pairwise(extents) if start < end), None)
 
 
 def span(t: torch.Tensor) -> int:
