@@ -38,7 +38,7 @@ class MemoryLineObjective:
         self.x: Array = vectors[0] if self._shared else np.concatenate(vectors).astype(np.float64)
         self.g: Array = grads[0] if self._shared else np.concatenate(grads).astype(np.float64)
         self.loss, self.norm = self.point.loss, descent.norm
-        self.eps = max(float(np.finfo(v.dtype).eps) for v in vectors)
+        self.resolution = descent.resolution
         self.trials = self.finite_trials = 0
         self.bounds = None if descent.bounds is None else descent.bounds.ends
         self.on_projected_path = False

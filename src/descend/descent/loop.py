@@ -23,6 +23,7 @@ from descend.descent.resume import restore, state_of
 from descend.engines import engine
 from descend.errors import ObjectiveError
 from descend.methods import Method, MethodRun
+from descend.objectives.resolution import LossResolution
 from descend.parameters.bounds import Bounds
 from descend.parameters.memory import Array, Memory
 from descend.rules import Rule
@@ -54,6 +55,10 @@ class Descent:
         Called at each point (`whole`) or after each step (otherwise); a reason it returns ends the descent.
     bounds
         Where the parameters may lie.
+    resolution
+        How finely the loss tells points apart; by default as finely as the parameters' floats.
+    refine
+        Has gradients be more exact from then on; returns False if that can't be had.
     """
 
     def __init__(
@@ -68,10 +73,14 @@ class Descent:
         evaluations: Callable[[], tuple[int, int]],
         each: Callable[[Descent], Reason | None] | None = None,
         bounds: Bounds | None = None,
+        resolution: LossResolution | None = None,
+        refine: Callable[[], bool] = lambda: False,
     ) -> None:
         self.memory, self.bounds, self.rule = memory, bounds, rule
         self.evaluate, self.evaluations, self.each = evaluate, evaluations, each
         self.criteria, self.history, self.whole = criteria, history, whole
+        self.resolution = resolution or LossResolution(max(float(np.finfo(v.dtype).eps) for v in memory.vectors))
+        self.refine = refine
         self.steps = 0
         self.point = CurrentPoint(memory, bounds)
         self.health = HealthMonitor(memory, rule)

@@ -23,22 +23,32 @@ if TYPE_CHECKING:
 __all__ = ["LineObjective", "Method", "MethodRun", "first_step_length", "registry"]
 
 
+class Resolution(Protocol):
+    """What is known of the errors of a loss: `eps`, relative to its value, and `noise`, whatever its value."""
+
+    eps: float
+    noise: float
+
+
 class LineObjective(Protocol):
     """The objective as a method sees it: loss and gradient at trial points along a line, as vectors of float64.
 
     `x`, `g` and `loss` belong to the point that was evaluated last, and are overwritten by the next evaluation. `norm`
-    is that of the gradient where the method begins, `eps` the spacing of the coarsest floats among the parameters, and
-    `bounds` the lower and upper bounds, if there are any. A method that searches along the projected path, which the
-    bounds bend, sets `on_projected_path`.
+    is that of the gradient where the method begins, `resolution` what is known of the errors of the loss, and `bounds`
+    the lower and upper bounds, if there are any. A method that searches along the projected path, which the bounds
+    bend, sets `on_projected_path`.
     """
 
     x: Array
     g: Array
     loss: float
     norm: float
-    eps: float
     bounds: tuple[Array, Array] | None
     on_projected_path: bool
+
+    @property
+    def resolution(self) -> Resolution:
+        """What is known of the errors of the loss."""
 
     def evaluate(self, base: Array, direction: Array, alpha: float) -> float:
         """Evaluate the trial point base + alpha · direction, projected to the bounds; returns the loss.

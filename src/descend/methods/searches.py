@@ -31,8 +31,8 @@ MIN_BRACKET = 1e-15
 
 
 def rounding_error(objective: LineObjective, loss: float) -> float:
-    """By how much losses near this one may differ by rounding alone."""
-    return ROUNDING * objective.eps * abs(loss)
+    """By how much losses near this one may differ by rounding and noise alone."""
+    return max(ROUNDING * objective.resolution.eps * abs(loss), objective.resolution.noise)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,6 +58,8 @@ class Minimization:
             evaluations=lambda: (objective.nfev, objective.cost),
             each=None if options.callback is None else _telling(options.callback, objective),
             bounds=bounds,
+            resolution=objective.resolution,
+            refine=objective.refine,
         )
         if options.state is not None:
             self.descent.restore(options.state)

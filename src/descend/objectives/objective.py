@@ -16,6 +16,7 @@ from descend.errors import MissingExtra, ObjectiveError, OptionError
 from descend.objectives.autodiff import AUTODIFF, precision
 from descend.objectives.calls import as_loss, call, name_of
 from descend.objectives.differences import DIFFERENCES, by_differences
+from descend.objectives.resolution import LossResolution
 from descend.parameters.memory import Array, Memory
 
 __all__ = ["Jac", "Objective"]
@@ -50,6 +51,8 @@ class Objective:
         self.jac_name = name_of(jac, "jac")
         self.memory = memory
         self.live = live
+        self.resolution = LossResolution(max(float(np.finfo(v.dtype).eps) for v in memory.vectors))
+        """How finely the loss tells points apart."""
         self.nfev = 0
         self.njev = 0
         self.source = _source(jac, memory)
@@ -67,6 +70,10 @@ class Objective:
     def cost(self) -> int:
         """How many evaluations of the function one call makes."""
         return 1 + DIFFERENCES.get(self.source, 0) * self.memory.size
+
+    def refine(self) -> bool:
+        """Have gradients be more exact from here on, at the price of more evaluations; False if that can't be had."""
+        return False
 
     def __call__(self, grad: list[Array], args: tuple[Any, ...] = ()) -> float:
         """The loss at the memory's point; its gradient goes into `grad`.
