@@ -61,6 +61,33 @@ def test_ctrl_c_within_a_search_loses_nothing(method):
     assert np.array_equal(whole.x, rest.x)
 
 
+@pytest.mark.parametrize(
+    "method", [descend.Adam(lr=1e-3), descend.LBFGS(), descend.BFGS()], ids=["rule", "lbfgs", "bfgs"]
+)
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [
+        (dict(max_steps=3), Reason.MAX_STEPS),
+        (dict(max_steps=0), Reason.MAX_STEPS),
+        (dict(max_evals=2), Reason.MAX_EVALS),
+    ],
+    ids=["steps", "none", "evals"],
+)
+def test_a_state_beyond_the_budget_ends_at_once(method, budget, reason):
+    """A state that has spent more than what is asked for: nothing is evaluated, and what it holds comes back."""
+    calls = []
+
+    def fun(x):
+        calls.append(1)
+        return valley(x)
+
+    first = descend.minimize(valley, np.array([-1.2, 1.0]), jac=True, method=method, max_steps=5)
+    rest = descend.minimize(fun, np.array([-1.2, 1.0]), jac=True, method=method, state=first.state, **budget)
+    assert rest.reason is reason
+    assert (len(calls), rest.nfev, rest.fun) == (0, first.nfev, first.fun)
+    assert np.array_equal(rest.x, first.x)
+
+
 def test_a_state_goes_on_with_its_own_method_alone():
     """Another method, another size, another container: an error that says so."""
     state = descend.minimize(bowl, np.zeros(4), jac=True, max_steps=2).state

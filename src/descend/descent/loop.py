@@ -190,7 +190,8 @@ class Descent:
             with np.errstate(**self._users_errstate):
                 asked = self.each(self)
             reason = asked if reason is None else reason
-        if reason is None and self.steps == self.criteria.max_steps:
+        limit = self.criteria.max_steps
+        if reason is None and limit is not None and self.steps >= limit:  # a state may be beyond it
             return Reason.MAX_STEPS
         return reason
 
