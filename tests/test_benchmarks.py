@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.oracles.nist import MODELS, regression
 
 import descend
 
@@ -200,3 +201,46 @@ def test_minimize(tmp_path):
     assert f"{statistics.geometric_mean([e['descend'] / e['L-BFGS-B 30'] for e in both]):.3f}×" in printed
     assert "Plotly.newPlot" in (tmp_path / "m.html").read_text(encoding="utf-8")
     assert run("minimize", "--read", "m.json", folder=tmp_path).strip() == printed.strip()
+
+
+NIST_CHECKED = [name for name in MODELS if name != "Lanczos1"]
+"""Lanczos1's residuals are 1e-13, less than what its certified parameters are rounded by."""
+
+
+@pytest.mark.parametrize("name", NIST_CHECKED)
+def test_nist_regressions(name):
+    """Data and model give the certified sum of squares, and the Jacobian the certified standard deviations."""
+    problem = regression(name)
+    squares, jacobian = problem.loss(problem.certified), problem.jacobian(problem.certified)
+    np.testing.assert_allclose(squares, problem.sum_of_squares, rtol=1e-9)
+    np.testing.assert_allclose(np.sqrt(squares / problem.degrees), problem.residual_deviation, rtol=1e-9)
+    unit, size = jacobian / np.linalg.norm(jacobian, axis=0), np.linalg.norm(jacobian, axis=0)
+    deviations = np.sqrt(np.diag(np.linalg.inv(unit.T @ unit)) * squares / problem.degrees) / size
+    np.testing.assert_allclose(deviations, problem.deviations, rtol=1e-7)
+    assert problem.starts.shape == (2, len(problem.names))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nist_jacobians(name):
+    """Jacobians are those of complex steps (Squire and Trapp 1998), at both starts and at the answer."""
+    problem = regression(name)
+    n = len(problem.certified)
+    for b in (*problem.starts, problem.certified):
+        steps = [problem.model(b + 1e-200j * row).imag / 1e-200 for row in np.eye(n)]
+        expected = np.stack([np.broadcast_to(step, problem.y.shape) for step in steps], axis=1)
+        size = np.abs(expected).max(axis=0)
+        np.testing.assert_allclose(problem.jacobian(b) / size, expected / size, rtol=0, atol=1e-12)
+
+
+def test_nist_loss_and_gradient():
+    """The sum of squares, its gradient by central differences, digits, and no warning where a formula overflows."""
+    problem = regression("Misra1a")
+    b = problem.starts[1]
+    loss, gradient = problem.loss_and_gradient(b)
+    assert loss == problem.loss(b) == pytest.approx(np.sum((problem.curve(problem.x, *b) - problem.y) ** 2))
+    steps = np.diag(1e-6 * b)
+    differences = [(problem.loss(b + s) - problem.loss(b - s)) / (2 * s.sum()) for s in steps]
+    np.testing.assert_allclose(gradient, differences, rtol=1e-7)
+    assert problem.digits(problem.certified * (1 + 1e-5)) == pytest.approx(5)
+    assert problem.digits(problem.certified) == 11
+    assert problem.loss(np.array([1.0, -1e4])) == np.inf
