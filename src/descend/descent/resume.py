@@ -42,6 +42,8 @@ def state_of(descent: Descent) -> dict[str, Array]:
     }
     if descent.bounds is not None:
         lists |= {"lower": descent.bounds.lower, "upper": descent.bounds.upper}
+    if descent.memory.held is not None:
+        found["held"] = descent.memory.held
     found |= {f"{name}.{i}": v for name, vectors in lists.items() for i, v in enumerate(vectors)}
     if descent.method_run is not None:
         found |= {f"{METHOD}{name}": value for name, value in descent.method_run.state().items()}
@@ -78,6 +80,11 @@ def _check(descent: Descent, state: Mapping[str, Any]) -> None:
         not np.array_equal(state[name], end) for name, end in zip(names, bounds, strict=True)
     ):
         raise ValueError("its bounds were others")
+    held = descent.memory.held
+    if ("held" in state) != (held is not None) or (
+        held is not None and not np.array_equal(held, state["held"], equal_nan=True)
+    ):
+        raise ValueError("other parameters were fixed, or at other values")
 
 
 def _restore_point(descent: Descent, state: Mapping[str, Any]) -> None:

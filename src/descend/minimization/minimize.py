@@ -35,6 +35,9 @@ def minimize(
     check_gradient: bool = False,
     starts: Sequence[Any] | None = None,
     vectorized: bool | None = None,
+    fixed: Any = None,
+    tied: Mapping[Any, Callable[[Any], Any]] | None = None,
+    names: Sequence[str] | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Result:
     """Minimise a function of parameters in any container, by a method that searches for its steps, or by any rule.
@@ -90,6 +93,17 @@ def minimize(
         other. None: together if the gradient comes from PyTorch or JAX and ``vmap`` takes the function, which is tried
         at the first two starts, with evaluations that are not counted. The descents then go on side by side, and
         `max_seconds` is for all of them.
+    fixed
+        Which parameters are held, and at what: their names, such as ``["rate"]`` (where they start); a dict of name →
+        value; for an array, indices or a mask of True and False. A name may stand for a whole array or a nested dict.
+        The function sees all parameters, and so does `jac`; a descent changes the free ones.
+    tied
+        Which parameters follow others: a dict of name or index → a function of the whole container, such as
+        ``{"b": lambda p: 2 * p["a"]}``. A gradient that is given is that of the whole; the functions' own derivatives
+        are taken by complex steps and differences. What is tied has no bounds.
+    names
+        Names for the numbers of an array, one each, in `fixed`, `tied` and the errors of the answer. By default the
+        path in the container: ``rate``, ``w[0]``, ``x[2]`` in a bare array.
     state
         `Result.state` of an earlier call: go on exactly where it stopped, with the same bits as if it had not. What
         the function raises is not in it, nor is the history. ``numpy.savez(file, **result.state)`` keeps it and
@@ -118,6 +132,7 @@ def minimize(
     options = MinimizeOptions(
         args=args, method=method, jac=jac, bounds=bounds, tol=tol, gtol=gtol, ftol=ftol, xtol=xtol,
         max_steps=max_steps, max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback,
-        history=history, check_gradient=check_gradient, starts=starts, vectorized=vectorized, state=state,
+        history=history, check_gradient=check_gradient, starts=starts, vectorized=vectorized,
+        fixed=fixed, tied=tied, names=names, state=state,
     )  # fmt: skip
     return Minimization(fun, x0, options).run() if starts is None else minimize_from(fun, x0, options)

@@ -17,6 +17,7 @@ from descend.minimization.run import Minimization, as_start
 from descend.minimization.vectorized import of_one, together_of
 from descend.objectives.autodiff import AUTODIFF
 from descend.objectives.objective import Objective
+from descend.parameters.free import FreeMemory, memory_of
 from descend.parameters.memory import Memory
 
 __all__ = ["minimize_from"]
@@ -26,6 +27,10 @@ def minimize_from(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) ->
     """The best of the results from `x0` and from each of ``options.starts``, with all of them."""
     points = [x0, *_listed(options.starts)]
     memories = _alike(points)
+    first = memory_of(as_start(x0), fixed=options.fixed, tied=options.tied, names=options.names)
+    if isinstance(first, FreeMemory):  # what is fixed is so at the same values from every start
+        options = dataclasses.replace(options, fixed=first.roles.held)
+        memories = [FreeMemory(memory, first.roles) for memory in memories]
     source = Objective(fun, options.jac, memories[0]).source
     vectorized = options.vectorized
     one = of_one(fun, options.jac, source, memories[0]) if vectorized else (fun, options.jac)

@@ -65,6 +65,9 @@ class MinimizeOptions:
     check_gradient: bool = False
     starts: Sequence[Any] | None = None
     vectorized: bool | None = None
+    fixed: Any = None
+    tied: Mapping[Any, Callable[[Any], Any]] | None = None
+    names: Sequence[str] | None = None
     state: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -77,6 +80,8 @@ class MinimizeOptions:
         optional(flag, "vectorized", self.vectorized, otherwise="None to find out")
         if self.vectorized is not None and self.starts is None:
             raise OptionError(f"vectorized={self.vectorized!r} is about several starts: give starts, or leave it out")
+        if self.vectorized and not (self.fixed is None and self.tied is None):
+            raise OptionError("vectorized=True is for functions of rows, which have no room for fixed or tied ones")
         if self.state is not None and self.starts is not None:
             raise OptionError("state= goes on with one descent: leave starts out")
 

@@ -19,7 +19,7 @@ from descend.minimization.options import MinimizeOptions, Point
 from descend.objectives.gradient_check import check_at, require_agreement
 from descend.objectives.objective import Objective
 from descend.parameters.bounds import Bounds
-from descend.parameters.memory import Memory
+from descend.parameters.free import memory_of
 from descend.stopping import Reason
 
 __all__ = ["Minimization", "as_start"]
@@ -33,7 +33,7 @@ class Minimization:
     """
 
     def __init__(self, fun: Callable[..., Any], x0: Any, options: MinimizeOptions) -> None:
-        self.memory = memory = Memory(as_start(x0))
+        self.memory = memory = memory_of(as_start(x0), fixed=options.fixed, tied=options.tied, names=options.names)
         bounds = None if options.bounds is None else Bounds(memory, options.bounds)
         rule, self.why = chosen(options.method, memory, bounds)
         criteria = options.criteria(v.dtype for v in memory.vectors)
@@ -113,7 +113,7 @@ class Minimization:
         return Result(
             x=memory.result(vectors),
             fun=loss,
-            jac=memory.result(grad),
+            jac=memory.gradient(grad),
             nit=descent.steps,
             nfev=objective.nfev,
             njev=objective.njev,
@@ -156,7 +156,7 @@ def _telling(callback: Callable[[Point], Any], objective: Objective) -> Callable
         point = Point(
             x=descent.memory.result(),
             fun=descent.point.loss,
-            jac=descent.memory.result([g.copy() for g in descent.point.grad]),
+            jac=descent.memory.gradient([g.copy() for g in descent.point.grad]),
             gradient_norm=descent.norm,
             nit=descent.steps,
             nfev=objective.nfev,

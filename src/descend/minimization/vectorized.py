@@ -118,7 +118,7 @@ def _by_autodiff(fun: Callable[..., Any], memory: Memory, evaluate: Callable[[An
     @functools.wraps(fun)
     def both(x: Any, *args: Any) -> Any:
         losses, slopes = evaluate(
-            lambda leaves: fun(spec.unflatten(leaves), *args), optree.tree_leaves(x, none_is_leaf=True)
+            lambda leaves: fun(memory.unflatten(leaves), *args), optree.tree_leaves(x, none_is_leaf=True)
         )
         return losses, spec.unflatten(slopes)
 

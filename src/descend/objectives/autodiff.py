@@ -28,7 +28,7 @@ def by_torch(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> 
     objective.nfev += 1
     objective.njev += 1
     with torch.enable_grad():
-        loss = call(objective.fun, name, objective.memory.spec.unflatten(leaves), args)
+        loss = call(objective.fun, name, objective.memory.unflatten(leaves), args)
         check_differentiable(loss, name, "its argument")
         try:
             slopes = torch.autograd.grad(loss.reshape(()), leaves, allow_unused=True)
@@ -63,9 +63,14 @@ def by_jax(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> An
     objective.nfev += 1
     objective.njev += 1
     with precision(objective.memory):
-        point = objective.memory.tree(kind="jax")
-        loss, slope = call(jax.value_and_grad(objective.fun), name, point, args)
-        objective.memory.gather(jax.tree.map(np.asarray, slope), grad, f"the gradient of {name}")
+        leaves = [jax.numpy.asarray(leaf.copy()) for leaf in objective.memory.leaves]
+
+        def of_leaves(leaves: Any, *args: Any) -> Any:
+            return objective.fun(objective.memory.unflatten(leaves), *args)
+
+        loss, slopes = call(jax.value_and_grad(of_leaves), name, leaves, args)
+        for view, slope in zip(objective.memory.views(grad), slopes, strict=True):
+            view[...] = slope
         return float(loss)
 
 

@@ -31,8 +31,10 @@ class Bounds:
     """
 
     def __init__(self, memory: Memory, bounds: Any) -> None:
-        low, high = _ends(memory, bounds)
-        exact = _vectors(memory, low, -np.inf, "lower"), _vectors(memory, high, np.inf, "upper")
+        low, high = _ends(memory.whole, bounds)
+        lowest, highest = _vectors(memory.whole, low, -np.inf, "lower"), _vectors(memory.whole, high, np.inf, "upper")
+        memory.check_bounds(lowest, highest)
+        exact = memory.restrict(lowest), memory.restrict(highest)
         self.lower: list[Array] = []
         self.upper: list[Array] = []
         for which, (lower, upper) in enumerate(zip(*exact, strict=True)):

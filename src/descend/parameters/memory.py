@@ -18,7 +18,7 @@ import optree
 
 from descend.errors import ObjectiveError, ParameterError
 
-__all__ = ["Array", "Kind", "Memory"]
+__all__ = ["Array", "Kind", "Memory", "as_leaf", "kind_of", "plain"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["numpy", "torch", "jax"]
@@ -38,7 +38,7 @@ class Memory:
         self.names = [a.codify(what) for a in self.spec.accessors()]
         if not leaves:
             raise ParameterError(f"{what}={tree!r} holds no parameter: give at least one number")
-        self.kinds = [_kind(leaf) for leaf in leaves]
+        self.kinds = [kind_of(leaf) for leaf in leaves]
         self.types = [type(leaf) for leaf in leaves]
         self.kind: Kind = next((k for k in self.kinds if k != "numpy"), "numpy")
         arrays = [_as_array(leaf, name) for leaf, name in zip(leaves, self.names, strict=True)]
@@ -102,7 +102,7 @@ class Memory:
         if self.is_one_array and kind is None:
             return leaves[0].copy() if copy else leaves[0]
         return self.spec.unflatten(
-            [_as_leaf(leaf, kind or own, copy) for leaf, own in zip(leaves, self.kinds, strict=True)]
+            [as_leaf(leaf, kind or own, copy) for leaf, own in zip(leaves, self.kinds, strict=True)]
         )
 
     def result(self, vectors: Sequence[Array] | None = None) -> Any:
@@ -110,10 +110,43 @@ class Memory:
         leaves = self.leaves if vectors is None else self.views(vectors)
         return self.spec.unflatten(
             [
-                float(leaf) if was is float else leaf.copy() if was is np.ndarray else _as_leaf(leaf, own, True)
+                float(leaf) if was is float else leaf.copy() if was is np.ndarray else as_leaf(leaf, own, True)
                 for leaf, own, was in zip(leaves, self.kinds, self.types, strict=True)
             ]
         )
+
+    def unflatten(self, leaves: Sequence[Any]) -> Any:
+        """The container as the user's function takes it, of leaves that any library may follow."""
+        return self.spec.unflatten(leaves)
+
+    # ---- where some numbers are held: see `descend.parameters.free` -------------------------------------------------
+
+    @property
+    def whole(self) -> Memory:
+        """The memory of all numbers of the container: this one, unless some are fixed or tied."""
+        return self
+
+    @property
+    def held(self) -> Array | None:
+        """The value of each number that is fixed, NaN for others; None where none is held."""
+        return None
+
+    def restrict(self, vectors: Sequence[Array]) -> list[Array]:
+        """What `vectors`, laid out as those of the whole, have for the free numbers."""
+        return list(vectors)
+
+    def check_bounds(self, lower: Sequence[Array], upper: Sequence[Array]) -> None:
+        """Raise `ParameterError` where bounds of the whole do not fit what is held."""
+
+    def contract(self, matrix: Array) -> Array:
+        """The derivatives by the free numbers, from those by each number of the whole (in the last axis)."""
+        return matrix
+
+    def gradient(self, vectors: Sequence[Array]) -> Any:
+        """A gradient as the user's container, zero for what is held."""
+        return self.result(vectors)
+
+    # ---- gradients --------------------------------------------------------------------------------------------------
 
     def gather(self, tree: Any, out: Sequence[Array], what: str) -> None:
         """Copy a container of gradients, shaped like the parameters, into the vectors `out`.
@@ -132,7 +165,7 @@ class Memory:
                 view[...] = leaf
                 continue
             try:
-                array = _plain(leaf)
+                array = plain(leaf)
             except (TypeError, ValueError):
                 array = np.asarray(None)
             if array.dtype.kind not in "fiu":
@@ -170,28 +203,29 @@ class Memory:
         return None
 
 
-def _kind(leaf: Any) -> Kind:
+def kind_of(leaf: Any) -> Kind:
+    """Whose array a leaf is: PyTorch's, JAX's, or NumPy's, as numbers are."""
     owner = type(leaf).__module__.partition(".")[0]
     if owner == "torch":
         return "torch"
     return "jax" if owner in ("jax", "jaxlib") else "numpy"
 
 
-def _plain(leaf: Any) -> Array:
+def plain(leaf: Any) -> Array:
     """The leaf as a NumPy array, without a copy where possible."""
-    if _kind(leaf) == "torch":
+    if kind_of(leaf) == "torch":
         return np.asarray(leaf.detach().cpu().numpy())
     return np.asarray(leaf)
 
 
 def _as_array(leaf: Any, name: str) -> Array:
     """A leaf of the start as a finite float32 or float64 array; raises `ParameterError`."""
-    if _kind(leaf) == "torch" and leaf.device.type != "cpu":
+    if kind_of(leaf) == "torch" and leaf.device.type != "cpu":
         raise ParameterError(f"{name} is a tensor on {leaf.device}: descents run on the CPU; pass {name}.cpu()")
     if isinstance(leaf, (str, bytes)) or leaf is None:
         raise ParameterError(f"{name}={leaf!r} is not a number: pass floats, or arrays of them")
     try:
-        array = _plain(leaf)
+        array = plain(leaf)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"{name} is {leaf!r}: not an array of numbers ({error})") from None
     if isinstance(leaf, np.ma.MaskedArray):
@@ -216,7 +250,8 @@ def _as_array(leaf: Any, name: str) -> Array:
     return array
 
 
-def _as_leaf(view: Array, kind: Kind, copy: bool) -> Any:
+def as_leaf(view: Array, kind: Kind, copy: bool) -> Any:
+    """A NumPy array as the leaf of a container for a user's function."""
     if kind == "torch":
         return sys.modules["torch"].from_numpy(view.copy() if copy else view)
     if kind == "jax":
