@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from descend.descent.result import Result
 from descend.minimization.multistart import minimize_from
-from descend.minimization.options import MethodLike, MinimizeOptions, Point
+from descend.minimization.options import MethodLike, MinimizeOptions
 from descend.minimization.run import Minimization
+from descend.minimization.scipy_options import prints_message, translated
 from descend.objectives.objective import Jac
 
 __all__ = ["minimize"]
@@ -17,12 +18,17 @@ __all__ = ["minimize"]
 def minimize(
     fun: Callable[..., Any],
     x0: Any,
-    args: Sequence[Any] = (),
-    method: MethodLike = "auto",
+    args: Any = (),
+    method: MethodLike | None = "auto",
     jac: Jac = None,
-    *,
+    hess: Any = None,
+    hessp: Any = None,
     bounds: Any = None,
+    constraints: Any = (),
     tol: float | None = None,
+    callback: Callable[[Any], Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
     gtol: float | None = None,
     ftol: float | None = None,
     xtol: float | None = None,
@@ -30,7 +36,6 @@ def minimize(
     max_evals: int | None = None,
     max_seconds: float | None = None,
     target: float | None = None,
-    callback: Callable[[Point], Any] | None = None,
     history: bool | Literal["path"] = True,
     check_gradient: bool = False,
     starts: Sequence[Any] | None = None,
@@ -129,10 +134,14 @@ def minimize(
     >>> round(result.x, 4), result.success, str(result.reason)
     (3.0, True, 'gradient')
     """
-    options = MinimizeOptions(
-        args=args, method=method, jac=jac, bounds=bounds, tol=tol, gtol=gtol, ftol=ftol, xtol=xtol,
-        max_steps=max_steps, max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback,
-        history=history, check_gradient=check_gradient, starts=starts, vectorized=vectorized,
-        fixed=fixed, tied=tied, names=names, state=state,
+    given = MinimizeOptions(
+        args=args, method=method, jac=jac, hess=hess, hessp=hessp, bounds=bounds, constraints=constraints, tol=tol,
+        callback=callback, options=options, gtol=gtol, ftol=ftol, xtol=xtol, max_steps=max_steps, max_evals=max_evals,
+        max_seconds=max_seconds, target=target, history=history, check_gradient=check_gradient, starts=starts,
+        vectorized=vectorized, fixed=fixed, tied=tied, names=names, state=state,
     )  # fmt: skip
-    return Minimization(fun, x0, options).run() if starts is None else minimize_from(fun, x0, options)
+    asked = translated(given)
+    result = Minimization(fun, x0, asked).run() if asked.starts is None else minimize_from(fun, x0, asked)
+    if prints_message(options):
+        print(result.message)
+    return result
