@@ -134,14 +134,18 @@ def minimize(
     >>> round(result.x, 4), result.success, str(result.reason)
     (3.0, True, 'gradient')
     """
-    given = MinimizeOptions(
+    return _minimized(fun, x0, MinimizeOptions(
         args=args, method=method, jac=jac, hess=hess, hessp=hessp, bounds=bounds, constraints=constraints, tol=tol,
         callback=callback, options=options, gtol=gtol, ftol=ftol, xtol=xtol, max_steps=max_steps, max_evals=max_evals,
         max_seconds=max_seconds, target=target, history=history, check_gradient=check_gradient, starts=starts,
         vectorized=vectorized, fixed=fixed, tied=tied, names=names, state=state,
-    )  # fmt: skip
-    asked = translated(given)
+    ))  # fmt: skip
+
+
+def _minimized(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) -> Result:
+    """The result of one descent or of several; its message is printed where SciPy's options ask for it."""
+    asked = translated(options)
     result = Minimization(fun, x0, asked).run() if asked.starts is None else minimize_from(fun, x0, asked)
-    if prints_message(options):
+    if prints_message(options.options):
         print(result.message)
     return result
