@@ -6,7 +6,7 @@ import pytest
 from tests.architecture.sources import MODULES, functions, tree_of
 
 BY_REQUEST: dict[str, str] = {
-    "descend.minimization.scipy_method: as_scipy_method": "SciPy's option `disp`, which asks for it",
+    "descend.minimization.minimize: _minimized": "SciPy's option `disp`, which asks for it",
 }
 """Module: function → why it may print."""
 

@@ -43,9 +43,9 @@ def test_scipys_options_callbacks_and_bounds():
         corner, np.zeros(3), jac=True, method=descend.BarzilaiBorwein(), bounds=[(0, 1)] * 3
     )
     assert bounded.x == pytest.approx([1.0, 0.5, 0.0], abs=1e-5)
-    with pytest.raises(OptionError, match="option 'maxcor' is not known"):
-        scipy.optimize.minimize(**ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), options={"maxcor": 5})
-    with pytest.raises(MethodError, match="LBFGS knows no constraints"):
+    with pytest.raises(OptionError, match="option 'maxiters' is not known; did you mean 'maxiter'"):
+        scipy.optimize.minimize(**ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), options={"maxiters": 5})
+    with pytest.raises(MethodError, match=r"LBFGS knows no constraints but bounds; write .*'SLSQP'"):
         scipy.optimize.minimize(
             **ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), constraints={"type": "eq", "fun": lambda x: x[0]}
         )
@@ -79,3 +79,26 @@ def test_without_minimize_a_rule_says_what_is_missing(monkeypatch):
     monkeypatch.setattr("descend.rules.scipy_method._adapter", None)
     with pytest.raises(DescendError, match="import descend first"):
         descend.Adam()(bowl, np.zeros(4))
+
+
+def test_scipy_keeps_the_points_on_the_way():
+    """return_all: as `allvecs`, from the start to the end, as SciPy's BFGS has them."""
+    found = scipy.optimize.minimize(**ROSEN, x0=[0.0, 0.0], method=descend.LBFGS(), options={"return_all": True})
+    assert len(found.allvecs) == found.nit + 1
+    assert found.allvecs[0].tolist() == [0.0, 0.0]
+    assert np.array_equal(found.allvecs[-1], found.x)
+
+
+def test_scipys_global_searches_take_a_method_for_their_local_ones():
+    """basinhopping and dual_annealing hand their start, bounds and options to it."""
+
+    def waves(x):
+        return float(np.sum(x**2 + 10 * np.cos(2 * x)))
+
+    box, lowest = [(-4.0, 4.0)] * 2, descend.minimize(waves, [1.4, 1.4]).fun
+    kwargs = {"method": descend.LBFGS()}
+    hopped = scipy.optimize.basinhopping(waves, [4.0, 3.0], minimizer_kwargs=kwargs, niter=20, stepsize=3.0, rng=0)
+    assert hopped.fun == pytest.approx(lowest)
+    local = {"method": descend.LBFGS(), "bounds": box}
+    annealed = scipy.optimize.dual_annealing(waves, box, minimizer_kwargs=local, maxiter=20, rng=0)
+    assert annealed.fun == pytest.approx(lowest)

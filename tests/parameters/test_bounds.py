@@ -9,6 +9,8 @@ from tests.objectives.functions import corner
 
 import descend
 from descend.errors import ParameterError
+from descend.parameters.bounds import Bounds
+from descend.parameters.memory import Memory
 
 
 @pytest.mark.parametrize(
@@ -17,7 +19,17 @@ from descend.errors import ParameterError
         ((1.0, 0.0), r"bounds of x0\[0\]: 1 is not at most 0"),
         (3.0, r"bounds=3.0: \(lower, upper\) is needed"),
         ((0.0, [1.0, 2.0]), "upper bound of x0 is"),
-        ((math.nan, 1.0), "nan is not at most 1"),
+        ((math.nan, 1.0), "nan is not at most 1.*None for no bound"),
+        ([(0, 1), (0, np.nan), (0, 1)], r"bounds of x0\[1\]: 0 is not at most nan.*None for no bound"),
+        ([(0, 1), (2, 1), (0, 1)], r"bounds of x0\[1\]: 2 is not at most 1"),
+        ([(0, 1), (2, 3)], "pairs, one for each of 3 parameters; there are 2 pairs"),
+        ([(0, 1)] * 4, "there are 4 pairs"),
+        (np.zeros((2, 3)), r"bounds\[0\]=an array of shape \(3,\) and dtype float64 is no pair"),
+        ([[0, 0, 0], [1, 1, 1]], r"bounds\[0\]=\[0, 0, 0\] is no pair"),
+        ([(0, 1), None, (0, 1)], r"bounds\[1\]=None is no pair"),
+        ([], "there are 0 pairs"),
+        ("bounds", "bounds='bounds': .*is needed"),
+        ({"lower": 0}, "is needed"),
     ],
 )
 def test_bounds_that_are_none_are_refused(bounds, match):
@@ -82,3 +94,60 @@ def test_bounds_by_pairs_for_any_container():
     assert result.x["b"] == pytest.approx(0.5)
     one = descend.minimize(fun, x0, bounds=scipy.optimize.Bounds(0, 1))
     assert one.x["a"] == pytest.approx(1.0)
+
+
+BOX = [(0.5, 2.0), (None, -0.25)]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda: BOX, lambda: tuple(BOX), lambda: zip([0.5, None], [2.0, -0.25], strict=True), lambda: iter(BOX),
+        lambda: (pair for pair in BOX), lambda: map(tuple, BOX), lambda: [list(pair) for pair in BOX],
+        lambda: np.array(BOX), lambda: np.array([(0.5, 2.0), (-np.inf, -0.25)]), lambda: [np.array(p) for p in BOX],
+        lambda: scipy.optimize.Bounds([0.5, -np.inf], [2.0, -0.25]),
+        lambda: scipy.optimize.Bounds([0.5, -np.inf], [2.0, -0.25], keep_feasible=True),
+        lambda: (np.array([0.5, -np.inf]), np.array([2.0, -0.25])), lambda: ([0.5, None], [2.0, -0.25]),
+        lambda: ([0.5, -math.inf], np.array([2.0, -0.25])),
+    ],
+    ids=[
+        "list", "tuple", "zip", "iterator", "generator", "map", "lists", "objects", "array", "arrays", "Bounds",
+        "feasible", "ends", "ends as lists", "mixed ends",
+    ],
+)  # fmt: skip
+def test_every_form_of_bounds_for_two_parameters(form):
+    """A list, an array or an iterator holds pairs, a tuple two ends, unless of two tuples: as documented."""
+    found = descend.minimize(lambda x: (float(x @ x), 2 * x), np.array([1.0, -1.0]), jac=True, bounds=form())
+    assert found.x == pytest.approx([0.5, -0.25])
+    assert "moved" not in found.message
+
+
+def test_iterators_of_bounds_are_for_every_start():
+    found = descend.minimize(
+        lambda x: (float(x @ x), 2 * x),
+        [1.0, -1.0],
+        jac=True,
+        starts=[[2.0, -2.0]],
+        bounds=iter([(0.5, 2), (-9, -0.25)]),
+    )
+    assert [run.x.tolist() for run in found.runs] == [pytest.approx([0.5, -0.25])] * 2
+
+
+def test_bounds_between_ends_are_never_pairs():
+    """Where (lower, upper) is what is meant, as for least squares, two tuples are two ends."""
+    bounds = Bounds.between(Memory(np.zeros(2)), (0.0, -1.0), (1.0, 2.0))
+    assert [end.tolist() for end in bounds.ends] == [[0.0, -1.0], [1.0, 2.0]]
+
+
+def test_a_start_outside_its_bounds_is_moved_with_a_word():
+    """Once, in the message; by rounding alone it is not said."""
+    inside = lambda x0, **more: descend.minimize(  # noqa: E731
+        lambda x: (float(x @ x), 2 * x), np.array(x0), jac=True, bounds=[(1.0, 2.0), (0.0, 5.0)], **more
+    )
+    for more in ({}, {"max_steps": 1}, {"max_evals": 1}):
+        told = inside([3.0, 1.0], **more).message
+        assert told.count("The start was moved into the bounds, as x0[0]=3 is outside [1, 2].") == 1
+    for x0 in ([1.5, 1.0], [1.0, 0.0], [1.0 - 1e-16, 5.0 + 1e-15]):
+        assert "moved" not in inside(x0).message
+    first = inside([3.0, 1.0], max_steps=1)
+    assert "moved" not in inside([3.0, 1.0], state=first.state, max_steps=2).message  # x0 is not begun from

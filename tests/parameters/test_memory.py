@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.optimize
+import torch
 
 import descend
 from descend.errors import ParameterError
@@ -71,17 +72,22 @@ def test_x0_is_left_alone_and_the_function_may_keep_its_argument():
         (np.array([]), r"x0 is empty \(shape \(0,\)\)"),
         ([], "holds no parameter"),
         ({}, "holds no parameter"),
-        (0, r"x0=0 has the integer type int64: .*pass floats, such as 0\.0"),
-        (np.array([1, 2]), "integer type int64"),
-        ([1, 2], "integer type"),
         (True, "integer type bool"),
+        (np.array([True, False]), "integer type bool"),
         (1j, "complex"),
         (np.array([1j]), "complex"),
         ("0.0", r"x0='0\.0' is not a number"),
         (None, "x0=None is not a number"),
         ({"w": np.ones(2), "b": None}, r"x0\['b'\]=None"),
         ({"w": object()}, r"x0\['w'\]"),
-        (np.float16(1), "float16: float32 and float64"),
+        (np.array([1.0, None], dtype=object), "x0=an array .*: None is not a real number; pass floats"),
+        (np.array([1.0, 1j], dtype=object), "is not a real number"),
+        (np.array(["1", "2"]), "x0=.* has type <U1"),
+        (np.ma.array([1.0, 2.0], mask=[0, 1]), r"x0 is a masked array.*filled.*compressed"),
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), "has type datetime64"),
+        ([10**400, 1], r"x0\[0\] is inf"),
+        (torch.tensor([1, 2]), "integer type int64"),
+        (torch.tensor([1.0], dtype=torch.float16), "has type float16"),
         ({"w": [np.ones(2), np.array([np.inf])]}, r"x0\['w'\]\[1\]\[0\] is inf"),
     ],
     ids=[
@@ -90,17 +96,22 @@ def test_x0_is_left_alone_and_the_function_may_keep_its_argument():
         "empty",
         "empty list",
         "empty dict",
-        "int",
-        "int array",
-        "int list",
         "bool",
+        "bools",
         "complex",
         "complex array",
         "string",
         "None",
         "None in dict",
         "object",
-        "float16",
+        "None in objects",
+        "complex in objects",
+        "strings",
+        "masked",
+        "dates",
+        "huge",
+        "tensor of ints",
+        "tensor of float16",
         "inf in nest",
     ],
 )

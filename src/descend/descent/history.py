@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from descend.descent.fields import same
 from descend.parameters.memory import Array
 
 __all__ = ["Evaluation", "History"]
@@ -109,6 +110,11 @@ class History:
 
     def __len__(self) -> int:
         return len(self._steps)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and same(vars(self), vars(other))
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         span = f", loss {self._losses[0]:.6g} → {self._losses[-1]:.6g}" if self._losses else ""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
+from descend.descent.fields import Fields
 from descend.descent.history import History
 from descend.stopping import Reason
 
 __all__ = ["FitResult", "Result"]
 
 
-@dataclasses.dataclass
-class Result:
-    """The outcome of `minimize`. Fields can be read as attributes or as items, as in SciPy.
+@dataclasses.dataclass(eq=False)
+class Result(Fields):
+    """The outcome of `minimize`, a mapping of its fields: they are read as attributes or as items, as in SciPy.
 
     `x` is the point where a criterion that was asked for holds or, where none does, the best finite point seen; it is
     built as `x0` was. `fun` and `jac` belong to it; `x_last` is where the last step led. `nit` counts steps, `nfev`
@@ -23,6 +23,9 @@ class Result:
     why it was picked, if it was. `state` is what it takes to go on (``minimize(state=…)``), `runs` the results from
     each of several starts.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("success", "status", "state")
+    elsewhere: ClassVar[dict[str, str]] = {"allvecs": "pass history='path', and read history.path"}
 
     x: Any
     fun: float
@@ -59,16 +62,6 @@ class Result:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_state": self.state}
 
-    def keys(self) -> Iterator[str]:
-        """Names of the fields, `success`, `status` and `state` included."""
-        fields = [f.name for f in dataclasses.fields(self) if not f.name.startswith("_")]
-        return iter([*fields, "success", "status", "state"])
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in set(self.keys()):
-            raise KeyError(key)
-        return getattr(self, key)
-
     def _outline(self) -> list[tuple[str, Any]]:
         """What is printed, line by line: a name and a value."""
         lines = [("message", self.message), ("reason", self.reason), ("success", self.success)]
@@ -82,7 +75,7 @@ class Result:
         return "\n".join(f"{name:>{width + 1}}: {_short(value)}" for name, value in lines)
 
 
-@dataclasses.dataclass(repr=False)
+@dataclasses.dataclass(repr=False, eq=False)
 class FitResult(Result):
     """The outcome of `fit`: a `Result` whose `x` is the trained parameters, with what was measured on the way.
 

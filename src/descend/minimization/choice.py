@@ -13,36 +13,69 @@ from descend.parameters.memory import Memory
 from descend.rules import Rule, resolve
 from descend.rules.registry import PACKAGE, own_rules, rule_named, spelling
 
-__all__ = ["PAIRS_BYTES", "chosen"]
+__all__ = ["PAIRS_BYTES", "chosen", "named"]
+
+SCIPYS = {
+    "COBYLA": "for constraints, without gradients",
+    "COBYQA": "for constraints, without gradients",
+    "Nelder-Mead": "which needs no gradient",
+    "Newton-CG": "which needs Hessians",
+    "Powell": "which needs no gradient",
+    "SLSQP": "for constraints",
+    "TNC": "a truncated Newton method for bounds",
+    "dogleg": "which needs Hessians",
+    "trust-constr": "for constraints",
+    "trust-exact": "which needs Hessians",
+    "trust-krylov": "which needs Hessians",
+    "trust-ncg": "which needs Hessians",
+}
+"""SciPy's methods that have no name here, and what each is for."""
 
 PAIRS_BYTES, LEAST_PAIRS = 4 * 2**30, 5
 """What the pairs of "auto" may take, as may descents side by side; below how many pairs it takes another method."""
 
 
-def chosen(method: MethodLike, memory: Memory, bounds: Bounds | None) -> tuple[Rule | Method, str]:
+def chosen(method: MethodLike | None, memory: Memory, bounds: Bounds | None) -> tuple[Rule | Method, str]:
     """The rule or method that was named, or picked, and why; raises `MethodError` or `RuleError`."""
-    if isinstance(method, str) and method.strip().lower() == "auto":
+    if method is None or (isinstance(method, str) and method.strip().lower() == "auto"):
         return _automatic(memory, bounds)
-    found: Any = _method_named(method) if isinstance(method, str) else method
-    if isinstance(found, type) and issubclass(found, Method) and found.name in registry():
-        found = found()
-    if not isinstance(found, Method):
-        if isinstance(method, str):
-            if rule_named(method) is None:
-                names = ["auto", *registry(), *rules.all()]
-                raise MethodError(f"unknown method or rule {method!r}: {did_you_mean(spelling(method), names)}")
-        elif not (isinstance(method, Rule) or (isinstance(method, type) and issubclass(method, Rule))):
-            raise MethodError(
-                f"method={method!r} is neither a method nor a rule: pass one such as descend.LBFGS() or "
-                "descend.Adam(lr=1e-3), or a name such as 'auto'"
-            )
-        return resolve(method), ""
-    if bounds is not None and not found.takes_bounds:
+    found = named(method)
+    if bounds is not None and isinstance(found, Method) and not found.takes_bounds:
         able = [name for name, made in registry().items() if made.takes_bounds]
         raise MethodError(
             f"{type(found).__name__} cannot keep to bounds; use a rule, or {', '.join(map(repr, sorted(able)))}"
         )
     return found, ""
+
+
+def named(method: Any) -> Rule | Method:
+    """The rule or method that is given as itself, by its class, or by its name; raises `MethodError`, `RuleError`."""
+    found: Any = _method_named(method) if isinstance(method, str) else method
+    if isinstance(found, type) and issubclass(found, Method) and found.name in registry():
+        found = found()
+    if isinstance(found, Method):
+        return found
+    if isinstance(method, str):
+        if rule_named(method) is None:
+            raise _unknown(method)
+    elif not (isinstance(method, Rule) or (isinstance(method, type) and issubclass(method, Rule))):
+        raise MethodError(
+            f"method={method!r} is neither a method nor a rule: pass one such as descend.LBFGS() or "
+            "descend.Adam(lr=1e-3), or a name such as 'auto'"
+        )
+    return resolve(method)
+
+
+def _unknown(name: str) -> MethodError:
+    """What is said of a name that means nothing here, be it one of SciPy's methods."""
+    theirs = {spelling(method): method for method in SCIPYS}.get(spelling(name))
+    if theirs is not None:
+        return MethodError(
+            f"method={name!r} is a method of SciPy's, {SCIPYS[theirs]}: write "
+            f"scipy.optimize.minimize(fun, x0, method={theirs!r}, …), or use 'auto' here"
+        )
+    names = ["auto", *registry(), *rules.all()]
+    return MethodError(f"unknown method or rule {name!r}: {did_you_mean(spelling(name), names)}")
 
 
 def _method_named(name: str) -> type[Method] | None:

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from descend.descent.result import Result
 from descend.minimization.multistart import minimize_from
-from descend.minimization.options import MethodLike, MinimizeOptions, Point
+from descend.minimization.options import MethodLike, MinimizeOptions
 from descend.minimization.run import Minimization
+from descend.minimization.scipy_options import prints_message, translated
 from descend.objectives.objective import Jac
 
 __all__ = ["minimize"]
@@ -17,12 +18,17 @@ __all__ = ["minimize"]
 def minimize(
     fun: Callable[..., Any],
     x0: Any,
-    args: Sequence[Any] = (),
-    method: MethodLike = "auto",
+    args: Any = (),
+    method: MethodLike | None = "auto",
     jac: Jac = None,
-    *,
+    hess: Any = None,
+    hessp: Any = None,
     bounds: Any = None,
+    constraints: Any = (),
     tol: float | None = None,
+    callback: Callable[[Any], Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
     gtol: float | None = None,
     ftol: float | None = None,
     xtol: float | None = None,
@@ -30,7 +36,6 @@ def minimize(
     max_evals: int | None = None,
     max_seconds: float | None = None,
     target: float | None = None,
-    callback: Callable[[Point], Any] | None = None,
     history: bool | Literal["path"] = True,
     check_gradient: bool = False,
     starts: Sequence[Any] | None = None,
@@ -48,23 +53,39 @@ def minimize(
         ``fun(x, *args)`` returns one number. `x` is built as `x0`; it is a copy, which the function may keep.
     x0
         The start: a float, an array or tensor of float32 or float64 (whose dtype is kept), or any nesting of dicts,
-        lists and tuples of them. A plain list of numbers is taken as an array, as in SciPy.
+        lists and tuples of them. A plain list of numbers is taken as an array, and integers and other real numbers in
+        NumPy as float64, as in SciPy.
     args
-        Further arguments of `fun` and `jac`.
+        Further arguments of `fun` and `jac`, a tuple; anything else is one argument, as in SciPy.
     method
         ``"auto"``: L-BFGS, unless its pairs would take more than 4 GiB, and `Result.why` says so. Or a method
         (``descend.LBFGS(memory=10)``, see `descend.methods`) or a rule (``descend.Adam(lr=0.1)``), its class, or its
-        name with default constants.
+        name with default constants. None is ``"auto"``.
     jac
-        Where the gradient comes from: a function ``jac(x, *args)`` that returns it in the shape of `x`; True if `fun`
+        Where the gradient comes from: a function ``jac(x, *args)`` that returns it in the shape of `x`, but for axes
+        of length 1, as a row, a column, a matrix, a list, or anything else that holds numbers; True if `fun`
         returns ``(value, gradient)``; ``"2-point"``, ``"3-point"`` or ``"cs"`` for SciPy's finite differences;
         ``"torch"`` or ``"jax"`` for automatic differentiation of `fun`, which is given tensors then. None: autodiff if
         `x0` holds tensors of either, else ``"2-point"``.
+    hess, hessp
+        SciPy's Hessian: None, as no method uses it.
     bounds
-        Where the parameters may lie: ``(lower, upper)``, each None, a number, or a container like `x0`; a
-        `scipy.optimize.Bounds`; or a ``(low, high)`` pair for each parameter. Rules are projected after each step; of
-        the methods, BFGS, conjugate gradients and steepest descent do not keep to bounds. `gtol` is then for the
-        projected gradient: how far a step along the gradient would lead within them.
+        Where the parameters may lie: a tuple ``(lower, upper)``, each None, a number, or a container like `x0`; a
+        `scipy.optimize.Bounds`; or a list, an array of shape (n, 2) or an iterator of a ``(low, high)`` pair for each
+        of the n parameters (two tuples in a tuple are pairs, too, where n is 2). A start outside is moved to the
+        nearest point within, and the message says so. Rules are projected after each step; of the methods, BFGS,
+        conjugate gradients and steepest descent do not keep to bounds. `gtol` is then for the projected gradient: how
+        far a step along the gradient would lead within them.
+    constraints
+        SciPy's constraints: none. For others use `scipy.optimize.minimize` with "SLSQP", "trust-constr" or "COBYQA".
+    callback
+        Called at the start and after each step with a `Point`: the array of the parameters, whose attributes are the
+        loss `fun`, the gradient `jac`, `x` as `x0` was built, `nit` and more. One whose only parameter is named
+        ``intermediate_result`` is given a `scipy.optimize.OptimizeResult` of these. Returning True, or raising
+        ``StopIteration``, stops the descent; any other value does not.
+    options
+        The options of SciPy's methods, by their names (docs/minimizing.md has a table), or further arguments of this
+        function. A budget that is given here leaves a method its `gtol`, as in SciPy.
     gtol, ftol, xtol
         Stop when the largest absolute gradient entry is at most `gtol`; when the loss changes in a step by at most
         ``ftol · max(1, |loss|)``; when no parameter changes in a step by more than ``xtol · max(1, max |x|)``.
@@ -75,9 +96,6 @@ def minimize(
         Budgets: steps, evaluations of `fun` (never exceeded; finite differences count each one), seconds.
     target
         Stop when the loss is at most this (at least, with ``maximize=True``).
-    callback
-        Called with a `Point` at the start and after each step; a true return value, or raising ``StopIteration``,
-        stops the descent.
     history
         True: loss and gradient norm of each step. "path": the parameters too. False: nothing. Thinned beyond 10,000
         records.
@@ -129,10 +147,18 @@ def minimize(
     >>> round(result.x, 4), result.success, str(result.reason)
     (3.0, True, 'gradient')
     """
-    options = MinimizeOptions(
-        args=args, method=method, jac=jac, bounds=bounds, tol=tol, gtol=gtol, ftol=ftol, xtol=xtol,
-        max_steps=max_steps, max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback,
-        history=history, check_gradient=check_gradient, starts=starts, vectorized=vectorized,
-        fixed=fixed, tied=tied, names=names, state=state,
-    )  # fmt: skip
-    return Minimization(fun, x0, options).run() if starts is None else minimize_from(fun, x0, options)
+    return _minimized(fun, x0, MinimizeOptions(
+        args=args, method=method, jac=jac, hess=hess, hessp=hessp, bounds=bounds, constraints=constraints, tol=tol,
+        callback=callback, options=options, gtol=gtol, ftol=ftol, xtol=xtol, max_steps=max_steps, max_evals=max_evals,
+        max_seconds=max_seconds, target=target, history=history, check_gradient=check_gradient, starts=starts,
+        vectorized=vectorized, fixed=fixed, tied=tied, names=names, state=state,
+    ))  # fmt: skip
+
+
+def _minimized(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) -> Result:
+    """The result of one descent or of several; its message is printed where SciPy's options ask for it."""
+    asked = translated(options)
+    result = Minimization(fun, x0, asked).run() if asked.starts is None else minimize_from(fun, x0, asked)
+    if prints_message(options.options):
+        print(result.message)
+    return result

@@ -13,12 +13,13 @@ from descend.descent.result import Result
 from descend.errors import ObjectiveError, OptionError, ParameterError
 from descend.minimization.lockstep import Lockstep, Outcome, one_by_one
 from descend.minimization.options import MinimizeOptions
-from descend.minimization.run import Minimization, as_start
+from descend.minimization.run import Minimization
 from descend.minimization.vectorized import of_one, together_of
 from descend.objectives.autodiff import AUTODIFF
 from descend.objectives.objective import Objective
 from descend.parameters.free import FreeMemory, memory_of
 from descend.parameters.memory import Memory
+from descend.parameters.starts import as_start
 
 __all__ = ["minimize_from"]
 
@@ -63,7 +64,8 @@ def _listed(starts: Any) -> list[Any]:
 
 def _alike(points: Sequence[Any]) -> list[Memory]:
     """The memories of all starts; raises `ParameterError` if one is not built as the first."""
-    memories = [Memory(as_start(point), f"starts[{i - 1}]" if i else "x0") for i, point in enumerate(points)]
+    names = ["x0", *(f"starts[{i}]" for i in range(len(points) - 1))]
+    memories = [Memory(as_start(point, name), name) for point, name in zip(points, names, strict=True)]
     first, *others = memories
     for i, memory in enumerate(others):
         if (memory.spec, memory.layout, memory.kind) != (first.spec, first.layout, first.kind):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from descend.checks import flag, function, optional, record
-from descend.errors import OptionError
+from descend.checks import flag, function, optional, record, shown
+from descend.errors import MethodError, OptionError
 from descend.methods import Method
 from descend.objectives.objective import Jac
 from descend.rules import Rule
 from descend.stopping import Criteria
 
-__all__ = ["DEFAULT_MAX_STEPS", "MethodLike", "MinimizeOptions", "Point", "default_gtol"]
+__all__ = ["DEFAULT_MAX_STEPS", "MethodLike", "MinimizeOptions", "default_gtol", "no_constraints"]
 
 DEFAULT_MAX_STEPS = 10_000
 """The budget where none is given."""
@@ -25,34 +25,22 @@ MethodLike = Rule | Method | type[Rule] | type[Method] | str
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
-    """What a callback of `minimize` is given: the point just evaluated.
-
-    `x` and `jac` are copies, built as `x0` was.
-    """
-
-    x: Any
-    fun: float
-    jac: Any
-    gradient_norm: float
-    nit: int
-    nfev: int
-    njev: int
-    seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
 class MinimizeOptions:
     """Everything that `descend.minimize` takes beside the function and its start; it says what each option means.
 
     Raises `OptionError` where an option has a value that it cannot have, or contradicts another.
     """
 
-    args: Sequence[Any] = ()
-    method: MethodLike = "auto"
+    args: Any = ()
+    method: MethodLike | None = "auto"
     jac: Jac = None
+    hess: Any = None
+    hessp: Any = None
     bounds: Any = None
+    constraints: Any = ()
     tol: float | None = None
+    callback: Callable[[Any], Any] | None = None
+    options: Mapping[str, Any] | None = None
     gtol: float | None = None
     ftol: float | None = None
     xtol: float | None = None
@@ -60,7 +48,6 @@ class MinimizeOptions:
     max_evals: int | None = None
     max_seconds: float | None = None
     target: float | None = None
-    callback: Callable[[Point], Any] | None = None
     history: bool | Literal["path"] = True
     check_gradient: bool = False
     starts: Sequence[Any] | None = None
@@ -75,6 +62,12 @@ class MinimizeOptions:
             raise OptionError(
                 f"tol={self.tol!r} and gtol={self.gtol!r}: tol is another name for gtol; give one of them"
             )
+        if isinstance(self.bounds, Iterator):  # which can be read once, and there may be several starts
+            object.__setattr__(self, "bounds", list(self.bounds))
+        for name in ("hess", "hessp"):
+            if getattr(self, name) is not None:
+                raise OptionError(f"{name}={shown(getattr(self, name))}: no method here uses it; leave it out")
+        no_constraints(self.constraints, self.method)
         record("history", self.history)
         optional(function, "callback", self.callback)
         optional(flag, "vectorized", self.vectorized, otherwise="None to find out")
@@ -87,18 +80,35 @@ class MinimizeOptions:
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """Further arguments of the function: `args`, of which one alone need not be in a tuple."""
-        return tuple(self.args) if isinstance(self.args, (tuple, list)) else (self.args,)
+        """Further arguments of the function: `args`, where anything but a tuple is one argument, as in SciPy."""
+        return self.args if isinstance(self.args, tuple) else (self.args,)
 
-    def criteria(self, dtypes: Iterable[np.dtype[Any]]) -> Criteria:
-        """When to stop, with the defaults for parameters of these dtypes; raises `OptionError`."""
+    def criteria(self, dtypes: Iterable[np.dtype[Any]], *, searches: bool) -> Criteria:
+        """When to stop, with the defaults for parameters of these dtypes; raises `OptionError`.
+
+        `searches` says that a method descends, not a rule: a budget that comes by SciPy's `options` leaves a method
+        its tolerance, as SciPy's do.
+        """
         tolerances = {"gtol": self.gtol if self.tol is None else self.tol, "ftol": self.ftol, "xtol": self.xtol}
         budget = {"max_steps": self.max_steps, "max_evals": self.max_evals, "max_seconds": self.max_seconds}
-        if all(v is None for v in (*tolerances.values(), self.target, *budget.values())):
+        within = [] if self.options and searches else list(budget.values())
+        if all(v is None for v in (*tolerances.values(), self.target, *within)):
             tolerances["gtol"] = default_gtol(dtypes)
         if all(v is None for v in budget.values()):
             budget["max_steps"] = DEFAULT_MAX_STEPS
         return Criteria(target=self.target, **tolerances, **budget)  # type: ignore[arg-type]
+
+
+def no_constraints(constraints: Any, method: Any) -> None:
+    """Raise `MethodError` where there are constraints; None, and a list of none, are accepted."""
+    if constraints is None or (hasattr(constraints, "__len__") and len(constraints) == 0):
+        return
+    kind = method if isinstance(method, type) else type(method)
+    raise MethodError(
+        f"constraints={shown(constraints)}: {repr(method) if isinstance(method, str) else kind.__name__} knows no "
+        "constraints but bounds; write scipy.optimize.minimize(fun, x0, method='SLSQP', constraints=…), or "
+        "'trust-constr', or 'COBYQA'"
+    )
 
 
 def default_gtol(dtypes: Iterable[np.dtype[Any]]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -13,16 +12,18 @@ from descend.descent.history import History
 from descend.descent.loop import Descent
 from descend.descent.result import Result
 from descend.errors import ObjectiveError, OptionError, StateError
-from descend.methods import LBFGS
+from descend.methods import LBFGS, Method
+from descend.minimization.callbacks import Point, asks_to_stop, caller
 from descend.minimization.choice import chosen
-from descend.minimization.options import MinimizeOptions, Point
+from descend.minimization.options import MinimizeOptions
 from descend.objectives.gradient_check import check_at, require_agreement
 from descend.objectives.objective import Objective
 from descend.parameters.bounds import Bounds
 from descend.parameters.free import memory_of
+from descend.parameters.starts import as_start
 from descend.stopping import Reason
 
-__all__ = ["Minimization", "as_start"]
+__all__ = ["Minimization"]
 
 
 class Minimization:
@@ -36,9 +37,10 @@ class Minimization:
         self.memory = memory = memory_of(as_start(x0), fixed=options.fixed, tied=options.tied, names=options.names)
         bounds = None if options.bounds is None else Bounds(memory, options.bounds)
         rule, self.why = chosen(options.method, memory, bounds)
-        criteria = options.criteria(v.dtype for v in memory.vectors)
+        criteria = options.criteria((v.dtype for v in memory.vectors), searches=isinstance(rule, Method))
         self.args = args = options.arguments
         self.objective = objective = Objective(fun, options.jac, memory)
+        self._moved = "" if bounds is None or options.state is not None else bounds.first_outside(memory)
         if bounds is not None:
             bounds.apply(memory.vectors)
             objective.bounds = bounds.ends
@@ -129,10 +131,11 @@ class Minimization:
 
     def _message(self, reason: Reason, detail: str) -> str:
         """The reason for people; a budget of steps that alone was asked for is not to be raised."""
+        moved = f" The start was moved into the bounds, as {self._moved}." if self._moved else ""
         if reason is Reason.MAX_STEPS and not self.descent.criteria.has_tolerance:
             done = f"{reason.sentence} {self.descent.steps} were asked for, and no tolerance"
-            return f"{done}; pass gtol to stop when converged."
-        return reason.message(detail)
+            return f"{done}; pass gtol to stop when converged.{moved}"
+        return f"{reason.message(detail)}{moved}"
 
     def failed(self, error: ObjectiveError) -> ObjectiveError:
         """An error that has ended the descent, with the result so far."""
@@ -141,16 +144,9 @@ class Minimization:
         return error
 
 
-def as_start(x0: Any) -> Any:
-    """A plain list or tuple of numbers as an array, as in SciPy; any other start as it is."""
-    plain = isinstance(x0, (list, tuple)) and not hasattr(x0, "_fields") and len(x0) > 0
-    if plain and all(isinstance(v, numbers.Number) for v in x0):
-        return np.asarray(x0)
-    return x0
-
-
-def _telling(callback: Callable[[Point], Any], objective: Objective) -> Callable[[Descent], Reason | None]:
+def _telling(callback: Callable[..., Any], objective: Objective) -> Callable[[Descent], Reason | None]:
     """What tells a callback of each point, and asks it whether to stop."""
+    call = caller(callback)
 
     def each(descent: Descent) -> Reason | None:
         point = Point(
@@ -164,7 +160,7 @@ def _telling(callback: Callable[[Point], Any], objective: Objective) -> Callable
             seconds=descent.seconds,
         )
         try:
-            return Reason.CALLBACK if callback(point) else None
+            return Reason.CALLBACK if asks_to_stop(call(point)) else None
         except StopIteration:
             return Reason.CALLBACK
         except Exception as error:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from descend.errors import MethodError, OptionError, did_you_mean
 from descend.methods import Method
+from descend.minimization.callbacks import Point, caller
 from descend.minimization.minimize import minimize
-from descend.minimization.options import MinimizeOptions, Point, default_gtol
+from descend.minimization.options import no_constraints
+from descend.minimization.scipy_options import keeps_path
 from descend.rules import Rule
 from descend.rules.scipy_method import register_adapter
 
-__all__ = ["SCIPY_OPTIONS", "as_scipy_method"]
-
-SCIPY_OPTIONS = {"maxiter": "max_steps", "maxfun": "max_evals", "maxfev": "max_evals"}
-"""SciPy's options that have another name here."""
-
-GIVEN_OTHERWISE = ("args", "method", "jac", "bounds", "callback")
-"""Options that are arguments of `scipy.optimize.minimize` itself."""
+__all__ = ["as_scipy_method"]
 
 
 @register_adapter
@@ -41,60 +32,31 @@ def as_scipy_method(
 ) -> Any:
     """What `scipy.optimize.minimize` calls when its `method` is a rule or a method of descend's.
 
-    SciPy's options have descend's names, but for ``maxiter`` (`max_steps`) and ``maxfun`` or ``maxfev`` (`max_evals`);
-    ``disp`` prints the message. A method keeps its tolerance on the gradient, whatever the budget. `hess` and `hessp`
-    are not used. Returns a `scipy.optimize.OptimizeResult` that has all fields of a `Result`.
+    `options` are those of `minimize`, by SciPy's names or by its own. A method keeps its tolerance on the gradient,
+    whatever the budget. `hess` and `hessp` are not used. Returns a `scipy.optimize.OptimizeResult` that has all fields
+    of a `Result` and, with ``return_all``, the points on the way as `allvecs`.
     """
     from scipy.optimize import OptimizeResult
 
-    if len(constraints) if hasattr(constraints, "__len__") else constraints is not None:
-        raise MethodError(
-            f"{type(method).__name__} knows no constraints; use SciPy's 'SLSQP' or 'trust-constr', or bounds"
-        )
-    if isinstance(bounds, np.ndarray):  # SciPy's are pairs, whatever its shape
-        bounds = [tuple(pair) for pair in bounds]
-    show = options.pop("disp", False)
-    options = _renamed(options)
-    if isinstance(method, Method) and not options.keys() & {"tol", "gtol", "ftol", "xtol", "target"}:
-        options["gtol"] = default_gtol([np.asarray(x0).dtype])  # SciPy's budgets do not end its tolerances
-    tell = None if callback is None else _scipy_callback(callback)
-    result = minimize(fun, x0, args, method, jac, bounds=bounds, callback=tell, **options)
-    if show:
-        print(result.message)
-    return OptimizeResult({name: result[name] for name in result.keys()})  # noqa: SIM118 - they are not all its fields
-
-
-def _renamed(options: dict[str, Any]) -> dict[str, Any]:
-    """SciPy's options by the names that `minimize` has for them; raises `OptionError` for one that it has not."""
-    for old, new in SCIPY_OPTIONS.items():
-        if old in options:
-            if new in options:
-                raise OptionError(f"options {old!r} and {new!r} are the same; give one of them")
-            options[new] = options.pop(old)
-    known = [field.name for field in dataclasses.fields(MinimizeOptions) if field.name not in GIVEN_OTHERWISE]
-    for name in options:
-        if name not in known:
-            raise OptionError(f"option {name!r} is not known; {did_you_mean(name, [*known, *SCIPY_OPTIONS, 'disp'])}")
+    no_constraints(constraints, method)
     if "gtol" in options:
         options.pop("tol", None)  # SciPy's `tol` stands for it where it is not given
-    return options
+    if bounds is not None and not hasattr(bounds, "lb"):
+        bounds = list(bounds)  # SciPy's are pairs, whatever holds them
+    tell = None if callback is None else _after_each_step(callback)
+    result = minimize(fun, x0, args, method, jac, bounds=bounds, callback=tell, options=options)
+    found = OptimizeResult(result)
+    if keeps_path(options) and result.history is not None:
+        found["allvecs"] = [*(result.history.path or []), result.x_last]
+    return found
 
 
-def _scipy_callback(callback: Callable[..., Any]) -> Callable[[Point], Any]:
-    """A callback as SciPy has them: given the parameters or, if it asks for `intermediate_result`, a result."""
-    from scipy.optimize import OptimizeResult
+def _after_each_step(callback: Callable[..., Any]) -> Callable[[Point], None]:
+    """A callback as SciPy calls it: after each step, and with StopIteration alone to stop."""
+    call = caller(callback)
 
-    try:
-        whole = set(inspect.signature(callback).parameters) == {"intermediate_result"}
-    except (TypeError, ValueError):
-        whole = False
-
-    def tell(point: Point) -> None:  # StopIteration alone stops
-        if point.nit == 0:  # SciPy calls it after each step
-            return
-        if whole:
-            callback(intermediate_result=OptimizeResult(dataclasses.asdict(point)))
-        else:
-            callback(point.x)
+    def tell(point: Point) -> None:
+        if point.nit:
+            call(point)
 
     return tell

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from descend.checks import is_real
+from descend.checks import shown
 from descend.errors import ObjectiveError, described
+from descend.parameters.reals import as_reals
 
 __all__ = ["as_complex", "as_loss", "call", "name_of"]
 
@@ -46,21 +46,17 @@ def as_loss(value: Any, name: str) -> float:
         return float(value)
     if value is None:
         raise ObjectiveError(f"{name} returned None: it must return a number; does it end without 'return'?")
-    if is_real(value):
-        try:
-            return float(value)
-        except OverflowError:  # an integer beyond all floats
-            return math.inf if bool(value > 0) else -math.inf
-    if hasattr(value, "detach"):
-        value = value.detach()
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    advice = "; if it returns value and gradient, pass jac=True" if pair else ""
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError):
-        array = np.asarray(None)
-    if array.dtype.kind not in "fiu":
-        raise ObjectiveError(f"{name} returned {value!r}: it must return one real number")
+        array = as_reals(value)
+    except TypeError as error:
+        raise ObjectiveError(
+            f"{name} returned {shown(value)}: it must return one real number ({error}){advice}"
+        ) from None
     if array.size != 1:
         raise ObjectiveError(
-            f"{name} returned an array of shape {array.shape}: it must return one number; take its sum or mean"
+            f"{name} returned an array of shape {array.shape}: it must return one number; take its sum or mean{advice}"
         )
-    return float(array.reshape(()))
+    with np.errstate(over="ignore"):
+        return float(array.reshape(()))

@@ -13,6 +13,7 @@ from descend.objectives.calls import as_loss
 from descend.objectives.differences import DIFFERENCES
 from descend.objectives.objective import Jac, Objective
 from descend.parameters.memory import Array, Memory
+from descend.parameters.starts import as_start
 
 __all__ = ["GradientCheck", "check", "check_at", "require_agreement"]
 
@@ -66,14 +67,10 @@ def check(
     Examples
     --------
     >>> from descend import objectives
-    >>> print(objectives.check(lambda x: (x ** 3).sum(), [1.0, 2.0], lambda x: [3.0, 6.0]))
-    Traceback (most recent call last):
-    descend.errors.ObjectiveError: fun raised TypeError: unsupported operand type(s) for ** or pow(): 'list' and 'int'
-    >>> import numpy as np
-    >>> objectives.check(lambda x: (x ** 3).sum(), np.array([1.0, 2.0]), lambda x: np.array([3.0, 6.0])).worst
+    >>> objectives.check(lambda x: (x ** 3).sum(), [1.0, 2.0], lambda x: [3.0, 6.0]).worst
     'x0[1]'
     """
-    memory = Memory(x0)
+    memory = Memory(as_start(x0))
     objective = Objective(fun, jac, memory)
     value = (lambda x, *a: fun(x, *a)[0]) if objective.source == "together" else fun
     return check_at(memory, objective, value, tuple(args), rtol)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from descend.checks import shown
 from descend.errors import MissingExtra, ObjectiveError, OptionError
 from descend.objectives.autodiff import AUTODIFF, precision
 from descend.objectives.calls import as_loss, call, name_of
@@ -116,8 +117,10 @@ class Objective:
     def _together(self, args: tuple[Any, ...], grad: list[Array]) -> Any:
         out = self._value(args)
         self.njev += 1
-        if not isinstance(out, (tuple, list)) or len(out) != 2:
-            raise ObjectiveError(f"{self.fun_name} returned {out!r}: with jac=True it must return (value, gradient)")
+        pair = isinstance(out, (tuple, list)) or (isinstance(out, np.ndarray) and out.ndim == 1)
+        if not pair or len(out) != 2:
+            many = f"{len(out)} things" if isinstance(out, (tuple, list)) else shown(out)
+            raise ObjectiveError(f"{self.fun_name} returned {many}: with jac=True it must return (value, gradient)")
         self.memory.gather(out[1], grad, self.fun_name)
         return out[0]
 

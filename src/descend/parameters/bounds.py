@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from descend.checks import shown
 from descend.errors import ParameterError
 from descend.parameters.memory import Array, Memory
+from descend.parameters.reals import as_real
 
 __all__ = ["Bounds"]
 
@@ -23,15 +25,25 @@ class Bounds:
     memory
         Whose parameters.
     bounds
-        ``(lower, upper)``, each None for no bound, a number for all parameters, or a container like that of the
-        parameters, in which an infinity or None stands for no bound; a `scipy.optimize.Bounds`; or SciPy's list of a
-        ``(low, high)`` pair for each parameter.
+        A tuple ``(lower, upper)``, each None for no bound, a number for all parameters, or a container like that of the
+        parameters, in which an infinity or None stands for no bound; a `scipy.optimize.Bounds`; or ``(low, high)``
+        pairs, one for each parameter, in a list, an array of shape (n, 2) or an iterator. A tuple of two tuples is two
+        pairs where there are two parameters.
 
     Raises `ParameterError` where they do not fit the parameters, or a lower one is above the upper one.
     """
 
     def __init__(self, memory: Memory, bounds: Any) -> None:
-        low, high = _ends(memory.whole, bounds)
+        self._set(memory, *_ends(memory.whole, bounds))
+
+    @classmethod
+    def between(cls, memory: Memory, lower: Any, upper: Any) -> Bounds:
+        """Those between two ends, each as in ``(lower, upper)``, which are never read as pairs."""
+        made = cls.__new__(cls)
+        made._set(memory, lower, upper)
+        return made
+
+    def _set(self, memory: Memory, low: Any, high: Any) -> None:
         lowest, highest = _vectors(memory.whole, low, -np.inf, "lower"), _vectors(memory.whole, high, np.inf, "upper")
         memory.check_bounds(lowest, highest)
         exact = memory.restrict(lowest), memory.restrict(highest)
@@ -41,9 +53,10 @@ class Bounds:
             crossed = np.flatnonzero(~((lower <= upper) & (lower < np.inf) & (upper > -np.inf)))
             if crossed.size:
                 at = int(crossed[0])
+                hint = ", and None for no bound" if np.isnan(lower[at]) or np.isnan(upper[at]) else ""
                 raise ParameterError(
                     f"bounds of {memory.locate(which, at)}: {lower[at]:g} is not at most {upper[at]:g}, or leaves "
-                    "nothing finite; give (low, high)"
+                    f"nothing finite; give (low, high){hint}"
                 )
             dtype = memory.vectors[which].dtype
             ends = _inward(lower, dtype, np.inf), _inward(upper, dtype, -np.inf)
@@ -55,6 +68,17 @@ class Bounds:
     def ends(self) -> tuple[Array, Array]:
         """Lower and upper bounds as one vector each."""
         return np.concatenate(self.lower), np.concatenate(self.upper)
+
+    def first_outside(self, memory: Memory) -> str:
+        """The first number of a memory that lies outside by more than rounding, in words; empty if there is none."""
+        for which, (vector, lower, upper) in enumerate(zip(memory.vectors, self.lower, self.upper, strict=True)):
+            within = np.clip(vector, lower, upper)
+            slack = 4 * np.finfo(vector.dtype).eps * np.maximum(1.0, np.abs(within))
+            outside = np.flatnonzero(np.abs(vector - within) > slack)
+            if outside.size:
+                at = int(outside[0])
+                return f"{memory.locate(which, at)}={vector[at]:g} is outside [{lower[at]:g}, {upper[at]:g}]"
+        return ""
 
     def apply(self, vectors: Sequence[Array]) -> None:
         """Move a point into the bounds."""
@@ -109,7 +133,7 @@ def _real(end: Any) -> float:
     """One bound as a number; raises `TypeError` or `ValueError`."""
     if isinstance(end, complex):
         raise TypeError("a real number is needed")
-    return float(end)
+    return as_real(end) if isinstance(end, np.ndarray) else float(end)
 
 
 def _inward(ends: Array, dtype: np.dtype[Any], inside: float) -> Array:
@@ -143,14 +167,34 @@ def _ends(memory: Memory, bounds: Any) -> tuple[Any, Any]:
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         low, high = np.ravel(bounds.lb), np.ravel(bounds.ub)
         return (low[0] if low.size == 1 else _Each(low), high[0] if high.size == 1 else _Each(high))
-    parts = list(bounds) if isinstance(bounds, (list, tuple, np.ndarray)) else []
-    pairs = len(parts) == memory.size and all(isinstance(p, (list, tuple, np.ndarray)) and len(p) == 2 for p in parts)
-    # Two pairs for two parameters may be two ends as well: SciPy's form is a list, or has tuples.
-    if pairs and (len(parts) != 2 or isinstance(bounds, list) or all(isinstance(p, tuple) for p in parts)):
-        return _Each([low for low, _ in parts]), _Each([high for _, high in parts])
-    if len(parts) == 2:
+    if isinstance(bounds, tuple) and len(bounds) == 2:
+        if memory.size == 2 and all(isinstance(part, tuple) and len(part) == 2 for part in bounds):
+            return _of_pairs(memory, bounds)
+        return bounds
+    if isinstance(bounds, (str, Mapping)) or not hasattr(bounds, "__iter__") or getattr(bounds, "ndim", 1) == 0:
+        raise _misshapen(memory, bounds, "")
+    parts = list(bounds)
+    if len(parts) == 2 and not any(isinstance(part, SEQUENCES) for part in parts):
         return parts[0], parts[1]
-    raise ParameterError(
-        f"bounds={bounds!r}: (lower, upper) is needed, each a number, None or a container like x0; or a (low, high) "
-        f"pair for each of the {memory.size} parameters"
+    return _of_pairs(memory, parts)
+
+
+SEQUENCES = (list, tuple, np.ndarray)
+
+
+def _of_pairs(memory: Memory, pairs: Sequence[Any]) -> tuple[_Each, _Each]:
+    """The ends of a (low, high) pair for each parameter; raises `ParameterError` for anything else."""
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, SEQUENCES) or len(pair) != 2:
+            raise _misshapen(memory, pairs, f"; bounds[{i}]={shown(pair)} is no pair")
+    if len(pairs) != memory.size:
+        raise _misshapen(memory, pairs, f"; there are {len(pairs)} pairs")
+    return _Each([low for low, _ in pairs]), _Each([high for _, high in pairs])
+
+
+def _misshapen(memory: Memory, bounds: Any, what: str) -> ParameterError:
+    number = "1 parameter" if memory.size == 1 else f"{memory.size} parameters"
+    return ParameterError(
+        f"bounds={shown(bounds)}: (lower, upper) is needed, a tuple of numbers, None or containers like x0; or a list "
+        f"or array of (low, high) pairs, one for each of {number}{what}"
     )

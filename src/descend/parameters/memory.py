@@ -9,6 +9,7 @@ Containers are `optree <https://optree.readthedocs.io>`_'s: dict, list, tuple, n
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -16,7 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import optree
 
+from descend.checks import shown
 from descend.errors import ObjectiveError, ParameterError
+from descend.parameters.reals import as_reals
 
 __all__ = ["Array", "Kind", "Memory", "as_leaf", "kind_of", "plain"]
 
@@ -164,18 +167,7 @@ class Memory:
             if type(leaf) is np.ndarray and leaf.dtype == view.dtype and leaf.shape == view.shape:
                 view[...] = leaf
                 continue
-            try:
-                array = plain(leaf)
-            except (TypeError, ValueError):
-                array = np.asarray(None)
-            if array.dtype.kind not in "fiu":
-                raise ObjectiveError(f"{what} gave {leaf!r} for {name}: real numbers of shape {view.shape} are needed")
-            if array.shape != view.shape and not (array.size == view.size == 1):
-                raise ObjectiveError(
-                    f"{what} gave shape {array.shape} for {name}, which has shape {view.shape}: "
-                    "a gradient has the shape of its parameter"
-                )
-            view[...] = array.reshape(view.shape)
+            view[...] = _shaped(leaf, view.shape, name, what)
 
     def _match(self, tree: Any, what: str) -> list[Any]:
         try:
@@ -211,6 +203,25 @@ def kind_of(leaf: Any) -> Kind:
     return "jax" if owner in ("jax", "jaxlib") else "numpy"
 
 
+def _shaped(leaf: Any, shape: tuple[int, ...], name: str, what: str) -> Array:
+    """A gradient in the shape of its parameter, from which it may differ by axes of length 1, as a row or a column."""
+    try:
+        array = as_reals(leaf)
+    except TypeError as error:
+        raise ObjectiveError(
+            f"{what} gave {shown(leaf)} for {name}: {error}; real numbers of shape {shape} are needed"
+        ) from None
+    if array.shape == shape:
+        return array
+    if [n for n in array.shape if n != 1] != [n for n in shape if n != 1]:
+        hint = f"; if its entries are in order, return it by .reshape{shape}" if array.size == math.prod(shape) else ""
+        raise ObjectiveError(
+            f"{what} gave shape {array.shape} for {name}, which has shape {shape}: "
+            f"a gradient has the shape of its parameter{hint}"
+        )
+    return array.reshape(shape)
+
+
 def plain(leaf: Any) -> Array:
     """The leaf as a NumPy array, without a copy where possible."""
     if kind_of(leaf) == "torch":
@@ -229,7 +240,10 @@ def _as_array(leaf: Any, name: str) -> Array:
     except (TypeError, ValueError) as error:
         raise ParameterError(f"{name} is {leaf!r}: not an array of numbers ({error})") from None
     if isinstance(leaf, np.ma.MaskedArray):
-        raise ParameterError(f"{name} is a masked array, whose mask would be lost: pass {name}.filled(0.0)")
+        raise ParameterError(
+            f"{name} is a masked array, whose mask would be lost: pass {name}.filled(0.0), or only what is not masked "
+            f"by {name}.compressed()"
+        )
     if array.dtype.kind in "iub":
         raise ParameterError(
             f"{name}={leaf!r} has the integer type {array.dtype}: steps are fractions; pass floats, such as "

@@ -66,7 +66,7 @@ def loss(results: Result | History | Mapping[str, Result | History]) -> Any:
         figure.add_trace(line_in(style(i), x=history.step.tolist(), y=y, name=text(label), hovertemplate=hover))
     if log:
         make_logarithmic(figure, [v for line in figure.data for v in line.y])
-    figure.update_layout(showlegend=isinstance(results, Mapping))
+    figure.update_layout(showlegend=_are_several(results))
     return figure
 
 
@@ -126,7 +126,7 @@ def path(
     for i, (label, trajectory) in enumerate(trajectories.items()):
         line_style, (across, up) = style(i), trajectory.places.T.tolist()
         line = line_in(
-            line_style, x=across, y=up, name=text(label), legendgroup=str(i), showlegend=isinstance(results, Mapping)
+            line_style, x=across, y=up, name=text(label), legendgroup=str(i), showlegend=_are_several(results)
         )
         line.update(line={"width": 1.75}, marker={"size": 4, "maxdisplayed": 0})
         line.update(customdata=trajectory.losses, hovertemplate="(%{x:.4g}, %{y:.4g}): %{customdata:.6g}")
@@ -219,8 +219,13 @@ def _add_limit(figure: Any, line_style: Style, name: str, limit: Interval, heigh
         )
 
 
+def _are_several(results: Any) -> bool:
+    """Whether they come with labels; a single result is a mapping, too, of its fields."""
+    return isinstance(results, Mapping) and not isinstance(results, Result)
+
+
 def _labelled(results: Any) -> dict[str, Result | History]:
-    items = dict(results) if isinstance(results, Mapping) else {"loss": results}
+    items = dict(results) if _are_several(results) else {"loss": results}
     if not items:
         raise OptionError("results={} holds nothing to draw: give a result, or a dict of label → result")
     for label, item in items.items():
