@@ -15,7 +15,7 @@ import numpy as np
 from descend.errors import MissingExtra, ObjectiveError, OptionError
 from descend.objectives.autodiff import AUTODIFF, precision
 from descend.objectives.calls import as_loss, call, name_of
-from descend.objectives.differences import DIFFERENCES, by_differences
+from descend.objectives.differences import AUTOMATIC, DIFFERENCES, Differences
 from descend.objectives.resolution import LossResolution
 from descend.parameters.memory import Array, Memory
 
@@ -35,6 +35,8 @@ class Objective:
         Holds the point; it may change between calls.
     live
         Hand the function the memory itself instead of a copy: faster, and the function must not write to it.
+    steps
+        Steps of finite differences as SciPy has them, relative and absolute, where they are given.
 
     Attributes
     ----------
@@ -43,7 +45,15 @@ class Objective:
         counts one of each.
     """
 
-    def __init__(self, fun: Callable[..., Any], jac: Jac, memory: Memory, *, live: bool = False) -> None:
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        jac: Jac,
+        memory: Memory,
+        *,
+        live: bool = False,
+        steps: tuple[Any, Any] = (None, None),
+    ) -> None:
         if not callable(fun):
             raise OptionError(f"fun={fun!r} is not a function: pass one that takes x and returns a number")
         self.fun = fun
@@ -60,27 +70,47 @@ class Objective:
         self._live_point: Any = None
         self.bounds: tuple[Array, Array] | None = None
         """Lower and upper bounds that finite differences keep to, one number for each parameter."""
+        self.max_evals: int | None = None
+        """How many evaluations there may be, for finite differences that would make more than they must."""
+        self.many_losses: Callable[[Array, tuple[Any, ...]], Array] | None = None
+        """The losses at many points at once, each a row of a matrix, where the function gives them."""
+        self.differences = Differences(self, self.source, *steps) if self.source in DIFFERENCES else None
         sources = {"given": Objective._given, "together": Objective._together, **AUTODIFF}
         self._evaluate: Callable[[Objective, tuple[Any, ...], list[Array]], Any]
-        self._evaluate = sources.get(self.source, by_differences)
+        self._evaluate = sources.get(self.source, Objective._by_differences)
         if self.source in AUTODIFF:
             _require(self.source)
 
     @property
     def cost(self) -> int:
         """How many evaluations of the function one call makes."""
-        return 1 + DIFFERENCES.get(self.source, 0) * self.memory.size
+        return 1 if self.differences is None else self.differences.cost
+
+    @property
+    def gradient_error(self) -> Array | None:
+        """The estimated absolute error of each entry of the last gradient, as one vector; None for an exact gradient.
+
+        Infinite where the loss has not changed within the step, so that nothing is known.
+        """
+        return None if self.differences is None else self.differences.error
+
+    def evaluations_left(self) -> int | None:
+        """How many evaluations the budget has left; None without one."""
+        return None if self.max_evals is None else self.max_evals - self.nfev
 
     def refine(self) -> bool:
         """Have gradients be more exact from here on, at the price of more evaluations; False if that can't be had."""
-        return False
+        return self.differences is not None and self.differences.refine()
 
     def __call__(self, grad: list[Array], args: tuple[Any, ...] = ()) -> float:
         """The loss at the memory's point; its gradient goes into `grad`.
 
         Raises `ObjectiveError` when the function raises or returns something else than a number.
         """
-        return as_loss(self._evaluate(self, args, grad), self.fun_name)
+        loss = as_loss(self._evaluate(self, args, grad), self.fun_name)
+        if self.resolution.watching:
+            self.resolution.see(loss)
+        return loss
 
     def many(self, grad: list[Array], args: tuple[Any, ...] = ()) -> Array:
         """The losses at each of the memory's `Rows`; their gradients go into the rows of `grad`.
@@ -121,6 +151,10 @@ class Objective:
         self.memory.gather(out[1], grad, self.fun_name)
         return out[0]
 
+    def _by_differences(self, args: tuple[Any, ...], grad: list[Array]) -> Any:
+        assert self.differences is not None
+        return self.differences(args, grad)
+
     def _point(self) -> Any:
         if not self.live:
             return self.memory.tree()
@@ -140,7 +174,7 @@ def _source(jac: Jac, memory: Memory) -> str:
     if jac is True:
         return "together"
     if jac is None or jac is False:
-        return memory.kind if memory.kind in AUTODIFF else "2-point"
+        return memory.kind if memory.kind in AUTODIFF else AUTOMATIC
     if isinstance(jac, str) and (jac in DIFFERENCES or jac in AUTODIFF):
         return jac
     raise OptionError(
