@@ -32,6 +32,7 @@ def minimize(
     target: float | None = None,
     callback: Callable[[Point], Any] | None = None,
     history: bool | Literal["path"] = True,
+    finite_diff_rel_step: Any = None,
     check_gradient: bool = False,
     starts: Sequence[Any] | None = None,
     vectorized: bool | None = None,
@@ -57,9 +58,10 @@ def minimize(
         name with default constants.
     jac
         Where the gradient comes from: a function ``jac(x, *args)`` that returns it in the shape of `x`; True if `fun`
-        returns ``(value, gradient)``; ``"2-point"``, ``"3-point"`` or ``"cs"`` for SciPy's finite differences;
-        ``"torch"`` or ``"jax"`` for automatic differentiation of `fun`, which is given tensors then. None: autodiff if
-        `x0` holds tensors of either, else ``"2-point"``.
+        returns ``(value, gradient)``; ``"torch"`` or ``"jax"`` for automatic differentiation of `fun`, which is given
+        tensors then; ``"differences"`` for finite differences that are forward or central as the descent needs them;
+        ``"2-point"``, ``"3-point"`` or ``"cs"`` for SciPy's schemes throughout. None: autodiff if `x0` holds tensors of
+        either, else ``"differences"``.
     bounds
         Where the parameters may lie: ``(lower, upper)``, each None, a number, or a container like `x0`; a
         `scipy.optimize.Bounds`; or a ``(low, high)`` pair for each parameter. Rules are projected after each step; of
@@ -81,6 +83,10 @@ def minimize(
     history
         True: loss and gradient norm of each step. "path": the parameters too. False: nothing. Thinned beyond 10,000
         records.
+    finite_diff_rel_step
+        Steps of finite differences, relative to the parameters: a number, or one for each, as in SciPy. None: steps
+        follow from the size of each parameter, from the noise of the function and from its curvature, and are longer
+        where the function has not changed within them.
     check_gradient
         Compare the gradient with finite differences at `x0` first; raise `GradientError` naming the worst entry.
     starts
@@ -88,11 +94,11 @@ def minimize(
         and the best result is returned; its `runs` are the results of all, `x0`'s first. Where the function raises from
         one of them, that is the reason of its result.
     vectorized
-        Whether the function is asked for many starts at once. True: it takes that itself; each leaf of `x` has a
-        leading axis, one row for each start, and `fun` and `jac` return a row for each. False: one start after the
-        other. None: together if the gradient comes from PyTorch or JAX and ``vmap`` takes the function, which is tried
-        at the first two starts, with evaluations that are not counted. The descents then go on side by side, and
-        `max_seconds` is for all of them.
+        Whether the function is asked for many points at once: of all starts, and of their finite differences. True: it
+        takes that itself; each leaf of `x` has a leading axis, one row for each point, and `fun` and `jac` return a row
+        for each. False: one start after the other. None: together if the gradient comes from PyTorch or JAX and
+        ``vmap`` takes the function. Either is tried at the first two starts, with evaluations that are not counted. The
+        descents then go on side by side, and `max_seconds` is for all of them.
     fixed
         Which parameters are held, and at what: their names, such as ``["rate"]`` (where they start); a dict of name →
         value; for an array, indices or a mask of True and False. A name may stand for a whole array or a nested dict.
@@ -132,7 +138,8 @@ def minimize(
     options = MinimizeOptions(
         args=args, method=method, jac=jac, bounds=bounds, tol=tol, gtol=gtol, ftol=ftol, xtol=xtol,
         max_steps=max_steps, max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback,
-        history=history, check_gradient=check_gradient, starts=starts, vectorized=vectorized,
-        fixed=fixed, tied=tied, names=names, state=state,
+        history=history, finite_diff_rel_step=finite_diff_rel_step, check_gradient=check_gradient, starts=starts,
+        vectorized=vectorized, fixed=fixed, tied=tied, names=names, state=state,
     )  # fmt: skip
-    return Minimization(fun, x0, options).run() if starts is None else minimize_from(fun, x0, options)
+    alone = starts is None and not vectorized
+    return Minimization(fun, x0, options).run() if alone else minimize_from(fun, x0, options)

@@ -14,6 +14,8 @@ from descend.objectives.stencil import Stencil, Taken, difference
 from descend.objectives.steps import given_steps, typical_sizes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from descend.objectives.objective import Objective
     from descend.parameters.memory import Array
 
@@ -73,6 +75,8 @@ class Differences:
         self._slope: Array = np.zeros(0)
         self._whole = False
         """Whether the last gradient was by central differences in every parameter."""
+        if self.given is not None and scheme != "cs":  # so that bad ones are refused at once
+            given_steps(np.concatenate(objective.memory.vectors), "2-point", relative, absolute)
 
     @property
     def cost(self) -> int:
@@ -92,6 +96,18 @@ class Differences:
         if self.scales is not None:
             self.scales.loss = math.nan
         return True
+
+    def state(self) -> dict[str, Any]:
+        """What was learned, as arrays and numbers."""
+        scales = {} if self.scales is None else self.scales.state()
+        return {"central": self.central, "whole": self._whole} | scales
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Have learned what `state` says; nothing where it is of no differences. Raises as `Scales.of_state` does."""
+        if "size" in state:
+            self.scales = Scales.of_state(state, self.objective.memory.size)
+            self._whole = bool(state["whole"])
+            self.central = self.central or (self.adapts and bool(state["central"]))
 
     def __call__(self, args: tuple[Any, ...], grad: list[Array]) -> float:
         """The loss at the memory's point; its gradient goes into `grad`."""

@@ -7,14 +7,14 @@ gradient into flat vectors.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from descend.errors import MissingExtra, ObjectiveError, OptionError
 from descend.objectives.autodiff import AUTODIFF, precision
-from descend.objectives.calls import as_loss, call, name_of
+from descend.objectives.calls import as_loss, call, losses_of, name_of
 from descend.objectives.differences import AUTOMATIC, DIFFERENCES, Differences
 from descend.objectives.resolution import LossResolution
 from descend.parameters.memory import Array, Memory
@@ -98,6 +98,22 @@ class Objective:
         """How many evaluations the budget has left; None without one."""
         return None if self.max_evals is None else self.max_evals - self.nfev
 
+    def state(self) -> dict[str, Array]:
+        """What was learned of the loss and its differences, for a descent that goes on."""
+        learned = {} if self.differences is None else self.differences.state()
+        kept = {f"resolution.{name}": value for name, value in self.resolution.state().items()}
+        kept |= {f"differences.{name}": value for name, value in learned.items()}
+        return {name: np.array(value) for name, value in kept.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Have learned what `state` says; what it does not have is learned anew.
+
+        Raises `KeyError`, `TypeError` or `ValueError` for a state of something else.
+        """
+        self.resolution.restore(_part(state, "resolution."))
+        if self.differences is not None:
+            self.differences.restore(_part(state, "differences."))
+
     def refine(self) -> bool:
         """Have gradients be more exact from here on, at the price of more evaluations; False if that can't be had."""
         return self.differences is not None and self.differences.refine()
@@ -118,13 +134,7 @@ class Objective:
         Raises `ObjectiveError` when the function raises or does not return one number for each.
         """
         losses, name = self._evaluate(self, args, grad), self.fun_name
-        losses = np.asarray(losses.detach() if hasattr(losses, "detach") else losses)
-        if losses.dtype.kind not in "fiu" or losses.shape != self.memory.vectors[0].shape[:1]:
-            raise ObjectiveError(
-                f"{name} returned an array of type {losses.dtype} and shape {losses.shape} for "
-                f"{len(self.memory.vectors[0])} runs: one real number for each is needed"
-            )
-        return losses.astype(float)
+        return losses_of(losses, len(self.memory.vectors[0]), name, "runs")
 
     def apply(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call another function of the parameters at the memory's point, as the loss is called for its gradient.
@@ -165,6 +175,11 @@ class Objective:
     def _value(self, args: tuple[Any, ...]) -> Any:
         self.nfev += 1
         return call(self.fun, self.fun_name, self._point(), args)
+
+
+def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """What the names with a prefix stand for."""
+    return {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
 
 
 def _source(jac: Jac, memory: Memory) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 __all__ = ["LossResolution"]
 
@@ -41,6 +45,24 @@ class LossResolution:
     def error(self, loss: float) -> float:
         """The error of one value of the loss."""
         return max(self.eps * abs(loss), self.noise)
+
+    def state(self) -> dict[str, Any]:
+        """What was seen, as arrays and numbers."""
+        return {
+            "eps": self.eps,
+            "noise": self.noise,
+            "watching": self.watching,
+            "distinct": np.array(sorted(self._distinct), dtype=np.float64),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Have seen what `state` says; nothing where it is empty. Raises `KeyError`, `TypeError` or `ValueError`."""
+        if state:
+            self.eps, self.noise = float(state["eps"]), float(state["noise"])
+            self.watching = bool(state["watching"])
+            self._distinct = {float(loss) for loss in np.asarray(state["distinct"], dtype=np.float64).reshape(-1)}
+            if not (self._given <= self.eps < 1.0 and 0.0 <= self.noise < np.inf):
+                raise ValueError(f"eps={self.eps!r} and noise={self.noise!r} are no errors of a loss")
 
     def coarsen(self, eps: float) -> None:
         """Take note of floats on the way to the loss that have this spacing."""

@@ -18,9 +18,9 @@ __all__ = ["Stencil", "Taken", "difference"]
 class Taken:
     """Differences that were taken, a number for each of some parameters.
 
-    `slope` is the derivative and `curvature` the second one, NaN where one side alone was to be had; `offset` is the
-    distance of the first point, with its sign (of the other one, where the first is not finite), `change` the largest change of the loss, and `bend` by how much it departs from a line.
-    `largest` is the largest loss, for its rounding.
+    `slope` is the derivative and `curvature` the second one, NaN where one side alone was to be had. `offset` is where
+    the first point lies, or the other one where that is not finite. `change` is the largest change of the loss, `bend`
+    by how much it departs from a line, and `largest` the largest loss, for its rounding.
     """
 
     slope: Array
@@ -61,7 +61,8 @@ class Stencil:
         x, sign = self.flat.x[index], np.where(steps < 0.0, -1.0, 1.0)
         up, down = self.upper[index] - x, x - self.lower[index]
         front, back, h = np.where(sign > 0, up, down), np.where(sign > 0, down, up), np.abs(steps)
-        return self._exact(index, sign * np.where((h <= front) | (front >= back), np.minimum(h, front), -np.minimum(h, back)))
+        forth = (h <= front) | (front >= back)
+        return self._exact(index, sign * np.where(forth, np.minimum(h, front), -np.minimum(h, back)))
 
     def beyond(self, index: Array, first: Array) -> Array:
         """Where the second points lie: as far on the other side or, without room there, twice as far or half as far."""
