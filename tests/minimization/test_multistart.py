@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 from tests.minimization.many import STARTS, Valleys
+from tests.objectives.functions import SCALES
 
 import descend
 from descend import Reason
@@ -117,7 +118,9 @@ def test_one_failure_never_loses_the_rest(vectorized):
     ("fun", "options", "error", "match"),
     [
         (lambda x: (np.sum(x**2), 2 * x), {"jac": True}, ObjectiveError, r"shape \(\) for 1 start: .* a row for"),
-        (lambda x: np.sum(x**2, axis=1), {}, OptionError, r"finite differences \(2-point\): give jac"),
+        (lambda x: np.sum(x**2, axis=1), {"jac": "cs"}, OptionError, "complex points are evaluated one by one"),
+        (lambda x: np.sum(x**2), {}, ObjectiveError, r"shape \(\) for 1 points: one real number for each"),
+        (lambda x: np.sum(x**2, axis=1) + np.sum(x), {}, OptionError, "the stacked loss is not that of each alone"),
         (
             lambda x: (np.sum(x**2, axis=1) + np.sum(x), 2 * x + 1),
             {"jac": True},
@@ -143,10 +146,45 @@ def test_functions_that_do_not_take_rows_are_refused(fun, options, error, match)
         descend.minimize(fun, np.ones(3), starts=[np.zeros(3)], vectorized=True, **options)
 
 
+@pytest.mark.parametrize("jac", [None, "2-point", "3-point"])
+def test_differences_of_all_starts_are_one_call(jac):
+    """Points of all starts go into one call, with the results of each start alone."""
+    calls = []
+
+    def many(x):
+        calls.append(len(x))
+        return np.sum((x - 1) ** 2 * SCALES, axis=1) + np.sum(x**4, axis=1)
+
+    starts = np.random.default_rng(0).uniform(-2, 2, (8, len(SCALES)))
+    together = descend.minimize(many, starts[0], jac=jac, starts=starts[1:], vectorized=True, max_evals=60)
+    asked, longest = sum(calls), max(run.njev for run in together.runs)
+    assert asked - sum(run.nfev for run in together.runs) == 4  # of the first two starts, that it takes rows
+    assert len(calls) <= 3 * longest
+    alone = [descend.minimize(lambda x: many(x[None])[0], start, jac=jac, max_evals=60) for start in starts]
+    assert [run.nfev for run in together.runs] == [run.nfev for run in alone]
+    assert all(run.nfev <= 60 for run in alone)
+    for ours, theirs in zip(together.runs, alone, strict=True):
+        assert ours.x == pytest.approx(theirs.x, abs=1e-6)
+
+
+def test_one_start_asks_for_its_differences_at_once():
+    """Without further starts, in any container: a gradient is one call, or two where it was not exact enough."""
+    calls = []
+
+    def many(p):
+        calls.append(len(p["b"]))
+        return np.sum((p["a"] - SCALES) ** 2, axis=1) + (p["b"] + 1) ** 2
+
+    result = descend.minimize(many, {"a": np.zeros(len(SCALES)), "b": 0.0}, vectorized=True)
+    assert result.success
+    assert result.x["a"] == pytest.approx(SCALES, abs=1e-6)
+    assert result.runs == ()
+    assert sum(calls) == result.nfev + 4
+    assert len(calls) <= 3 * result.njev + 4
+
+
 def test_options_that_make_no_sense_are_refused():
     valley, before = Valleys(), threading.active_count()
-    with pytest.raises(OptionError, match="vectorized=True is about several starts"):
-        descend.minimize(valley, STARTS[0], jac=True, vectorized=True)
     with pytest.raises(OptionError, match="vectorized='yes': True or False is needed, or None"):
         descend.minimize(valley, STARTS[0], jac=True, starts=STARTS[1:], vectorized="yes")
     with pytest.raises(OptionError, match="gtol=-1"):

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
+import numpy as np
+
 from descend.descent.loop import Descent
 from descend.descent.result import Result
 from descend.errors import ObjectiveError
@@ -51,6 +53,9 @@ def _was_interrupted(outcome: Outcome) -> bool:
 class Lockstep:
     """Descents that wait for each other at every evaluation, so that one call of the function is for all of them.
 
+    `together` gives losses and gradients of many points; None: gradients are by differences, and losses are by the
+    `many_losses` of the first one's objective.
+
     Each has a thread, of which one at a time runs: a descent goes on until it asks for an evaluation, and the next
     one's turn comes. Whatever is the user's, the function and the callback, is called by the thread that called
     `minimize`.
@@ -60,10 +65,11 @@ class Lockstep:
         self,
         minimizations: Sequence[Minimization],
         memories: Sequence[Memory],
-        together: Together,
+        together: Together | None,
         interrupted: Callable[[], bool],
     ) -> None:
         self.together, self.interrupted = together, interrupted
+        self.many_losses = minimizations[0].objective.many_losses if together is None else None
         began = time.perf_counter()
         for minimization in minimizations:
             minimization.descent.began = began
@@ -121,8 +127,20 @@ class Lockstep:
             lane.go(answer)
         self._drop_ended()
 
-    def _at_once(self, lanes: list[Lane]) -> list[float | ObjectiveError]:
+    def _losses_at_once(self, lanes: list[Lane]) -> list[Any]:
+        """The losses at all points of all descents, by one call; none if it raises."""
+        assert self.many_losses is not None
+        points: list[Any] = [lane.asked for lane in lanes]
+        try:
+            losses = self.many_losses(np.concatenate(points), lanes[0].minimization.args)
+        except ObjectiveError:  # one of them may be at fault: each is asked by itself
+            return []
+        return np.split(losses, np.cumsum([len(rows) for rows in points])[:-1])
+
+    def _at_once(self, lanes: list[Lane]) -> list[Any]:
         """The losses at all points, by one call; none if it raises."""
+        if self.together is None:
+            return self._losses_at_once(lanes)
         if lanes != self._rows_of:
             self._rows_of = list(lanes)
             self.rows = Rows([lane.shadow for lane in lanes if lane.shadow is not None])
@@ -153,7 +171,8 @@ class Lane:
 
     def __init__(self, minimization: Minimization, shadow: Memory, interrupted: Callable[[], bool]) -> None:
         self.minimization, self.shadow = minimization, cast("Memory | None", shadow)
-        self._alone, self._each = minimization.descent.evaluate, minimization.descent.each
+        self._losses, self._each = minimization.objective.many_losses, minimization.descent.each
+        self._alone = minimization.descent.evaluate
         self._end: Reason | BaseException = Reason.INTERRUPTED
         self._outcome: Outcome | None = None
         self._message: tuple[str, Any] | None = None
@@ -164,21 +183,24 @@ class Lane:
         self._thread = threading.Thread(target=work, daemon=True)
 
     @property
-    def asked(self) -> list[Array] | None:
-        """Where the gradient that it asks for belongs; None when the descent has ended."""
+    def asked(self) -> Any:
+        """Where the gradient that it asks for belongs, or points whose losses it asks for; None when it has ended."""
         return None if self._message is None else self._message[1]
 
     def begin(self) -> bool:
         """Begin; False if there is no thread to be had. To be waited for."""
         descent = self.minimization.descent
-        descent.evaluate = self._ask_for_loss
+        if self._losses is None:
+            descent.evaluate = self._ask_for_loss
+        else:
+            self.minimization.objective.many_losses = self._ask_for_losses
         descent.each = None if self._each is None else self._tell
         self._begun = True
         try:
             self._thread.start()
         except RuntimeError:
             self._begun = False
-            descent.evaluate, descent.each = self._alone, self._each
+            self._give_back()
             return False
         return True
 
@@ -196,7 +218,12 @@ class Lane:
                 raise answer[1]
             self._turns.get()
 
-    def go(self, answer: float | ObjectiveError) -> None:
+    def _give_back(self) -> None:
+        """Have the descent evaluate by itself again."""
+        self.minimization.descent.evaluate, self.minimization.descent.each = self._alone, self._each
+        self.minimization.objective.many_losses = self._losses
+
+    def go(self, answer: Any) -> None:
         """Go on with the loss that was asked for; an error is raised where it was."""
         self._answers.put((None, answer) if isinstance(answer, ObjectiveError) else (answer, None))
         self.wait()
@@ -216,10 +243,12 @@ class Lane:
             except KeyboardInterrupt:
                 continue
 
-    def alone(self) -> float | ObjectiveError:
-        """The loss that was asked for, of this one alone, or what the function raised."""
+    def alone(self) -> Any:
+        """What was asked for, of this one alone, or what the function raised."""
         assert self.asked is not None
         try:
+            if self._losses is not None:
+                return self._losses(self.asked, self.minimization.args)
             return self._alone(self.asked)
         except ObjectiveError as error:
             return error
@@ -228,7 +257,7 @@ class Lane:
         """Let go of what only a descent that goes on needs."""
         self._thread.join()
         self.shadow = None
-        self.minimization.descent.evaluate, self.minimization.descent.each = self._alone, self._each
+        self._give_back()
 
     def outcome(self) -> Outcome:
         """What it came to, once it has ended; raises what is no outcome."""
@@ -254,6 +283,9 @@ class Lane:
 
     def _ask_for_loss(self, grad: list[Array]) -> float:
         return float(self._ask("evaluate", grad))
+
+    def _ask_for_losses(self, points: Array, args: tuple[Any, ...]) -> Array:
+        return np.asarray(self._ask("losses", points))
 
     def _tell(self, descent: Descent) -> Reason | None:
         assert self._each is not None

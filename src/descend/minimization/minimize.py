@@ -37,6 +37,7 @@ def minimize(
     max_seconds: float | None = None,
     target: float | None = None,
     history: bool | Literal["path"] = True,
+    finite_diff_rel_step: Any = None,
     check_gradient: bool = False,
     starts: Sequence[Any] | None = None,
     vectorized: bool | None = None,
@@ -64,9 +65,10 @@ def minimize(
     jac
         Where the gradient comes from: a function ``jac(x, *args)`` that returns it in the shape of `x`, but for axes
         of length 1, as a row, a column, a matrix, a list, or anything else that holds numbers; True if `fun`
-        returns ``(value, gradient)``; ``"2-point"``, ``"3-point"`` or ``"cs"`` for SciPy's finite differences;
-        ``"torch"`` or ``"jax"`` for automatic differentiation of `fun`, which is given tensors then. None: autodiff if
-        `x0` holds tensors of either, else ``"2-point"``.
+        returns ``(value, gradient)``; ``"torch"`` or ``"jax"`` for automatic differentiation of `fun`, which is given
+        tensors then; ``"differences"`` for finite differences that are forward or central as the descent needs them;
+        ``"2-point"``, ``"3-point"`` or ``"cs"`` for SciPy's schemes throughout. None: autodiff if `x0` holds tensors of
+        either, else ``"differences"``.
     hess, hessp
         SciPy's Hessian: None, as no method uses it.
     bounds
@@ -99,6 +101,10 @@ def minimize(
     history
         True: loss and gradient norm of each step. "path": the parameters too. False: nothing. Thinned beyond 10,000
         records.
+    finite_diff_rel_step
+        Steps of finite differences, relative to the parameters: a number, or one for each, as in SciPy. None: steps
+        follow from the size of each parameter, from the noise of the function and from its curvature, and are longer
+        where the function has not changed within them.
     check_gradient
         Compare the gradient with finite differences at `x0` first; raise `GradientError` naming the worst entry.
     starts
@@ -106,11 +112,11 @@ def minimize(
         and the best result is returned; its `runs` are the results of all, `x0`'s first. Where the function raises from
         one of them, that is the reason of its result.
     vectorized
-        Whether the function is asked for many starts at once. True: it takes that itself; each leaf of `x` has a
-        leading axis, one row for each start, and `fun` and `jac` return a row for each. False: one start after the
-        other. None: together if the gradient comes from PyTorch or JAX and ``vmap`` takes the function, which is tried
-        at the first two starts, with evaluations that are not counted. The descents then go on side by side, and
-        `max_seconds` is for all of them.
+        Whether the function is asked for many points at once: of all starts, and of their finite differences. True: it
+        takes that itself; each leaf of `x` has a leading axis, one row for each point, and `fun` and `jac` return a row
+        for each. False: one start after the other. None: together if the gradient comes from PyTorch or JAX and
+        ``vmap`` takes the function. Either is tried at the first two starts, with evaluations that are not counted. The
+        descents then go on side by side, and `max_seconds` is for all of them.
     fixed
         Which parameters are held, and at what: their names, such as ``["rate"]`` (where they start); a dict of name →
         value; for an array, indices or a mask of True and False. A name may stand for a whole array or a nested dict.
@@ -150,15 +156,17 @@ def minimize(
     return _minimized(fun, x0, MinimizeOptions(
         args=args, method=method, jac=jac, hess=hess, hessp=hessp, bounds=bounds, constraints=constraints, tol=tol,
         callback=callback, options=options, gtol=gtol, ftol=ftol, xtol=xtol, max_steps=max_steps, max_evals=max_evals,
-        max_seconds=max_seconds, target=target, history=history, check_gradient=check_gradient, starts=starts,
-        vectorized=vectorized, fixed=fixed, tied=tied, names=names, state=state,
+        max_seconds=max_seconds, target=target, history=history, finite_diff_rel_step=finite_diff_rel_step,
+        check_gradient=check_gradient, starts=starts, vectorized=vectorized, fixed=fixed, tied=tied, names=names,
+        state=state,
     ))  # fmt: skip
 
 
 def _minimized(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) -> Result:
     """The result of one descent or of several; its message is printed where SciPy's options ask for it."""
     asked = translated(options)
-    result = Minimization(fun, x0, asked).run() if asked.starts is None else minimize_from(fun, x0, asked)
+    alone = asked.starts is None and not asked.vectorized
+    result = Minimization(fun, x0, asked).run() if alone else minimize_from(fun, x0, asked)
     if prints_message(options.options):
         print(result.message)
     return result

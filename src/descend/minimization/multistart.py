@@ -14,8 +14,10 @@ from descend.errors import ObjectiveError, OptionError, ParameterError
 from descend.minimization.lockstep import Lockstep, Outcome, one_by_one
 from descend.minimization.options import MinimizeOptions
 from descend.minimization.run import Minimization
-from descend.minimization.vectorized import of_one, together_of
+from descend.minimization.vectorized import agree_on_losses, of_one, together_of
 from descend.objectives.autodiff import AUTODIFF
+from descend.objectives.batch import Batch
+from descend.objectives.differences import DIFFERENCES
 from descend.objectives.objective import Objective
 from descend.parameters.free import FreeMemory, memory_of
 from descend.parameters.memory import Memory
@@ -26,7 +28,7 @@ __all__ = ["minimize_from"]
 
 def minimize_from(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) -> Result:
     """The best of the results from `x0` and from each of ``options.starts``, with all of them."""
-    points = [x0, *_listed(options.starts)]
+    points = [x0, *([] if options.starts is None else _listed(options.starts))]
     memories = _alike(points)
     first = memory_of(as_start(x0), fixed=options.fixed, tied=options.tied, names=options.names)
     if isinstance(first, FreeMemory):  # what is fixed is so at the same values from every start
@@ -37,19 +39,27 @@ def minimize_from(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) ->
     one = of_one(fun, options.jac, source, memories[0]) if vectorized else (fun, options.jac)
     of_each = dataclasses.replace(options, jac=one[1])
     minimizations = [Minimization(one[0], point, of_each) for point in points]
+    differs = vectorized and source in DIFFERENCES
+    if differs:
+        batch = Batch(fun, minimizations[0].objective.fun_name, memories[0])
+        for minimization in minimizations:
+            minimization.objective.many_losses = batch
     with interrupts() as interrupted:
         for minimization in minimizations:
             with contextlib.suppress(ObjectiveError):  # which is raised again when it is that start's turn
                 minimization.check()
         together = None
-        if vectorized or (vectorized is None and source in AUTODIFF and len(minimizations) > 1):
+        if differs:
+            agree_on_losses(batch, minimizations)
+        elif vectorized or (vectorized is None and source in AUTODIFF and len(minimizations) > 1):
             many = fun, options.jac
             together = together_of(many, one, source, minimizations, memories, vectorized=bool(vectorized))
-        if together is None or interrupted():
+        if interrupted() or not (differs or together):
             outcomes = one_by_one(minimizations, interrupted)
         else:
             outcomes = Lockstep(minimizations, memories, together, interrupted).run()
-    return _best(outcomes)
+    best = _best(outcomes)
+    return best if options.starts is not None else dataclasses.replace(best, runs=())
 
 
 def _listed(starts: Any) -> list[Any]:

@@ -49,6 +49,8 @@ class MinimizeOptions:
     max_seconds: float | None = None
     target: float | None = None
     history: bool | Literal["path"] = True
+    finite_diff_rel_step: Any = None
+    finite_diff_abs_step: Any = None
     check_gradient: bool = False
     starts: Sequence[Any] | None = None
     vectorized: bool | None = None
@@ -71,8 +73,8 @@ class MinimizeOptions:
         record("history", self.history)
         optional(function, "callback", self.callback)
         optional(flag, "vectorized", self.vectorized, otherwise="None to find out")
-        if self.vectorized is not None and self.starts is None:
-            raise OptionError(f"vectorized={self.vectorized!r} is about several starts: give starts, or leave it out")
+        if self.finite_diff_rel_step is not None and self.finite_diff_abs_step is not None:
+            raise OptionError("finite_diff_rel_step and eps are both steps of finite differences: give one of them")
         if self.vectorized and not (self.fixed is None and self.tied is None):
             raise OptionError("vectorized=True is for functions of rows, which have no room for fixed or tied ones")
         if self.state is not None and self.starts is not None:

@@ -39,7 +39,10 @@ class Minimization:
         rule, self.why = chosen(options.method, memory, bounds)
         criteria = options.criteria((v.dtype for v in memory.vectors), searches=isinstance(rule, Method))
         self.args = args = options.arguments
-        self.objective = objective = Objective(fun, options.jac, memory)
+        self.objective = objective = Objective(
+            fun, options.jac, memory, steps=(options.finite_diff_rel_step, options.finite_diff_abs_step)
+        )
+        objective.max_evals = criteria.max_evals
         self._moved = "" if bounds is None or options.state is not None else bounds.first_outside(memory)
         if bounds is not None:
             bounds.apply(memory.vectors)
@@ -67,6 +70,7 @@ class Minimization:
             self.descent.restore(options.state)
             try:
                 objective.nfev, objective.njev = int(options.state["nfev"]), int(options.state["njev"])
+                objective.restore(options.state)
             except (KeyError, TypeError, ValueError) as error:
                 raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
 
@@ -126,7 +130,7 @@ class Minimization:
             seconds=descent.seconds,
             method=descent.rule,
             why=self.why,
-            _state=lambda: descent.state() | counts,
+            _state=lambda: descent.state() | objective.state() | counts,
         )
 
     def _message(self, reason: Reason, detail: str) -> str:

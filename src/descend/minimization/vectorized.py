@@ -13,12 +13,14 @@ import optree
 from descend.errors import ObjectiveError, OptionError
 from descend.minimization.run import Minimization
 from descend.objectives.agreement import disagreement
-from descend.objectives.autodiff import AUTODIFF, precision
+from descend.objectives.autodiff import precision
+from descend.objectives.batch import Batch
 from descend.objectives.objective import Jac, Objective
+from descend.objectives.steps import step_sizes
 from descend.parameters.memory import Memory
 from descend.parameters.rows import Rows
 
-__all__ = ["Misshapen", "Together", "of_one", "together_of"]
+__all__ = ["Misshapen", "Together", "agree_on_losses", "of_one", "together_of"]
 
 Together = tuple[Callable[..., Any], Jac]
 """A function and a gradient that take many points at once, as `Objective.many` asks for them."""
@@ -65,15 +67,40 @@ def together_of(
     return None
 
 
+def agree_on_losses(batch: Batch, minimizations: Sequence[Minimization]) -> None:
+    """Raise `OptionError` if losses at the first two starts, together, are not those of each alone.
+
+    Of one start, a point next to it is the second.
+    """
+    args, objective = minimizations[0].args, minimizations[0].objective
+    tried = [np.concatenate(minimization.memory.vectors) for minimization in minimizations[:2]]
+    if len(tried) == 1:
+        near = tried[0] + step_sizes(tried[0])
+        tried.append(near if objective.bounds is None else np.clip(near, *objective.bounds))
+    points = np.stack(tried).astype(float)
+    try:
+        alone = [float(batch(point[None], args)[0]) for point in points]
+    except ObjectiveError:  # which is raised again when it is that start's turn
+        return
+    none = np.zeros((2, 1), minimizations[0].memory.vectors[0].dtype)  # there are no gradients to compare
+    try:
+        why = disagreement(batch(points, args), [none], alone, [[row] for row in none])
+    except ObjectiveError as error:
+        why = str(error)
+    if why is not None:
+        raise OptionError(f"vectorized=True, but {why}; give a number for each row, or leave it out")
+
+
 class Misshapen(ObjectiveError):
     """A function that is said to take many points does not return a row for each."""
 
 
 def of_one(fun: Callable[..., Any], jac: Jac, source: str, memory: Memory) -> Together:
-    """A function and a gradient of many points as those of one; raises `OptionError` for finite differences."""
-    if source not in ("given", "together", *AUTODIFF):
+    """A function and a gradient of many points as those of one; raises `OptionError` for complex steps."""
+    if source == "cs":
         raise OptionError(
-            f"vectorized=True with finite differences ({source}): give jac, which returns a row for each start"
+            "vectorized=True with jac='cs': complex points are evaluated one by one; use jac='differences', or give a "
+            "jac that returns a row for each start"
         )
 
     gradient: Any = jac

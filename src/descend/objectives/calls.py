@@ -10,7 +10,7 @@ from descend.checks import shown
 from descend.errors import ObjectiveError, described
 from descend.parameters.reals import as_reals
 
-__all__ = ["as_complex", "as_loss", "call", "name_of"]
+__all__ = ["as_complex", "as_loss", "call", "losses_of", "name_of"]
 
 
 def name_of(function: Any, role: str) -> str:
@@ -60,3 +60,17 @@ def as_loss(value: Any, name: str) -> float:
         )
     with np.errstate(over="ignore"):
         return float(array.reshape(()))
+
+
+def losses_of(value: Any, many: int, name: str, points: str) -> np.ndarray[Any, np.dtype[Any]]:
+    """What a function of many points returned, as floats; raises `ObjectiveError` if it is not one for each."""
+    try:
+        losses = np.asarray(value.detach() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError):
+        losses = np.asarray(None)
+    if losses.dtype.kind not in "fiu" or losses.shape != (many,):
+        raise ObjectiveError(
+            f"{name} returned an array of type {losses.dtype} and shape {losses.shape} for {many} {points}: one real "
+            "number for each is needed"
+        )
+    return losses.astype(float)

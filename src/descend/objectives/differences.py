@@ -1,80 +1,302 @@
-"""Loss and gradient by finite differences: forward, central, complex step."""
+"""Loss and gradient by finite differences, whose steps follow from the parameters' sizes and the noise of the loss."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.objectives.calls import as_complex, as_loss, call
+from descend.objectives.flat_loss import FlatLoss
+from descend.objectives.noise import NOISE_POINTS, Spacing, noise_of
+from descend.objectives.scales import CLEAR_BEND, LONGEST, Scales
+from descend.objectives.stencil import Stencil, Taken, difference
+from descend.objectives.steps import given_steps, typical_sizes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from descend.objectives.objective import Objective
     from descend.parameters.memory import Array
 
-__all__ = ["DIFFERENCES", "by_differences"]
+__all__ = ["AUTOMATIC", "DIFFERENCES", "Differences"]
 
-DIFFERENCES = {"2-point": 1, "3-point": 2, "cs": 1}
-"""SciPy's names of the schemes, and how many evaluations each takes for one parameter."""
+AUTOMATIC = "differences"
+DIFFERENCES = (AUTOMATIC, "2-point", "3-point", "cs")
+"""Differences that are chosen as the descent goes, and SciPy's names of the schemes."""
 
-
-def by_differences(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> Any:
-    """The loss at the memory's point; its gradient, by differences of the loss, goes into `grad`."""
-    from scipy.optimize._numdiff import approx_derivative
-
-    loss_at = _FlatLoss(objective, args)
-    x = np.concatenate(objective.memory.vectors)
-    loss = loss_at(x)
-    objective.njev += 1
-    step = None
-    if objective.source != "cs":
-        # The step must show in the coarsest number on the way, be it a parameter or what the function returns.
-        relative = np.finfo(loss_at.coarsest).eps ** (1 / 2 if objective.source == "2-point" else 1 / 3)
-        step = relative * np.maximum(1.0, np.abs(x))
-    # Within bounds, what has no room keeps a slope of zero.
-    lower, upper = (np.broadcast_to(end, x.shape) for end in objective.bounds or (-np.inf, np.inf))
-    free, slope = lower < upper, np.zeros_like(x)
-
-    def of_free(part: Array) -> Any:
-        point = x.astype(part.dtype)
-        point[free] = part
-        return loss_at(point)
-
-    if free.any():
-        method: Any = objective.source
-        with np.errstate(over="ignore", invalid="ignore"):  # beside a loss that is not finite; it is judged later
-            slope[free] = approx_derivative(
-                of_free, x[free], method=method, f0=loss, abs_step=None if step is None else step[free],
-                bounds=(lower[free], upper[free]),
-            )  # fmt: skip
-    for vector, part in zip(grad, np.split(slope, loss_at.cuts), strict=True):
-        vector[...] = part
-    return loss
+CLEAR_CHANGE = 1e6
+"""A slope is known where the loss changes by so many of its errors, whether or not the loss bends."""
+LENGTHEN, SHORTEN, ROUNDS = 30.0, 1e-3, 8
+"""By what a step that tells nothing becomes longer, and one that is far too long shorter, so often at most."""
+TOO_LONG = 1e12
+"""A step is far too long where it bends the loss by so many of the loss's errors."""
+LOST = 0.1
+"""A slope is lost in an error that is this share of it."""
+COMPLEX_STEP = 1e-10
+"""The step of complex differences, relative to a parameter's size: what they leave out is of the order of its square,
+and as nothing is subtracted no step is too short."""
+SPACINGS, FINER = 3, 2.0**-7
+"""How many spacings are tried to measure the noise, and by what factor they differ."""
 
 
-class _FlatLoss:
-    """The user's function of one flat vector, real or complex, whose evaluations are counted.
+class Differences:
+    """The gradient of an `Objective` by finite differences.
 
-    `coarsest` is the coarsest dtype seen so far, of the parameters and of what the function returned.
+    Parameters
+    ----------
+    objective
+        The function, its memory and bounds; `nfev` and `njev` are counted there.
+    scheme
+        ``"2-point"``, ``"3-point"``, ``"cs"`` as in SciPy, with steps for the parameters' sizes. ``"differences"``:
+        central ones where the descent begins, which tell the curvature in each parameter; then forward ones, whose
+        steps balance the curvature with the noise of the loss, less what the curvature explains; and central ones
+        again in each parameter whose slope a forward one would lose in its error.
+    relative, absolute
+        Steps as the user gives them, for `descend.objectives.steps.given_steps`. They are kept to.
+
+    Attributes
+    ----------
+    error
+        The estimated error of each entry of the last gradient: by the error of the losses, and by what the scheme
+        leaves out. Infinite where the loss has not changed within a step, so that nothing is known of the slope.
+    scales
+        What was learned of the parameters, once there was a gradient.
+    central
+        Whether all differences are central ones from here on.
     """
 
-    def __init__(self, objective: Objective, args: tuple[Any, ...]) -> None:
-        self.objective, self.args = objective, args
-        vectors = objective.memory.vectors
-        self.cuts = np.cumsum([v.size for v in vectors])[:-1]
-        self.coarsest = min((v.dtype for v in vectors), key=lambda dtype: dtype.itemsize)
+    def __init__(self, objective: Objective, scheme: str, relative: Any = None, absolute: Any = None) -> None:
+        self.objective, self.scheme = objective, scheme
+        self.given = None if relative is None and absolute is None else (relative, absolute)
+        self.central = scheme == "3-point"
+        self.error: Array | None = None
+        self.scales: Scales | None = None
+        self._slope: Array = np.zeros(0)
+        self._whole = False
+        """Whether the last gradient was by central differences in every parameter."""
+        if self.given is not None and scheme != "cs":  # so that bad ones are refused at once
+            given_steps(np.concatenate(objective.memory.vectors), "2-point", relative, absolute)
 
-    def __call__(self, point: Array) -> Any:
-        objective, memory = self.objective, self.objective.memory
-        parts = np.split(point, self.cuts)
-        is_complex = np.iscomplexobj(point)
-        if not is_complex:
-            parts = [p.astype(v.dtype, copy=False) for p, v in zip(parts, memory.vectors, strict=True)]
-        objective.nfev += 1
-        out = call(objective.fun, objective.fun_name, memory.tree(parts), self.args)
-        if is_complex:
-            return as_complex(out, objective.fun_name)
-        dtype = getattr(out, "dtype", None)
-        if isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize < self.coarsest.itemsize:
-            self.coarsest = dtype
-        return as_loss(out, objective.fun_name)
+    @property
+    def cost(self) -> int:
+        """How many evaluations one gradient takes at least."""
+        return 1 + (2 if self.central else 1) * self.objective.memory.size
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it may choose more than the lengths of steps."""
+        return self.scheme == AUTOMATIC and self.given is None
+
+    def refine(self) -> bool:
+        """Have central differences from here on, for the noise as it is there; False if they are central already."""
+        if not self.adapts or self.central or self._whole:
+            return False
+        self.central = True
+        if self.scales is not None:
+            self.scales.loss = math.nan
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """What was learned, as arrays and numbers."""
+        scales = {} if self.scales is None else self.scales.state()
+        return {"central": self.central, "whole": self._whole} | scales
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Have learned what `state` says; nothing where it is of no differences. Raises as `Scales.of_state` does."""
+        if "size" in state:
+            self.scales = Scales.of_state(state, self.objective.memory.size)
+            self._whole = bool(state["whole"])
+            self.central = self.central or (self.adapts and bool(state["central"]))
+
+    def __call__(self, args: tuple[Any, ...], grad: list[Array]) -> float:
+        """The loss at the memory's point; its gradient goes into `grad`."""
+        flat = FlatLoss(self.objective, args)
+        self.objective.njev += 1
+        lower, upper = (np.broadcast_to(end, flat.x.shape) for end in self.objective.bounds or (-np.inf, np.inf))
+        stencil, free = Stencil(flat, lower, upper), np.flatnonzero(lower < upper)
+        # What has no room within the bounds keeps a slope of zero.
+        self._slope, self.error = np.zeros_like(flat.x), np.zeros_like(flat.x)
+        if self.scheme == "cs":
+            self._by_complex_steps(stencil, free)
+        elif not free.size:
+            stencil.losses(free, np.zeros(0))
+        elif self.given is not None:
+            self._by_given_steps(stencil, free, *self.given)
+        else:
+            self._by_own_steps(stencil, free)
+        for vector, part in zip(grad, np.split(self._slope, flat.cuts), strict=True):
+            vector[...] = part
+        assert stencil.loss is not None
+        return stencil.loss
+
+    # ---- steps that do not depend on the loss -------------------------------------------------------------------
+
+    def _by_complex_steps(self, stencil: Stencil, free: Array) -> None:
+        from scipy.optimize._numdiff import approx_derivative
+
+        flat = stencil.flat
+        stencil.losses(free[:0], np.zeros(0))
+        assert stencil.loss is not None
+
+        def of_free(part: Array) -> Any:
+            point = flat.x.astype(part.dtype)
+            point[free] = part
+            return flat(point)
+
+        if free.size and math.isfinite(stencil.loss):
+            steps = COMPLEX_STEP * typical_sizes(flat.x, self.objective.bounds)[free]
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = approx_derivative(of_free, flat.x[free], method="cs", f0=stencil.loss, abs_step=steps)
+            self._slope[free] = found
+
+    def _by_given_steps(self, stencil: Stencil, free: Array, relative: Any, absolute: Any) -> None:
+        scheme = "3-point" if self.central else "2-point"
+        steps = given_steps(stencil.flat.x, scheme, relative, absolute)[free]
+        taken = difference(stencil, free, np.abs(steps) if self.central else steps, np.full(free.shape, self.central))
+        self._take(free, taken, 2.0 * self._noise(taken) / taken.step)
+
+    # ---- steps of its own ---------------------------------------------------------------------------------------
+
+    def _by_own_steps(self, stencil: Stencil, free: Array) -> None:
+        x = stencil.flat.x
+        if self.scales is None:
+            self.scales = Scales(typical_sizes(x, self.objective.bounds))
+        scales = self.scales
+        scales.resize(x)
+        learn = self.central
+        if scales.outdated(x) and (self.adapts or not scales.known):
+            stencil.losses(free[:0], np.zeros(0))  # the loss at the point itself: scales are not learned astray
+            if not self.central:
+                learn = self.adapts and not scales.astray(stencil.loss) and self._may(free.size)
+            if (self.central or learn) and (not scales.known or self.objective.resolution.noise > 0.0):
+                self._measure_noise(stencil, free, scales)
+        if learn:
+            self._by_central(stencil, free, scales)
+        else:
+            self._by_forward(stencil, free, scales)
+        self._whole = learn or bool(np.all(scales.flat[free]))
+        assert stencil.loss is not None
+        scales.last = stencil.loss
+
+    def _by_central(self, stencil: Stencil, free: Array, scales: Scales) -> None:
+        """Central differences, which become longer where the loss is not seen to change, and shorter where wild."""
+        eps = self._eps(stencil, free)
+        steps = scales.central_steps(self._eps(stencil), self.objective.resolution.error(scales.last))[free]
+        both = np.ones(free.shape, bool)
+        taken = difference(stencil, free, steps, both)
+        if stencil.loss is None or not math.isfinite(stencil.loss):
+            self._take(free, taken, np.full(free.shape, np.inf))
+            return
+        longest = self._longest(stencil, scales)[free]
+        shortest = np.sqrt(eps) * 0.01 * scales.size[free]
+        for _ in range(ROUNDS):
+            noise, lost = self._noise(taken), ~np.isfinite(taken.slope)
+            hidden = (taken.bend < CLEAR_BEND * noise) & (taken.change < CLEAR_CHANGE * noise)
+            short = ~lost & hidden & (steps < longest)
+            long = (lost | (taken.bend > TOO_LONG * noise)) & (steps > shortest)
+            again = np.flatnonzero(short | long)
+            if not again.size or not self._may(2 * again.size):
+                break
+            longer = np.minimum(steps * np.where(short, LENGTHEN, SHORTEN), longest)
+            scales.reach[free[again]] *= (longer / steps)[again]
+            steps[again] = longer[again]
+            taken.put(again, difference(stencil, free[again], steps[again], both[again]))
+        noise = self._noise(taken)
+        scales.learn(free, taken, noise, eps)
+        scales.look(free, taken, noise)
+        scales.stand(stencil.flat.x, stencil.loss)
+        self._take(free, taken, self._central_error(free, taken, noise, scales))
+
+    def _by_forward(self, stencil: Stencil, free: Array, scales: Scales) -> None:
+        """Forward differences, and central ones in parameters whose slope would be lost in the forward one's error."""
+        eps = self._eps(stencil, free)
+        central = scales.central_steps(self._eps(stencil), self.objective.resolution.error(scales.last))[free]
+        both = scales.flat[free] & (self.adapts and self._may(free.size))
+        taken = difference(stencil, free, np.where(both, central, scales.forward_steps(self._eps(stencil))[free]), both)
+        if self.adapts:
+            astray = scales.astray(stencil.loss)
+            if not astray:  # the curvature is not that of a point astray
+                taken.slope = taken.slope - np.where(both, 0.0, 0.5 * taken.offset * scales.curvature[free])
+        noise = self._noise(taken)
+        error = 2.0 * noise / taken.step + 0.5 * scales.bound[free] * taken.step
+        if not self.adapts:
+            self._lengthen(stencil, free, taken, scales)
+            noise = self._noise(taken)
+            error = np.where(taken.change > noise, 2.0 * noise / taken.step, error)
+        elif not astray:
+            again = np.flatnonzero(~both & (error > LOST * np.abs(taken.slope)) & (scales.bound[free] > 0.0))
+            if again.size and self._may(2 * again.size):
+                taken.put(again, difference(stencil, free[again], central[again], np.ones(again.shape, bool)))
+                both[again] = True
+                noise = self._noise(taken)
+            scales.learn(free[both], taken.of(both), noise[both], eps[both])
+            error = np.where(both, self._central_error(free, taken, noise, scales), error)
+            scales.look(free, taken, noise)
+        self._take(free, taken, error)
+
+    def _lengthen(self, stencil: Stencil, free: Array, taken: Taken, scales: Scales) -> None:
+        """Have longer steps where the loss has not changed beyond its error within one, as far as the budget goes."""
+        longest = self._longest(stencil, scales)[free]
+        steps = taken.step
+        for _ in range(ROUNDS):
+            again = np.flatnonzero((taken.change <= CLEAR_BEND * self._noise(taken)) & (steps < longest))
+            if not again.size or not self._may(again.size):
+                return
+            longer = np.minimum(steps * LENGTHEN, longest)[again]
+            scales.reach[free[again]] *= longer / steps[again]
+            steps[again] = longer
+            taken.put(again, difference(stencil, free[again], longer, np.zeros(again.shape, bool)))
+
+    def _measure_noise(self, stencil: Stencil, free: Array, scales: Scales) -> None:
+        """Measure the noise of the loss along a line on which every parameter moves."""
+        flat, resolution = stencil.flat, self.objective.resolution
+        loss = stencil.loss
+        if loss is None or not math.isfinite(loss):
+            return
+        sign = np.zeros_like(flat.x)
+        sign[free] = np.where(np.arange(len(free)) % 2, -1.0, 1.0)
+        # By powers of two, so that the points are equally spaced in floats, too.
+        unit = np.exp2(np.round(np.log2(np.sqrt(flat.spacing) * scales.size * scales.reach)))
+        for _ in range(SPACINGS):
+            up, down = stencil.upper - flat.x >= NOISE_POINTS * unit, flat.x - stencil.lower >= NOISE_POINTS * unit
+            direction = np.where((sign > 0.0) & ~up, -1.0 * down, np.where((sign < 0.0) & ~down, 1.0 * up, sign))
+            if not self._may(NOISE_POINTS - 1):
+                return
+            points = flat.x + np.arange(1, NOISE_POINTS)[:, None] * (direction * unit)
+            found = noise_of(np.append(loss, flat.rows(points)))
+            if isinstance(found, float):
+                noise = 2.0 * found  # from the standard deviation to about the largest error
+                resolution.noise = noise if noise > 4.0 * resolution.eps * abs(loss) else 0.0
+                return
+            unit = unit * (FINER if found is Spacing.FINER else 1.0 / FINER)
+
+    # ---- parts --------------------------------------------------------------------------------------------------
+
+    def _eps(self, stencil: Stencil, index: Array | slice = slice(None)) -> Array:
+        """The relative error of a loss, for each parameter: that of the coarsest floats on the way."""
+        return np.maximum(self.objective.resolution.eps, stencil.flat.spacing)[index]
+
+    def _longest(self, stencil: Stencil, scales: Scales) -> Array:
+        return LONGEST * np.maximum(scales.size, np.maximum(1.0, np.abs(stencil.flat.x)))
+
+    def _noise(self, taken: Taken) -> Array:
+        """The error of the losses of each difference."""
+        resolution = self.objective.resolution
+        return np.maximum(resolution.eps * taken.largest, max(resolution.noise, np.finfo(float).tiny))
+
+    def _central_error(self, free: Array, taken: Taken, noise: Array, scales: Scales) -> Array:
+        """The error of each central difference; of one-sided ones as well, where the other side was not to be had."""
+        one_sided = np.isnan(taken.curvature)
+        left_out = np.where(one_sided, 0.5 * taken.step, taken.step**2 / (6.0 * scales.size[free]))
+        return np.asarray(noise / taken.step + scales.bound[free] * left_out)
+
+    def _may(self, evaluations: int) -> bool:
+        """Whether the budget allows so many evaluations beside those of this gradient."""
+        left = self.objective.evaluations_left()
+        return left is None or left >= evaluations + self.cost
+
+    def _take(self, free: Array, taken: Taken, error: Array) -> None:
+        assert self.error is not None
+        self._slope[free] = taken.slope
+        self.error[free] = error

@@ -7,7 +7,7 @@ gradient into flat vectors.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ import numpy as np
 from descend.checks import shown
 from descend.errors import MissingExtra, ObjectiveError, OptionError
 from descend.objectives.autodiff import AUTODIFF, precision
-from descend.objectives.calls import as_loss, call, name_of
-from descend.objectives.differences import DIFFERENCES, by_differences
+from descend.objectives.calls import as_loss, call, losses_of, name_of
+from descend.objectives.differences import AUTOMATIC, DIFFERENCES, Differences
 from descend.objectives.resolution import LossResolution
 from descend.parameters.memory import Array, Memory
 
@@ -36,6 +36,8 @@ class Objective:
         Holds the point; it may change between calls.
     live
         Hand the function the memory itself instead of a copy: faster, and the function must not write to it.
+    steps
+        Steps of finite differences as SciPy has them, relative and absolute, where they are given.
 
     Attributes
     ----------
@@ -44,7 +46,15 @@ class Objective:
         counts one of each.
     """
 
-    def __init__(self, fun: Callable[..., Any], jac: Jac, memory: Memory, *, live: bool = False) -> None:
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        jac: Jac,
+        memory: Memory,
+        *,
+        live: bool = False,
+        steps: tuple[Any, Any] = (None, None),
+    ) -> None:
         if not callable(fun):
             raise OptionError(f"fun={fun!r} is not a function: pass one that takes x and returns a number")
         self.fun = fun
@@ -61,27 +71,63 @@ class Objective:
         self._live_point: Any = None
         self.bounds: tuple[Array, Array] | None = None
         """Lower and upper bounds that finite differences keep to, one number for each parameter."""
+        self.max_evals: int | None = None
+        """How many evaluations there may be, for finite differences that would make more than they must."""
+        self.many_losses: Callable[[Array, tuple[Any, ...]], Array] | None = None
+        """The losses at many points at once, each a row of a matrix, where the function gives them."""
+        self.differences = Differences(self, self.source, *steps) if self.source in DIFFERENCES else None
         sources = {"given": Objective._given, "together": Objective._together, **AUTODIFF}
         self._evaluate: Callable[[Objective, tuple[Any, ...], list[Array]], Any]
-        self._evaluate = sources.get(self.source, by_differences)
+        self._evaluate = sources.get(self.source, Objective._by_differences)
         if self.source in AUTODIFF:
             _require(self.source)
 
     @property
     def cost(self) -> int:
         """How many evaluations of the function one call makes."""
-        return 1 + DIFFERENCES.get(self.source, 0) * self.memory.size
+        return 1 if self.differences is None else self.differences.cost
+
+    @property
+    def gradient_error(self) -> Array | None:
+        """The estimated absolute error of each entry of the last gradient, as one vector; None for an exact gradient.
+
+        Infinite where the loss has not changed within the step, so that nothing is known.
+        """
+        return None if self.differences is None else self.differences.error
+
+    def evaluations_left(self) -> int | None:
+        """How many evaluations the budget has left; None without one."""
+        return None if self.max_evals is None else self.max_evals - self.nfev
+
+    def state(self) -> dict[str, Array]:
+        """What was learned of the loss and its differences, for a descent that goes on."""
+        learned = {} if self.differences is None else self.differences.state()
+        kept = {f"resolution.{name}": value for name, value in self.resolution.state().items()}
+        kept |= {f"differences.{name}": value for name, value in learned.items()}
+        return {name: np.array(value) for name, value in kept.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Have learned what `state` says; what it does not have is learned anew.
+
+        Raises `KeyError`, `TypeError` or `ValueError` for a state of something else.
+        """
+        self.resolution.restore(_part(state, "resolution."))
+        if self.differences is not None:
+            self.differences.restore(_part(state, "differences."))
 
     def refine(self) -> bool:
         """Have gradients be more exact from here on, at the price of more evaluations; False if that can't be had."""
-        return False
+        return self.differences is not None and self.differences.refine()
 
     def __call__(self, grad: list[Array], args: tuple[Any, ...] = ()) -> float:
         """The loss at the memory's point; its gradient goes into `grad`.
 
         Raises `ObjectiveError` when the function raises or returns something else than a number.
         """
-        return as_loss(self._evaluate(self, args, grad), self.fun_name)
+        loss = as_loss(self._evaluate(self, args, grad), self.fun_name)
+        if self.resolution.watching:
+            self.resolution.see(loss)
+        return loss
 
     def many(self, grad: list[Array], args: tuple[Any, ...] = ()) -> Array:
         """The losses at each of the memory's `Rows`; their gradients go into the rows of `grad`.
@@ -89,13 +135,7 @@ class Objective:
         Raises `ObjectiveError` when the function raises or does not return one number for each.
         """
         losses, name = self._evaluate(self, args, grad), self.fun_name
-        losses = np.asarray(losses.detach() if hasattr(losses, "detach") else losses)
-        if losses.dtype.kind not in "fiu" or losses.shape != self.memory.vectors[0].shape[:1]:
-            raise ObjectiveError(
-                f"{name} returned an array of type {losses.dtype} and shape {losses.shape} for "
-                f"{len(self.memory.vectors[0])} runs: one real number for each is needed"
-            )
-        return losses.astype(float)
+        return losses_of(losses, len(self.memory.vectors[0]), name, "runs")
 
     def apply(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call another function of the parameters at the memory's point, as the loss is called for its gradient.
@@ -124,6 +164,10 @@ class Objective:
         self.memory.gather(out[1], grad, self.fun_name)
         return out[0]
 
+    def _by_differences(self, args: tuple[Any, ...], grad: list[Array]) -> Any:
+        assert self.differences is not None
+        return self.differences(args, grad)
+
     def _point(self) -> Any:
         if not self.live:
             return self.memory.tree()
@@ -136,6 +180,11 @@ class Objective:
         return call(self.fun, self.fun_name, self._point(), args)
 
 
+def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """What the names with a prefix stand for."""
+    return {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+
+
 def _source(jac: Jac, memory: Memory) -> str:
     """The name of where the gradient comes from."""
     if callable(jac):
@@ -143,7 +192,7 @@ def _source(jac: Jac, memory: Memory) -> str:
     if jac is True:
         return "together"
     if jac is None or jac is False:
-        return memory.kind if memory.kind in AUTODIFF else "2-point"
+        return memory.kind if memory.kind in AUTODIFF else AUTOMATIC
     if isinstance(jac, str) and (jac in DIFFERENCES or jac in AUTODIFF):
         return jac
     raise OptionError(

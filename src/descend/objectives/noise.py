@@ -1,0 +1,62 @@
+"""The noise of a function: how much its values jitter between points that are next to each other."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from descend.parameters.memory import Array
+
+__all__ = ["NOISE_POINTS", "Spacing", "noise_of"]
+
+NOISE_POINTS = 7
+"""Equally spaced points, of which one is there already: 6 more suffice for a deterministic function (Moré and Wild
+2011, section 5)."""
+
+STEADY = 4.0
+"""Estimates from three orders of differences in turn agree if they are within this factor."""
+FLAT_SHARE = 0.5
+"""Where so many neighbouring values are equal, the points are too close to tell the noise."""
+VARIATION = 0.1
+"""Where the values differ by more than this, relative to the largest, the points are too far apart."""
+
+
+class Spacing(enum.Enum):
+    """What is to be done about the spacing of points whose values do not tell the noise."""
+
+    FINER = "finer"
+    COARSER = "coarser"
+
+
+def noise_of(values: Array) -> float | Spacing:
+    """The standard deviation of the noise in values at equally spaced points of a line, or another spacing to try.
+
+    ECnoise (Moré and Wild 2011, "Estimating computational noise", algorithm in section 4): differences of order k of a
+    smooth function vanish with the spacing, and those of its noise grow by a known factor. The first three orders in
+    turn that agree, and whose differences change their sign, tell the noise.
+
+    >>> import numpy as np
+    >>> t = 1e-6 * np.arange(7.0)
+    >>> print(f"{noise_of(np.round(np.exp(0.7 * t), 6)):.0e}")
+    3e-07
+    >>> noise_of(np.round(np.exp(0.01 * t), 6))
+    <Spacing.COARSER: 'coarser'>
+    """
+    if not np.all(np.isfinite(values)) or np.ptp(values) > VARIATION * np.max(np.abs(values)):
+        return Spacing.FINER
+    table, gamma, levels, signs = values.astype(np.float64), 1.0, [], []
+    for order in range(1, len(values)):
+        table = np.diff(table)
+        if order == 1 and np.count_nonzero(table == 0.0) >= FLAT_SHARE * len(table):
+            return Spacing.COARSER
+        gamma *= 0.5 * order / (2 * order - 1)
+        levels.append(float(np.sqrt(gamma * np.mean(table**2))))
+        signs.append(bool(np.min(table) * np.max(table) < 0.0))
+    for k in range(len(levels) - 2):
+        three = levels[k : k + 3]
+        if max(three) <= STEADY * min(three) and signs[k]:
+            return levels[k]
+    return Spacing.FINER
