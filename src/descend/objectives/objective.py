@@ -19,7 +19,7 @@ from descend.objectives.differences import DIFFERENCES, by_differences
 from descend.objectives.resolution import LossResolution
 from descend.parameters.memory import Array, Memory
 
-__all__ = ["Jac", "Objective"]
+__all__ = ["Jac", "Objective", "gradient_source", "require"]
 
 Jac = Callable[..., Any] | bool | str | None
 
@@ -55,7 +55,7 @@ class Objective:
         """How finely the loss tells points apart."""
         self.nfev = 0
         self.njev = 0
-        self.source = _source(jac, memory)
+        self.source = gradient_source(jac, memory)
         self._jac = jac if callable(jac) else None
         self._live_point: Any = None
         self.bounds: tuple[Array, Array] | None = None
@@ -64,7 +64,7 @@ class Objective:
         self._evaluate: Callable[[Objective, tuple[Any, ...], list[Array]], Any]
         self._evaluate = sources.get(self.source, by_differences)
         if self.source in AUTODIFF:
-            _require(self.source)
+            require(self.source)
 
     @property
     def cost(self) -> int:
@@ -133,7 +133,7 @@ class Objective:
         return call(self.fun, self.fun_name, self._point(), args)
 
 
-def _source(jac: Jac, memory: Memory) -> str:
+def gradient_source(jac: Jac, memory: Memory) -> str:
     """The name of where the gradient comes from."""
     if callable(jac):
         return "given"
@@ -149,7 +149,8 @@ def _source(jac: Jac, memory: Memory) -> str:
     )
 
 
-def _require(package: str) -> None:
+def require(package: str) -> None:
+    """Raise `MissingExtra` where a library of automatic differentiation is not installed."""
     try:
         importlib.import_module(package)
     except ImportError:
