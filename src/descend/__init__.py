@@ -20,6 +20,8 @@ The doors:
 
 minimize
     From a function and a start to a result, with SciPy's field names.
+least_squares, curve_fit
+    From residuals, or a model and data, to a fit: as in SciPy.
 fit
     From a problem to trained parameters: batch gradient descent, SGD, mini-batches.
 fit_many
@@ -51,12 +53,15 @@ from descend.methods import (
     Armijo,
     BarzilaiBorwein,
     ConjugateGradient,
+    LevenbergMarquardt,
     Method,
     SteepestDescent,
     Wolfe,
 )
 from descend.minimization.minimize import minimize
 from descend.problems import Problem
+from descend.regression.least_squares import least_squares
+from descend.regression.result import LeastSquaresResult
 from descend.rules import (
     ADOPT,
     ASGD,
@@ -121,6 +126,8 @@ __all__ = [
     "Evaluation",
     "FitResult",
     "History",
+    "LeastSquaresResult",
+    "LevenbergMarquardt",
     "Lion",
     "LogUniform",
     "Method",
@@ -149,6 +156,7 @@ __all__ = [
     "fit",
     "fit_many",
     "hyper",
+    "least_squares",
     "methods",
     "minimize",
     "objectives",

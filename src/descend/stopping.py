@@ -30,6 +30,7 @@ class Reason(enum.Enum):
     VALUE = "value", "converged", "Converged: the loss changes by less than ftol.", ""
     STEP = "step", "converged", "Converged: the steps are shorter than xtol.", ""
     TARGET = "target", "converged", "Converged: the target is reached.", ""
+    RESOLUTION = "resolution", "converged", "Converged: no lower point can be told.", ""
     MAX_STEPS = "max_steps", "spent", "Stopped: all steps are spent.", "Raise max_steps, or loosen the tolerance."
     MAX_EVALS = "max_evals", "spent", "Stopped: all evaluations are spent.", "Raise max_evals, or loosen the tolerance."
     MAX_SECONDS = "max_seconds", "spent", "Stopped: the time is spent.", "Raise max_seconds, or loosen the tolerance."
@@ -58,6 +59,12 @@ class Reason(enum.Enum):
         "failed",
         "Stopped: no lower point was found.",
         "Check the gradient (check_gradient=True); if it is right, rounding hides what is left: loosen gtol.",
+    )
+    STALLED = (
+        "stalled",
+        "failed",
+        "Stopped: the loss has stopped falling.",
+        "See whether it is smooth and its gradient exact; if so, it is as low as it can be told.",
     )
     FUNCTION_RAISED = (
         "function_raised",

@@ -63,12 +63,16 @@ class MemoryLineObjective:
             _read(self.memory.vectors, x)  # rounded to what the parameters can hold
         self.trials += 1
         self.loss = point.loss = loss = descent.evaluate_point()
-        if not self._shared:
-            _read(point.grad, self.g)
+        self.read_gradient()
         if math.isfinite(loss):
             self.finite_trials += 1
             self.improved = loss < point.best_loss
         return loss
+
+    def read_gradient(self) -> None:
+        """Take the gradient that was written into the point at hand."""
+        if not self._shared:
+            _read(self.point.grad, self.g)
 
     def _keep_improved(self) -> None:
         """Remember the last trial, if it is better than the best point; a search may reject it for its slope."""

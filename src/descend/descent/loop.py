@@ -59,6 +59,8 @@ class Descent:
         How finely the loss tells points apart; by default as finely as the parameters' floats.
     refine
         Has gradients be more exact from then on; returns False if that can't be had.
+    line
+        Makes what a method sees of the descent.
     """
 
     def __init__(
@@ -75,15 +77,15 @@ class Descent:
         bounds: Bounds | None = None,
         resolution: LossResolution | None = None,
         refine: Callable[[], bool] = lambda: False,
+        line: Callable[[Descent], MemoryLineObjective] = MemoryLineObjective,
     ) -> None:
         self.memory, self.bounds, self.rule = memory, bounds, rule
         self.evaluate, self.evaluations, self.each = evaluate, evaluations, each
         self.criteria, self.history, self.whole = criteria, history, whole
         self.resolution = resolution or LossResolution(max(float(np.finfo(v.dtype).eps) for v in memory.vectors))
-        self.refine = refine
+        self.refine, self._make_line = refine, line
         self.steps = 0
-        self.point = CurrentPoint(memory, bounds)
-        self.health = HealthMonitor(memory, rule)
+        self.point, self.health = CurrentPoint(memory, bounds), HealthMonitor(memory, rule)
         self.engine: Any = None
         """What steps by a rule."""
         self.method_run: MethodRun | None = None
@@ -239,7 +241,7 @@ class Descent:
     def begin_method(self) -> MethodRun:
         """Begin the method at the point at hand."""
         assert isinstance(self.rule, Method)
-        self._line = MemoryLineObjective(self)
+        self._line = self._make_line(self)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             self.method_run = self.rule.begin(self._line)
         return self.method_run
@@ -251,7 +253,7 @@ class Descent:
         assert line is not None
         line.trials = line.finite_trials = 0
         loss, before = point.loss, self.memory.snapshot() if self.criteria.xtol is not None else None
-        may_be_stationary = self.norm == 0.0 or self.bounds is not None
+        may_be_stationary = (self.norm == 0.0 or self.bounds is not None) and not run.judges_end
         if may_be_stationary and not any(np.any(g) for g in point.projected_gradient(self.health.sign)):
             return self._stationary()
         try:
@@ -281,6 +283,9 @@ class Descent:
     def _no_step(self, reason: Reason, line: MemoryLineObjective) -> Reason:
         """Why a method has made no step, and what was seen of it."""
         if reason.kind == "spent":
+            return reason
+        if self.method_run is not None and self.method_run.judges_end:
+            self.detail = self.method_run.detail
             return reason
         if line.trials and not line.finite_trials:
             self.detail = f"Ahead of step {self.steps + 1} the loss is not finite at any point tried."

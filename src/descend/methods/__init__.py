@@ -14,6 +14,7 @@ from descend.errors import MethodError
 from descend.methods.base import LineObjective, Method, MethodRun, registry
 from descend.methods.conjugate import ConjugateGradient
 from descend.methods.first_order import AcceleratedGradient, AdaptiveGradient, BarzilaiBorwein, SteepestDescent
+from descend.methods.levenberg_marquardt import LevenbergMarquardt
 from descend.methods.quasi_newton import BFGS, LBFGS
 from descend.methods.searches import Armijo, Search, Wolfe
 from descend.rules.registry import spelling
@@ -26,6 +27,7 @@ __all__ = [
     "Armijo",
     "BarzilaiBorwein",
     "ConjugateGradient",
+    "LevenbergMarquardt",
     "LineObjective",
     "Method",
     "MethodError",

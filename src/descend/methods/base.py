@@ -69,8 +69,12 @@ class LineObjective(Protocol):
 class MethodRun:
     """One run of a method: what it remembers, and the point that its last step led to.
 
-    `x`, `g` and `loss` are those of that point; the objective may have evaluated others since.
+    `x`, `g` and `loss` are those of that point; the objective may have evaluated others since. A run that `judges_end`
+    says itself when the descent has converged, and in `detail` what it saw.
     """
+
+    judges_end: ClassVar[bool] = False
+    detail = ""
 
     def __init__(self, objective: LineObjective) -> None:
         self.objective = objective
@@ -117,11 +121,14 @@ class Method(SciPyMethod):
     name: ClassVar[str] = ""
     maximize: ClassVar[bool] = False
     takes_bounds: ClassVar[bool] = False
+    needs_residuals: ClassVar[bool] = False
+    """Whether it is for residuals alone, and so for `descend.least_squares`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.name = cls.name or spelling(cls.__name__)
-        _REGISTRY[cls.name] = cls
+        if not cls.needs_residuals:
+            _REGISTRY[cls.name] = cls
 
     def begin(self, objective: LineObjective) -> MethodRun:
         """A run of the method from the point where the objective was evaluated last."""
@@ -141,7 +148,7 @@ _REGISTRY: dict[str, type[Method]] = {}
 
 
 def registry() -> dict[str, type[Method]]:
-    """Every method by its name."""
+    """Every method of `descend.minimize` by its name."""
     return dict(_REGISTRY)
 
 

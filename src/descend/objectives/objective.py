@@ -20,7 +20,7 @@ from descend.objectives.differences import AUTOMATIC, DIFFERENCES, Differences
 from descend.objectives.resolution import LossResolution
 from descend.parameters.memory import Array, Memory
 
-__all__ = ["Jac", "Objective"]
+__all__ = ["Jac", "Objective", "gradient_source", "require"]
 
 Jac = Callable[..., Any] | bool | str | None
 
@@ -66,7 +66,7 @@ class Objective:
         """How finely the loss tells points apart."""
         self.nfev = 0
         self.njev = 0
-        self.source = _source(jac, memory)
+        self.source = gradient_source(jac, memory)
         self._jac = jac if callable(jac) else None
         self._live_point: Any = None
         self.bounds: tuple[Array, Array] | None = None
@@ -80,7 +80,7 @@ class Objective:
         self._evaluate: Callable[[Objective, tuple[Any, ...], list[Array]], Any]
         self._evaluate = sources.get(self.source, Objective._by_differences)
         if self.source in AUTODIFF:
-            _require(self.source)
+            require(self.source)
 
     @property
     def cost(self) -> int:
@@ -185,7 +185,7 @@ def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
 
 
-def _source(jac: Jac, memory: Memory) -> str:
+def gradient_source(jac: Jac, memory: Memory) -> str:
     """The name of where the gradient comes from."""
     if callable(jac):
         return "given"
@@ -201,7 +201,8 @@ def _source(jac: Jac, memory: Memory) -> str:
     )
 
 
-def _require(package: str) -> None:
+def require(package: str) -> None:
+    """Raise `MissingExtra` where a library of automatic differentiation is not installed."""
     try:
         importlib.import_module(package)
     except ImportError:

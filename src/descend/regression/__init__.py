@@ -1,0 +1,1 @@
+"""Least squares and curve fits: a descent on half a sum of squares, from residuals or from a model and data."""

@@ -1,0 +1,142 @@
+"""`least_squares`: from residuals and a start to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from descend.errors import OptionError
+from descend.minimization.options import Point
+from descend.objectives.objective import Jac
+from descend.regression.options import LeastSquaresOptions
+from descend.regression.result import LeastSquaresResult
+from descend.regression.run import Regression
+
+__all__ = ["least_squares"]
+
+
+def least_squares(
+    fun: Callable[..., Any],
+    x0: Any,
+    jac: Jac = None,
+    bounds: Any = None,
+    method: Any = "auto",
+    ftol: float | None = None,
+    xtol: float | None = None,
+    gtol: float | None = None,
+    x_scale: Any = None,
+    loss: str | Callable[..., Any] = "linear",
+    f_scale: float = 1.0,
+    *,
+    weights: Any = None,
+    diff_step: Any = None,
+    jac_sparsity: Any = None,
+    max_nfev: int | None = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    max_steps: int | None = None,
+    max_evals: int | None = None,
+    max_seconds: float | None = None,
+    target: float | None = None,
+    callback: Callable[[Point], Any] | None = None,
+    history: bool | Literal["path"] = True,
+    starts: Sequence[Any] | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> LeastSquaresResult:
+    """Minimise half a sum of squares of residuals, or a robust loss of them, by Levenberg–Marquardt.
+
+    Parameters
+    ----------
+    fun
+        ``fun(x, *args, **kwargs)`` returns the residuals, an array of any shape with one for each observation. `x` is
+        built as `x0`; it is a copy, which the function may keep.
+    x0
+        The start: a float, an array or tensor of float32 or float64, or any nesting of dicts, lists and tuples of them,
+        as in `descend.minimize`.
+    jac
+        Where the Jacobian comes from. A function ``jac(x, *args, **kwargs)`` that returns an array of shape
+        (residuals, parameters), a SciPy sparse matrix, or a `scipy.sparse.linalg.LinearOperator`; for a container, also
+        one like `x0` whose leaves have the shape of the residuals followed by their own. True if `fun` returns
+        ``(residuals, Jacobian)``. ``"2-point"`` for forward differences, which become as exact as central ones near the
+        end; ``"3-point"`` and ``"cs"`` as in SciPy. ``"torch"`` or ``"jax"`` for automatic differentiation. None:
+        autodiff if `x0` holds tensors of either, else ``"2-point"``.
+    bounds
+        Where the parameters may lie, in any of the forms of `descend.minimize`.
+    method
+        ``descend.LevenbergMarquardt(…)``; "auto" and SciPy's names stand for its defaults.
+    ftol, xtol, gtol
+        As in SciPy, where they are given: stop when a step that the model predicts well lowers the loss by less than
+        ``ftol · loss``; when its length is below ``xtol · (xtol + ‖x‖)``; when no entry of the gradient exceeds `gtol`,
+        with bounds of the projected gradient. Whatever is given, the descent ends where no lower point can be told: the
+        decrease that the Gauss–Newton model still promises is lost in the rounding of the loss, or no parameter would
+        change by more than half of its digits.
+    x_scale
+        The size of each parameter: a number, or a container like `x0`. None or "jac": the inverse of the largest norm
+        that its column of the Jacobian has had.
+    loss, f_scale
+        ``"linear"``, ``"soft_l1"``, ``"huber"``, ``"cauchy"``, ``"arctan"`` or a function, and the size of residuals
+        that are no outliers, as in SciPy: the loss is ½ Σ C² ρ((f / C)²) with C = `f_scale`.
+    weights
+        What the squared residuals are multiplied by, one number for each or one for all: 1 / σ² for known standard
+        deviations σ. A robust loss is of the residuals times the root of their weights. 0 leaves a residual out.
+    diff_step
+        Steps of finite differences relative to each parameter, as in SciPy. Default: the cube root of the spacing of
+        floats.
+    jac_sparsity
+        Where the Jacobian may have entries, an array or sparse matrix: parameters that share no row are differenced
+        together, and the Jacobian is sparse.
+    max_nfev
+        SciPy's name of `max_evals`.
+    args, kwargs
+        Further arguments of `fun` and `jac`.
+    max_steps, max_evals, max_seconds
+        Budgets: steps, evaluations of `fun` (never exceeded; finite differences count each one), seconds. 10,000 steps
+        where none is given.
+    target
+        Stop when the loss is at most this.
+    callback
+        Called with a `Point` at the start and after each step, whose `fun` is the loss; a true return value, or raising
+        ``StopIteration``, stops the descent.
+    history
+        True: loss and gradient norm of each step. "path": the parameters too. False: nothing.
+    starts
+        Further starts, each built as `x0`: the loss is minimised from each of them, with the whole budget for each, and
+        the best result is returned; its `runs` are the results of all, `x0`'s first. Residuals in JAX are evaluated for
+        all starts at once, with their Jacobians, if ``vmap`` takes the function.
+    state
+        `Result.state` of an earlier call: go on exactly where it stopped, with the same bits as if it had not.
+
+    Returns
+    -------
+    LeastSquaresResult
+        The point with the lowest loss, its residuals and Jacobian, and why the descent stopped.
+
+    Raises
+    ------
+    ParameterError, OptionError, MethodError, StateError
+        A bad `x0`, option, constant or state, before anything is run.
+    ObjectiveError
+        `fun` or `jac` raised, or returned something that is no residuals or no Jacobian of theirs, or residuals that
+        are not finite at the start; `.result` holds the descent so far.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import descend
+    >>> t = np.linspace(0.0, 4.0, 9)
+    >>> y = 3.0 * np.exp(-0.7 * t)
+    >>> result = descend.least_squares(lambda p: p["a"] * np.exp(-p["rate"] * t) - y, {"a": 1.0, "rate": 1.0})
+    >>> {name: round(value, 6) for name, value in result.x.items()}, result.success
+    ({'a': 3.0, 'rate': 0.7}, True)
+    """
+    if max_nfev is not None:
+        if max_evals is not None:
+            raise OptionError(f"max_nfev={max_nfev!r} and max_evals={max_evals!r} are the same; give one of them")
+        max_evals = max_nfev
+    options = LeastSquaresOptions(
+        jac=jac, bounds=bounds, method=method, ftol=ftol, xtol=xtol, gtol=gtol, x_scale=x_scale, loss=loss,
+        f_scale=f_scale, weights=weights, diff_step=diff_step, jac_sparsity=jac_sparsity, args=args, kwargs=kwargs,
+        max_steps=max_steps, max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback,
+        history=history, starts=starts, state=state,
+    )  # fmt: skip
+    return Regression(fun, x0, options).run()

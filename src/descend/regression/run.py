@@ -1,0 +1,206 @@
+"""`Regression`: one descent of `least_squares`, from what its user asks for to a result."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from descend.descent.history import History
+from descend.descent.loop import Descent
+from descend.descent.point import largest_entry
+from descend.descent.residual_line import ResidualLine
+from descend.errors import ObjectiveError, OptionError, StateError
+from descend.minimization.options import Point
+from descend.minimization.run import as_start
+from descend.objectives.jacobians import columns_of, is_operator, scale_rows
+from descend.objectives.objective import Jac
+from descend.objectives.residuals import ResidualObjective
+from descend.objectives.robust import ResidualLoss
+from descend.parameters.bounds import Bounds
+from descend.parameters.memory import Array, Memory
+from descend.regression.options import LeastSquaresOptions
+from descend.regression.result import LeastSquaresResult
+from descend.stopping import Reason
+
+__all__ = ["Regression"]
+
+
+class Regression:
+    """Residuals, a start and options, as `descend.least_squares` takes them: checked, and ready to descend.
+
+    `memory` is where it stands, `objective` the residuals and the counts of their evaluations, and `descent` the
+    descent.
+    """
+
+    def __init__(self, fun: Callable[..., Any], x0: Any, options: LeastSquaresOptions) -> None:
+        self.options, self.args = options, options.arguments
+        self.memory = memory = Memory(as_start(x0))
+        bounds = None if options.bounds is None else _bounds(memory, options.bounds)
+        self.why, criteria = options.why, options.criteria
+        self.objective = objective = ResidualObjective(
+            _with(fun, options.kwargs),
+            _jac(options.jac, options.kwargs),
+            memory,
+            self.args,
+            loss=ResidualLoss(options.loss, options.f_scale),
+            weights=options.weights,
+            relative_step=options.diff_step,
+            structure=options.jac_sparsity,
+        )
+        if bounds is not None:
+            bounds.apply(memory.vectors)
+            objective.bounds = bounds.ends
+        if criteria.max_evals is not None:
+            objective.limit = criteria.max_evals
+            if criteria.max_evals < objective.cost:
+                raise OptionError(
+                    f"max_evals={criteria.max_evals} does not pay for one Jacobian, which takes {objective.cost} "
+                    f"evaluations ({objective.source}): raise it, or give jac"
+                )
+        self.descent = Descent(
+            memory,
+            options.rule,
+            objective,
+            criteria,
+            History(path=options.history == "path") if options.history else None,
+            whole=True,
+            evaluations=lambda: (objective.nfev, objective.cost),
+            each=None if options.callback is None else _telling(options.callback, objective),
+            bounds=bounds,
+            resolution=objective.resolution,
+            line=self._line,
+        )
+        if options.state is not None:
+            self._restore(options.state)
+
+    def _line(self, descent: Descent) -> ResidualLine:
+        options = self.options
+        return ResidualLine(
+            descent, self.objective, ftol=options.ftol, xtol=options.xtol, scale=options.scale(self.memory)
+        )
+
+    def _restore(self, state: Any) -> None:
+        self.descent.restore(state)
+        if self.descent.method_run is None:  # nothing is known of the point but where it is
+            self.descent.point.evaluated = False
+        try:
+            self.objective.nfev, self.objective.njev = int(state["nfev"]), int(state["njev"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the descent takes, about: residuals, and some copies of a dense Jacobian."""
+        return 80 * self.memory.size + 24 * max(1, self.objective.rows) * (self.memory.size + 1)
+
+    def run(self, interrupted: Callable[[], bool] | None = None) -> LeastSquaresResult:
+        """Descend; `interrupted` is as in `Descent.run`. Raises `ObjectiveError` with the result so far."""
+        try:
+            return self.result(self.descent.run(interrupted))
+        except ObjectiveError as error:
+            raise self.failed(error) from error.__cause__
+
+    def result(self, reason: Reason) -> LeastSquaresResult:
+        """What there is to say when the descent has ended: of the point where it stands, which no trial was below."""
+        descent, memory, objective = self.descent, self.memory, self.objective
+        run, loss, grad = descent.method_run, descent.point.loss, descent.point.grad
+        values, jacobian = objective.values, objective.jacobian
+        if run is not None:
+            values, jacobian = run.values, run.jacobian  # type: ignore[attr-defined]
+        if jacobian is None:
+            grad = [np.full_like(g, math.nan) for g in grad]
+        counts = {"nfev": np.array(objective.nfev), "njev": np.array(objective.njev)}
+        projected = grad if descent.bounds is None else descent.bounds.projected_gradient(memory.vectors, grad, 1.0)
+        return LeastSquaresResult(
+            x=memory.result(),
+            fun=objective.unweighted(values),
+            jac=self._jacobian(values, jacobian),
+            nit=descent.steps,
+            nfev=objective.nfev,
+            njev=objective.njev,
+            reason=reason,
+            message=reason.message(descent.detail),
+            history=descent.history,
+            x_last=memory.result(),
+            seconds=descent.seconds,
+            cost=loss,
+            grad=memory.result(grad),
+            optimality=largest_entry(projected),
+            active_mask=self._active(),
+            method=descent.rule,
+            why=self.why,
+            _state=lambda: descent.state() | counts,
+        )
+
+    def _jacobian(self, values: Array, jacobian: Any) -> Any:
+        """The Jacobian for people: rows scaled as the loss asks, columns in the order of the leaves."""
+        if jacobian is None:
+            return None
+        _, rows = self.objective.loss.model(values)
+        scaled = scale_rows(jacobian, rows)
+        order = columns_of(self.memory)
+        if is_operator(scaled) or np.array_equal(order, np.arange(order.size)):
+            return scaled
+        return scaled[:, order]
+
+    def _active(self) -> Array:
+        """Which parameters lie at a bound, in the order of the leaves."""
+        bounds = self.descent.bounds
+        if bounds is None:
+            return np.zeros(self.memory.size, dtype=int)
+        x, (lower, upper) = np.concatenate(self.memory.vectors), bounds.ends
+        found: Array = np.where(x <= lower, -1, np.where(x >= upper, 1, 0))[columns_of(self.memory)]
+        return found
+
+    def failed(self, error: ObjectiveError) -> ObjectiveError:
+        """An error that has ended the descent, with the result so far; none before any residual was seen."""
+        self.descent.detail = f"{error}."
+        if self.objective.jacobian is not None:
+            error.result = self.result(Reason.FUNCTION_RAISED)
+        return error
+
+
+def _with(function: Callable[..., Any], kwargs: Any) -> Callable[..., Any]:
+    """A function with further arguments by name."""
+    if not kwargs or not callable(function):
+        return function
+    return functools.wraps(function)(functools.partial(function, **kwargs))
+
+
+def _jac(jac: Jac, kwargs: Any) -> Jac:
+    return _with(jac, kwargs) if callable(jac) else jac
+
+
+def _bounds(memory: Memory, bounds: Any) -> Bounds | None:
+    """SciPy's bounds of `least_squares`: lower and upper ends, or its `Bounds`; None where there are none."""
+    made = Bounds(memory, bounds)
+    lower, upper = made.ends
+    return None if np.all(np.isneginf(lower)) and np.all(np.isposinf(upper)) else made
+
+
+def _telling(callback: Callable[[Point], Any], objective: ResidualObjective) -> Callable[[Descent], Reason | None]:
+    """What tells a callback of each point, and asks it whether to stop."""
+
+    def each(descent: Descent) -> Reason | None:
+        point = Point(
+            x=descent.memory.result(),
+            fun=descent.point.loss,
+            jac=descent.memory.result([g.copy() for g in descent.point.grad]),
+            gradient_norm=descent.norm,
+            nit=descent.steps,
+            nfev=objective.nfev,
+            njev=objective.njev,
+            seconds=descent.seconds,
+        )
+        try:
+            return Reason.CALLBACK if callback(point) else None
+        except StopIteration:
+            return Reason.CALLBACK
+        except Exception as error:
+            raise ObjectiveError(f"callback raised {type(error).__name__}: {error} (at step {point.nit})") from error
+
+    return each
