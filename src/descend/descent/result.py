@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from descend.descent.history import History
+from descend.descent.uncertain import Uncertain
 from descend.stopping import Reason
 
 __all__ = ["FitResult", "Result"]
 
 
 @dataclasses.dataclass
-class Result:
+class Result(Uncertain):
     """The outcome of `minimize`. Fields can be read as attributes or as items, as in SciPy.
 
     `x` is the point where a criterion that was asked for holds or, where none does, the best finite point seen; it is
@@ -39,6 +40,7 @@ class Result:
     why: str = dataclasses.field(default="", kw_only=True)
     runs: tuple[Result, ...] = dataclasses.field(default=(), kw_only=True, repr=False)
     _state: Any = dataclasses.field(default=None, kw_only=True, repr=False, compare=False)
+    _errors: Any = dataclasses.field(default=None, kw_only=True, repr=False, compare=False)
 
     @property
     def success(self) -> bool:
@@ -57,7 +59,8 @@ class Result:
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_state": self.state}
+        errors = None if self._errors is None else self._errors.portable()
+        return vars(self) | {"_state": self.state, "_errors": errors}
 
     def keys(self) -> Iterator[str]:
         """Names of the fields, `success`, `status` and `state` included."""

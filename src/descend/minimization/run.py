@@ -15,6 +15,7 @@ from descend.descent.result import Result
 from descend.errors import ObjectiveError, OptionError, StateError
 from descend.methods import LBFGS
 from descend.minimization.choice import chosen
+from descend.minimization.likelihood import LikelihoodAnswer
 from descend.minimization.options import MinimizeOptions, Point
 from descend.objectives.gradient_check import check_at, require_agreement
 from descend.objectives.objective import Objective
@@ -61,6 +62,7 @@ class Minimization:
             resolution=objective.resolution,
             refine=objective.refine,
         )
+        self._errors = LikelihoodAnswer(fun, options, memory, self.descent.health.sign, Minimization)
         if options.state is not None:
             self.descent.restore(options.state)
             try:
@@ -125,6 +127,7 @@ class Minimization:
             method=descent.rule,
             why=self.why,
             _state=lambda: descent.state() | counts,
+            _errors=self._errors,
         )
 
     def _message(self, reason: Reason, detail: str) -> str:
