@@ -12,6 +12,7 @@
     ├── ObjectiveError     what the user's function did; `.result` holds the descent so far
     ├── StateError         saved state that does not fit an optimizer
     ├── GradientError      a gradient that disagrees with finite differences
+    ├── UncertaintyError   errors of an answer that cannot be had where it stands
     ├── ComparisonError    a comparison that cannot go on; finished runs are kept
     └── MissingExtra       an optional package that is not installed
 
@@ -42,6 +43,7 @@ __all__ = [
     "RuleError",
     "ScheduleError",
     "StateError",
+    "UncertaintyError",
 ]
 
 
@@ -79,6 +81,10 @@ class StateError(DescendError, ValueError):
 
 class GradientError(DescendError, ValueError):
     """A gradient disagrees with finite differences."""
+
+
+class UncertaintyError(DescendError, ValueError):
+    """The errors of an answer cannot be had: it is no minimum, or what they are computed from is not there."""
 
 
 class ObjectiveError(DescendError):

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 from descend.descent.fields import Fields
 from descend.descent.history import History
+from descend.descent.uncertain import Uncertain
 from descend.stopping import Reason
 
 __all__ = ["FitResult", "Result"]
 
 
 @dataclasses.dataclass(eq=False)
-class Result(Fields):
+class Result(Fields, Uncertain):
     """The outcome of `minimize`, a mapping of its fields: they are read as attributes or as items, as in SciPy.
 
     `x` is the point where a criterion that was asked for holds or, where none does, the best finite point seen; it is
@@ -42,6 +43,7 @@ class Result(Fields):
     why: str = dataclasses.field(default="", kw_only=True)
     runs: tuple[Result, ...] = dataclasses.field(default=(), kw_only=True, repr=False)
     _state: Any = dataclasses.field(default=None, kw_only=True, repr=False, compare=False)
+    _errors: Any = dataclasses.field(default=None, kw_only=True, repr=False, compare=False)
 
     @property
     def success(self) -> bool:
@@ -60,7 +62,8 @@ class Result(Fields):
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_state": self.state}
+        errors = None if self._errors is None else self._errors.portable()
+        return vars(self) | {"_state": self.state, "_errors": errors}
 
     def _outline(self) -> list[tuple[str, Any]]:
         """What is printed, line by line: a name and a value."""

@@ -6,16 +6,27 @@ import copy
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import optree
 
 from descend.checks import function, shown
-from descend.errors import OptionError
+from descend.errors import ObjectiveError, OptionError
 from descend.parameters.memory import Array
+from descend.stopping import Reason
 
-__all__ = ["Point", "asks_to_stop", "caller"]
+if TYPE_CHECKING:
+    from descend.descent.loop import Descent
+
+__all__ = ["Point", "asks_to_stop", "caller", "telling"]
+
+
+class Counted(Protocol):
+    """An objective that counts its evaluations."""
+
+    nfev: int
+    njev: int
 
 
 class Point(np.ndarray):
@@ -126,3 +137,28 @@ def asks_to_stop(answer: Any) -> bool:
         return bool(answer)
     kind = str(getattr(answer, "dtype", "")).rpartition(".")[2]
     return kind == "bool" and math.prod(answer.shape) == 1 and bool(answer)
+
+
+def telling(callback: Callable[..., Any], objective: Counted) -> Callable[[Descent], Reason | None]:
+    """What tells a callback of each point, and asks it whether to stop."""
+    call = caller(callback)
+
+    def each(descent: Descent) -> Reason | None:
+        point = Point(
+            x=descent.memory.result(),
+            fun=descent.point.loss,
+            jac=descent.memory.gradient([g.copy() for g in descent.point.grad]),
+            gradient_norm=descent.norm,
+            nit=descent.steps,
+            nfev=objective.nfev,
+            njev=objective.njev,
+            seconds=descent.seconds,
+        )
+        try:
+            return Reason.CALLBACK if asks_to_stop(call(point)) else None
+        except StopIteration:
+            return Reason.CALLBACK
+        except Exception as error:
+            raise ObjectiveError(f"callback raised {type(error).__name__}: {error} (at step {point.nit})") from error
+
+    return each

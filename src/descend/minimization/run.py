@@ -13,8 +13,9 @@ from descend.descent.loop import Descent
 from descend.descent.result import Result
 from descend.errors import ObjectiveError, OptionError, StateError
 from descend.methods import LBFGS, Method
-from descend.minimization.callbacks import Point, asks_to_stop, caller
+from descend.minimization.callbacks import telling
 from descend.minimization.choice import chosen
+from descend.minimization.likelihood import LikelihoodAnswer
 from descend.minimization.options import MinimizeOptions
 from descend.objectives.gradient_check import check_at, require_agreement
 from descend.objectives.objective import Objective
@@ -61,11 +62,12 @@ class Minimization:
             History(path=options.history == "path") if options.history else None,
             whole=True,
             evaluations=lambda: (objective.nfev, objective.cost),
-            each=None if options.callback is None else _telling(options.callback, objective),
+            each=None if options.callback is None else telling(options.callback, objective),
             bounds=bounds,
             resolution=objective.resolution,
             refine=objective.refine,
         )
+        self._errors = LikelihoodAnswer(fun, options, memory, self.descent.health.sign, Minimization)
         if options.state is not None:
             self.descent.restore(options.state)
             try:
@@ -131,6 +133,7 @@ class Minimization:
             method=descent.rule,
             why=self.why,
             _state=lambda: descent.state() | objective.state() | counts,
+            _errors=self._errors,
         )
 
     def _message(self, reason: Reason, detail: str) -> str:
@@ -146,28 +149,3 @@ class Minimization:
         self.descent.detail = f"{error}."
         error.result = self.result(Reason.FUNCTION_RAISED)
         return error
-
-
-def _telling(callback: Callable[..., Any], objective: Objective) -> Callable[[Descent], Reason | None]:
-    """What tells a callback of each point, and asks it whether to stop."""
-    call = caller(callback)
-
-    def each(descent: Descent) -> Reason | None:
-        point = Point(
-            x=descent.memory.result(),
-            fun=descent.point.loss,
-            jac=descent.memory.gradient([g.copy() for g in descent.point.grad]),
-            gradient_norm=descent.norm,
-            nit=descent.steps,
-            nfev=objective.nfev,
-            njev=objective.njev,
-            seconds=descent.seconds,
-        )
-        try:
-            return Reason.CALLBACK if asks_to_stop(call(point)) else None
-        except StopIteration:
-            return Reason.CALLBACK
-        except Exception as error:
-            raise ObjectiveError(f"callback raised {type(error).__name__}: {error} (at step {point.nit})") from error
-
-    return each

@@ -102,7 +102,7 @@ class ResidualObjective:
         """How many evaluations the residuals and their Jacobian take."""
         if self.differences is not None:
             return 1 + self.differences.cost
-        return 1 + DIFFERENCES.get(self.source, 0) * self.memory.size if self._structure is None else 1
+        return 1 if self._structure is not None or self.source not in DIFFERENCES else 1 + self.memory.size
 
     @property
     def error(self) -> float:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import optree
 
 from descend.errors import OptionError
-from descend.parameters.memory import Memory
+from descend.parameters.memory import Array, Memory
 
-__all__ = ["flat_places", "leaf_names", "names_of"]
+__all__ = ["container_order", "flat_places", "leaf_names", "names_of"]
 
 
 def leaf_names(memory: Memory) -> list[str]:
@@ -39,16 +40,12 @@ def names_of(memory: Memory, names: Sequence[str] | None = None) -> list[str]:
     ['b', 'w[0]', 'w[1]']
     """
     if names is not None:
-        given = _checked(names, memory.size)
-        found = []
-        for shape in memory.shapes:
-            size = int(np.prod(shape))
-            found.append(given[:size])
-            given = given[size:]
-    else:
-        found = _by_path(leaf_names(memory), memory)
-        if len({label for labels in found for label in labels}) < memory.size:  # a key that holds dots or brackets
-            found = _by_path([accessor.codify("x") for accessor in memory.spec.accessors()], memory)
+        given = np.empty(memory.size, dtype=object)
+        given[container_order(memory)] = _checked(names, memory.size)
+        return [str(name) for name in given]
+    found = _by_path(leaf_names(memory), memory)
+    if len({label for labels in found for label in labels}) < memory.size:  # a key that holds dots or brackets
+        found = _by_path([accessor.codify("x") for accessor in memory.spec.accessors()], memory)
     numbers = [""] * memory.size
     for place, labels in zip(flat_places(memory), found, strict=True):
         numbers[place] = labels
@@ -61,6 +58,19 @@ def _by_path(leaves: Sequence[str], memory: Memory) -> list[list[str]]:
         [name + (f"[{', '.join(map(str, at))}]" if at else "") for at in np.ndindex(*shape)]
         for name, shape in zip(leaves, memory.shapes, strict=True)
     ]
+
+
+def container_order(memory: Memory) -> Array:
+    """Where the numbers of the container, dicts in the order of their making, stand in the vectors.
+
+    >>> container_order(Memory({"w": np.zeros(2), "b": 0.0})).tolist()
+    [1, 2, 0]
+    """
+    places = flat_places(memory)
+    by_leaf = memory.spec.unflatten(range(len(places)))
+    with optree.dict_insertion_ordered(True, namespace="descend"):
+        leaves = optree.tree_leaves(by_leaf, namespace="descend")
+    return np.concatenate([np.arange(places[i].start, places[i].stop) for i in leaves])
 
 
 def flat_places(memory: Memory) -> list[slice]:

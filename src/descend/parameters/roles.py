@@ -12,7 +12,7 @@ import numpy as np
 from descend.checks import is_whole
 from descend.errors import OptionError, described, did_you_mean
 from descend.parameters.memory import Array, Memory
-from descend.parameters.names import flat_places, leaf_names, names_of
+from descend.parameters.names import container_order, flat_places, leaf_names, names_of
 
 __all__ = ["Roles", "Tie", "in_order"]
 
@@ -49,7 +49,7 @@ class Roles:
     def __init__(self, memory: Memory, fixed: Any = None, tied: Any = None, names: Sequence[str] | None = None) -> None:
         self.names = names_of(memory, names)
         self._memory_names = dict(zip(leaf_names(memory), flat_places(memory), strict=True))
-        self._in_order = np.concatenate([np.arange(memory.size)[place] for place in flat_places(memory)])
+        self._in_order = container_order(memory)
         self._by_index = memory.spec.is_leaf() or memory.spec.type in (list, tuple)
         self.fixed = np.zeros(memory.size, dtype=bool)
         """Which numbers are held at a value."""

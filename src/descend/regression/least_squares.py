@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from descend.errors import OptionError
-from descend.minimization.options import Point
+from descend.minimization.callbacks import Point
 from descend.objectives.objective import Jac
 from descend.regression.options import LeastSquaresOptions
 from descend.regression.result import LeastSquaresResult

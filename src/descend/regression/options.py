@@ -11,7 +11,8 @@ import numpy as np
 from descend.checks import count, function, optional, record, refuse, shown, tolerance
 from descend.errors import OptionError
 from descend.methods import LevenbergMarquardt
-from descend.minimization.options import DEFAULT_MAX_STEPS, Point
+from descend.minimization.callbacks import Point
+from descend.minimization.options import DEFAULT_MAX_STEPS
 from descend.objectives.objective import Jac
 from descend.parameters.memory import Array, Memory
 from descend.stopping import Criteria

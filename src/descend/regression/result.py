@@ -11,7 +11,7 @@ from descend.parameters.memory import Array
 __all__ = ["LeastSquaresResult"]
 
 
-@dataclasses.dataclass(repr=False)
+@dataclasses.dataclass(repr=False, eq=False)
 class LeastSquaresResult(Result):
     """The outcome of `descend.least_squares`: a `Result` with the fields of SciPy's.
 

@@ -14,14 +14,14 @@ from descend.descent.loop import Descent
 from descend.descent.point import largest_entry
 from descend.descent.residual_line import ResidualLine
 from descend.errors import ObjectiveError, OptionError, StateError
-from descend.minimization.options import Point
-from descend.minimization.run import as_start
+from descend.minimization.callbacks import telling
 from descend.objectives.jacobians import columns_of, is_operator, scale_rows
 from descend.objectives.objective import Jac
 from descend.objectives.residuals import ResidualObjective
 from descend.objectives.robust import ResidualLoss
 from descend.parameters.bounds import Bounds
 from descend.parameters.memory import Array, Memory
+from descend.parameters.starts import as_start
 from descend.regression.options import LeastSquaresOptions
 from descend.regression.result import LeastSquaresResult
 from descend.stopping import Reason
@@ -38,7 +38,7 @@ class Regression:
 
     def __init__(self, fun: Callable[..., Any], x0: Any, options: LeastSquaresOptions) -> None:
         self.options, self.args = options, options.arguments
-        self.memory = memory = Memory(as_start(x0))
+        self.memory = memory = Memory(as_start(x0, "x0"))
         bounds = None if options.bounds is None else _bounds(memory, options.bounds)
         self.why, criteria = options.why, options.criteria
         self.objective = objective = ResidualObjective(
@@ -69,7 +69,7 @@ class Regression:
             History(path=options.history == "path") if options.history else None,
             whole=True,
             evaluations=lambda: (objective.nfev, objective.cost),
-            each=None if options.callback is None else _telling(options.callback, objective),
+            each=None if options.callback is None else telling(options.callback, objective),
             bounds=bounds,
             resolution=objective.resolution,
             line=self._line,
@@ -180,27 +180,3 @@ def _bounds(memory: Memory, bounds: Any) -> Bounds | None:
     made = Bounds(memory, bounds)
     lower, upper = made.ends
     return None if np.all(np.isneginf(lower)) and np.all(np.isposinf(upper)) else made
-
-
-def _telling(callback: Callable[[Point], Any], objective: ResidualObjective) -> Callable[[Descent], Reason | None]:
-    """What tells a callback of each point, and asks it whether to stop."""
-
-    def each(descent: Descent) -> Reason | None:
-        point = Point(
-            x=descent.memory.result(),
-            fun=descent.point.loss,
-            jac=descent.memory.result([g.copy() for g in descent.point.grad]),
-            gradient_norm=descent.norm,
-            nit=descent.steps,
-            nfev=objective.nfev,
-            njev=objective.njev,
-            seconds=descent.seconds,
-        )
-        try:
-            return Reason.CALLBACK if callback(point) else None
-        except StopIteration:
-            return Reason.CALLBACK
-        except Exception as error:
-            raise ObjectiveError(f"callback raised {type(error).__name__}: {error} (at step {point.nit})") from error
-
-    return each

@@ -1,0 +1,247 @@
+"""The errors of an answer of `minimize`: the function is taken for a negative log-likelihood."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import math
+import operator
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optree
+
+from descend.errors import ObjectiveError, UncertaintyError
+from descend.minimization.options import MinimizeOptions
+from descend.objectives.calls import as_loss, call
+from descend.objectives.objective import Objective
+from descend.parameters.bounds import Bounds
+from descend.parameters.memory import Array, Memory
+from descend.rules import Rule
+from descend.stopping import Reason
+from descend.uncertainty.answer import Answer
+from descend.uncertainty.automatic import AUTOMATIC
+from descend.uncertainty.covariance import Covariance, from_hessian
+from descend.uncertainty.hessian import Hessian, of_function, of_gradient
+
+if TYPE_CHECKING:
+    from descend.minimization.run import Minimization
+
+__all__ = ["LikelihoodAnswer"]
+
+AWAY = 0.1
+"""How many standard errors an answer may be from the minimum of the parabola that its gradient and curvature tell."""
+SECOND_DIFFERENCES = ("2-point", "3-point")
+"""Sources of gradients that are differences of the function: the Hessian is one of second differences then."""
+
+
+class LikelihoodAnswer(Answer):
+    """The errors of an answer of `minimize`, from the Hessian of its function, which is asked for again.
+
+    `again` makes and runs a descent of the same function, with other options.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        options: MinimizeOptions,
+        memory: Memory,
+        sign: float,
+        again: Callable[[Any, Any, MinimizeOptions], Minimization],
+    ) -> None:
+        super().__init__(memory, options.bounds, options.names)
+        self.fun: Any = fun
+        self.again, self.sign = again, sign
+        self.options = dataclasses.replace(
+            options, starts=None, vectorized=None, state=None, callback=None, history=False, check_gradient=False,
+            fixed=None, tied=self.tied,
+        )  # fmt: skip
+
+    def portable(self) -> Answer:
+        """The same without the user's functions."""
+        found = copy.copy(self)
+        found.fun = found.tied = None
+        found.options = MinimizeOptions()
+        found.lost_ties = self.tied is not None
+        return found
+
+    lost_ties = False
+
+    def of_function(self, fun: Any, jac: Any) -> Answer:
+        """The same of a function, and a gradient, that are given again."""
+        if self.lost_ties:
+            raise UncertaintyError("the functions that tie parameters are lost with pickling: minimise again")
+        found = copy.copy(self)
+        found.fun, found.options = fun, dataclasses.replace(self.options, jac=jac)
+        found._covariance = None
+        return found
+
+    # ---- the covariance ---------------------------------------------------------------------------------------------
+
+    def of_free(self, result: Any, memory: Memory) -> Covariance:
+        """The inverse Hessian of the free numbers; those at a bound are taken as fixed there."""
+        objective = self._objective(memory)
+        args, x = self.options.arguments, np.concatenate(memory.vectors).astype(float)
+        lower, upper = objective.bounds or (np.full(x.size, -math.inf), np.full(x.size, math.inf))
+        at_bound = (x <= lower) | (x >= upper)
+        names = self.free_names(memory)
+        found = np.full((x.size, x.size), math.nan)
+        if at_bound.any():
+            listed = ", ".join(name for name, at in zip(names, at_bound, strict=True) if at)
+            warnings.warn(
+                f"{listed} at a bound: taken as fixed there, so that the errors of the others are those beside it",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+        inside = ~at_bound
+        if inside.any():
+            flat = FlatObjective(objective, args, self.sign, inside)
+            hessian = self._hessian(flat, lower[inside], upper[inside])
+            kept = [name for name, one in zip(names, inside, strict=True) if one]
+            covariance = from_hessian(hessian.matrix, kept, basis=hessian.basis, error=hessian.error)
+            self._require_minimum(flat.slope, covariance)
+            found[np.ix_(inside, inside)] = covariance.matrix
+        return Covariance(tuple(names), found)
+
+    def _hessian(self, flat: FlatObjective, lower: Array, upper: Array) -> Hessian:
+        objective = flat.objective
+        if objective.source in AUTOMATIC:
+            try:
+                matrix = AUTOMATIC[objective.source](objective, flat.args) * self.sign
+            except (RuntimeError, NotImplementedError, TypeError):  # an operation without a second derivative
+                pass
+            else:
+                matrix = matrix[np.ix_(flat.inside, flat.inside)]
+                return Hessian(matrix, np.eye(len(matrix)), np.zeros(len(matrix)))
+        eps, loss = objective.resolution.eps, flat.loss
+        if objective.source in SECOND_DIFFERENCES:
+            noise = max(objective.resolution.error(loss), 4 * eps * abs(loss))
+            return of_function(flat.value, flat.x, noise=noise, lower=lower, upper=upper)
+        length = max(0.01, (2 * eps * max(1.0, abs(loss))) ** 0.2)
+        return of_gradient(flat.gradient, flat.x, length=length, lower=lower, upper=upper)
+
+    @staticmethod
+    def _require_minimum(slope: Array, covariance: Covariance) -> None:
+        """Raise `UncertaintyError` where the gradient says that the minimum is elsewhere."""
+        told = np.isfinite(np.diag(covariance.matrix))
+        matrix = covariance.matrix[np.ix_(told, told)]
+        away = math.sqrt(max(float(slope[told] @ matrix @ slope[told]), 0.0))
+        if away > AWAY:
+            raise UncertaintyError(
+                f"the answer is no minimum: by its gradient and curvature the minimum is {away:.3g} standard errors "
+                "away; go on descending, with a smaller gtol, or from result.state"
+            )
+
+    def _objective(self, memory: Memory) -> Objective:
+        if self.fun is None:
+            raise UncertaintyError(
+                "the errors of the answer need the function, which a result loses when it is pickled: "
+                "result.covariance(fun), or result.covariance(fun, jac)"
+            )
+        objective = Objective(self.fun, self.options.jac, memory)
+        if self.bounds is not None:
+            objective.bounds = Bounds(memory, self.bounds).ends
+        return objective
+
+    # ---- profiles ---------------------------------------------------------------------------------------------------
+
+    def refit(self, result: Any, fixed: Mapping[str, float], x: Any) -> tuple[float, Any, bool]:
+        """The least loss with those fixed; where nothing is left free, the loss there."""
+        memory = self.memory(x)
+        if memory.size == 1:
+            objective = self._objective(memory)
+            (name,) = fixed.keys() - (self.fixed or {}).keys()
+            memory.vectors[0][...] = fixed[name]
+            loss = self.sign * objective(memory.like(), self.options.arguments)
+            return loss, memory.result(), True
+        self._objective(memory)
+        method = "auto" if isinstance(self.options.method, Rule) else self.options.method
+        fun, jac = (self.fun, self.options.jac) if self.sign > 0 else _negative(self.fun, self.options.jac)
+        options = dataclasses.replace(self.options, jac=jac, fixed=dict(fixed), method=method)
+        run = self.again(fun, x, options).run()
+        if run.reason is Reason.INTERRUPTED:
+            raise KeyboardInterrupt
+        return run.fun, run.x, run.reason.kind == "converged"
+
+    def unit(self, result: Any) -> float:
+        """Half a unit of log-likelihood is one standard error."""
+        return 0.5
+
+    def loss(self, result: Any) -> float:
+        """The negative log-likelihood at the answer."""
+        return self.sign * float(result.fun)
+
+    def statistics(self, result: Any) -> list[tuple[str, Any]]:
+        """What stands above the table."""
+        free = self.roles(result.x).count("")
+        return [
+            ("free parameters", free),
+            ("function evaluations", result.nfev),
+            ("negative log-likelihood", self.loss(result)),
+            ("Akaike's criterion (AIC)", 2 * self.loss(result) + 2 * free),
+        ]
+
+
+def _negative(fun: Callable[..., Any], jac: Any) -> tuple[Callable[..., Any], Any]:
+    """Minus a function, and minus its gradient."""
+
+    def minus(function: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.wraps(function)(lambda *args: optree.tree_map(operator.neg, function(*args)))
+
+    return minus(fun), minus(jac) if callable(jac) else jac
+
+
+class FlatObjective:
+    """Loss and gradient of an objective as functions of one vector: of those numbers of its memory that are `inside`.
+
+    `x`, `loss` and `slope` are those of the memory's point when it was made. Beside it, what raises or is not a number
+    is NaN.
+    """
+
+    def __init__(self, objective: Objective, args: tuple[Any, ...], sign: float, inside: Array) -> None:
+        self.objective, self.args, self.sign, self.inside = objective, args, sign, inside
+        self.memory = objective.memory
+        self._whole = np.concatenate(self.memory.vectors).astype(float)
+        self.x = self._whole[inside]
+        self._grad = self.memory.like()
+        self.loss = sign * objective(self._grad, args)
+        self.slope = self._slope()
+        if not (math.isfinite(self.loss) and np.all(np.isfinite(self.slope))):
+            raise UncertaintyError("the loss or its gradient is not finite at the answer: there are no errors of it")
+
+    def _slope(self) -> Array:
+        found: Array = self.sign * np.concatenate(self._grad).astype(float)[self.inside]
+        return found
+
+    def _move(self, x: Array) -> None:
+        self._whole[self.inside] = x
+        parts = np.split(self._whole, np.cumsum([v.size for v in self.memory.vectors])[:-1])
+        for vector, part in zip(self.memory.vectors, parts, strict=True):
+            vector[...] = part
+
+    def gradient(self, x: Array) -> Array:
+        """The gradient at a point."""
+        self._move(x)
+        try:
+            with np.errstate(all="ignore"):
+                self.objective(self._grad, self.args)
+        except ObjectiveError:
+            return np.full(x.shape, math.nan)
+        finally:
+            self._move(self.x)
+        return self._slope()
+
+    def value(self, x: Array) -> float:
+        """The loss at a point."""
+        self._move(x)
+        try:
+            with np.errstate(all="ignore"):
+                name = self.objective.fun_name
+                return self.sign * as_loss(call(self.objective.fun, name, self.memory.tree(), self.args), name)
+        except ObjectiveError:
+            return math.nan
+        finally:
+            self._move(self.x)
