@@ -10,6 +10,12 @@ intervals), the misses by name, and the time an iteration takes beside the funct
     python benchmarks/minimize.py --overhead
     python benchmarks/minimize.py --starts
     python benchmarks/minimize.py --read minimize.json --half second --picture minimize.html
+
+How well models are fitted to data, with exact derivatives and with differences: NIST's nonlinear regressions, from both
+starts; regressions, likelihoods and curves (fits.py), some of whose data need `pip install statsmodels`.
+
+    python benchmarks/minimize.py --nist --json nist.json --markdown nist.md
+    python benchmarks/minimize.py --fits --contenders 'descend,BFGS' --only 'Poisson;softmax' --derivatives exact
 """
 
 from __future__ import annotations
@@ -28,6 +34,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import fitters
+import fitting
 import machine
 import numpy as np
 import scipy.optimize
@@ -48,7 +56,7 @@ def main() -> None:
     )
     parser.add_argument("--most", type=int, default=60, help="dimensions of CUTEst problems, at most")
     parser.add_argument("--half", choices=("first", "second"), help="of the CUTEst problems, by every other name")
-    parser.add_argument("--only", metavar="NAMES", help="functions by name, of the sets")
+    parser.add_argument("--only", metavar="NAMES", help="functions by name, of the sets; of --fits, between semicolons")
     parser.add_argument("--without", metavar="NAMES", default="", help="functions to leave out, by name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", metavar="FILE", help="write every figure")
@@ -57,13 +65,18 @@ def main() -> None:
     parser.add_argument("--read", metavar="FILE", help="report what --json has written, and measure nothing")
     parser.add_argument("--overhead", action="store_true", help="only the time beside the function")
     parser.add_argument("--starts", action="store_true", help="only the time of many starts, together and in turn")
+    parser.add_argument("--nist", action="store_true", help="only NIST's regressions")
+    parser.add_argument("--fits", action="store_true", help="only the fits to data")
+    parser.add_argument("--derivatives", choices=("exact", "differences"), help="of these two; default: both")
     options = parser.parse_args()
     about = machine.describe(options.jobs)
     found: dict[str, Any] = {"machine": about}
     if options.read:
         found = json.loads(Path(options.read).read_text(encoding="utf-8"))
     text = machine.heading(found["machine"])
-    if options.read:
+    if options.nist or options.fits:
+        text += fitted(found, options)
+    elif options.read:
         found["functions"] = [r for r in found["functions"] if _wanted(r["set"], r["place"], options.half)]
         measured = list(dict.fromkeys(name for row in found["functions"] for name in row["evaluations"]))
         contenders = machine.chosen(options.contenders or ",".join(measured), measured)
@@ -98,6 +111,21 @@ def main() -> None:
         Path(options.json).write_text(json.dumps(found, indent=1), encoding="utf-8")
     if options.markdown:
         Path(options.markdown).write_text("\n".join(text), encoding="utf-8")
+
+
+def fitted(found: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    """Measure, or read, who fits NIST's regressions or the models of fits.py; the report."""
+    kind = "nist" if options.nist else "fits"
+    measure, report = {
+        "nist": (fitting.of_nist, fitting.nist_tables),
+        "fits": (fitting.of_fits, fitting.fits_tables),
+    }[kind]
+    if not options.read:
+        solvers = machine.chosen(options.contenders or ",".join(fitters.USUAL), fitters.SOLVERS)
+        only = options.only.split(";" if kind == "fits" else ",") if options.only else None
+        exact = [True, False] if options.derivatives is None else [options.derivatives == "exact"]
+        found[kind] = [row for way in exact for row in measure(solvers, only, way)]
+    return report(found[kind])
 
 
 # ---- who solves what --------------------------------------------------------------------------------------------

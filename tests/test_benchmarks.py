@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from tests.oracles.nist import MODELS, regression
 
 import descend
@@ -244,3 +245,105 @@ def test_nist_loss_and_gradient():
     assert problem.digits(problem.certified * (1 + 1e-5)) == pytest.approx(5)
     assert problem.digits(problem.certified) == 11
     assert problem.loss(np.array([1.0, -1e4])) == np.inf
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The module of that name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("fits")
+
+
+SHIPPED = [
+    *("logistic, raw", "logistic, scaled", "softmax", "Huber", "Student's t", "GARCH, per cent", "GARCH, raw"),
+    *("Gaussian process", "Gaussian process of 11", "two exponentials", "two exponentials, s and V"),
+    *("bounded least squares", "dose and response"),
+]
+OF_STATSMODELS = ["Poisson", "negative binomial", "gamma", "Weibull, censored", "free period", "Longley"]
+FITS = [*SHIPPED, *OF_STATSMODELS]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * ("of 11" in n)) for n in FITS])
+def test_fits(fits, name):
+    """The gradient of every fit is that of central differences, and least squares is the sum of its residuals."""
+    if name in OF_STATSMODELS:
+        pytest.importorskip("statsmodels")
+    problem = fits.fit(name)
+    assert set(fits.FITS) == set(FITS)
+    x = 1.01 * problem.start + 1e-3 * (np.abs(problem.start) if problem.start.any() else 1.0)
+    steps = np.diag(1e-6 * np.maximum(np.abs(x), 1e-3))
+    differences = [
+        (problem.loss_and_gradient(x + s)[0] - problem.loss_and_gradient(x - s)[0]) / (2 * s.sum()) for s in steps
+    ]
+    loss, gradient = problem.loss_and_gradient(x)
+    spacing = 1e-14 * abs(loss) / steps.sum(axis=0)
+    np.testing.assert_array_less(np.abs(gradient - differences), 1e-5 * np.abs(gradient) + 10 * spacing)
+    if problem.residuals is not None:
+        residuals, jacobian = problem.residuals(x), problem.jacobian(x)
+        np.testing.assert_allclose(residuals @ residuals, loss, rtol=1e-12)
+        np.testing.assert_allclose(2 * residuals @ jacobian, gradient, rtol=1e-9, atol=1e-12 * np.abs(gradient).max())
+
+
+def test_fitted_logistic_regression(fits):
+    """Its loss at what scikit-learn's Newton–Cholesky finds is the minimum."""
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.linear_model import LogisticRegression
+
+    X, y = load_breast_cancer(return_X_y=True)
+    model = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-10).fit((X - X.mean(axis=0)) / X.std(axis=0), y)
+    _, gradient = fits.fit("logistic, scaled").loss_and_gradient(np.r_[model.intercept_, model.coef_[0]])
+    assert np.abs(gradient).max() < 1e-6
+
+
+@pytest.mark.slow
+def test_fitted_likelihoods(fits):
+    """Losses at statsmodels' maxima of likelihood are its own, and gradients vanish there."""
+    sm = pytest.importorskip("statsmodels.api")
+    data = sm.datasets.randhie.load_pandas().data
+    X, y = sm.add_constant(data.drop(columns="mdvis")), data["mdvis"]
+    poisson = sm.Poisson(y, X).fit(disp=False, tol=1e-12)
+    loss, gradient = fits.fit("Poisson").loss_and_gradient(poisson.params.to_numpy())
+    assert loss == pytest.approx(-poisson.llf, rel=1e-12)
+    assert np.abs(gradient).max() < 1e-3
+    b, alpha = poisson.params.to_numpy(), 0.7
+    loss, _ = fits.fit("negative binomial").loss_and_gradient(np.r_[b, np.log(alpha)])
+    mean = np.exp(X.to_numpy() @ b)
+    assert loss == pytest.approx(-scipy.stats.nbinom.logpmf(y, 1 / alpha, 1 / (1 + alpha * mean)).sum(), rel=1e-12)
+    longley = sm.datasets.longley.load_pandas()
+    ols = sm.OLS(longley.endog, sm.add_constant(longley.exog)).fit()
+    assert fits.fit("Longley").loss_and_gradient(ols.params.to_numpy())[0] == pytest.approx(836424.055505, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_fitting_reports(tmp_path):
+    """The tables of NIST's regressions and of fits, with and without derivatives, and again from their file."""
+    few = ["--nist", "--contenders", "descend,BFGS,lm", "--only", "Misra1a", "--json", "n.json", "--markdown", "n.md"]
+    printed = run("minimize", *few, folder=tmp_path)
+    assert "NIST StRD, 2 starts, exact derivatives" in printed
+    assert "NIST StRD, 2 starts, differences" in printed
+    assert printed.strip() == (tmp_path / "n.md").read_text(encoding="utf-8").strip()
+    assert run("minimize", "--nist", "--read", "n.json", folder=tmp_path) == printed
+    row = json.loads((tmp_path / "n.json").read_text(encoding="utf-8"))["nist"][0]
+    assert set(row["solvers"]) == {"descend", "BFGS", "lm"}
+    assert row["solvers"]["lm"]["digits"] > 4
+    few = ["--fits", "--only", "two exponentials", "--derivatives", "exact", "--contenders", "descend,BFGS,lm"]
+    assert "| two exponentials | 5 |" in run("minimize", *few, folder=tmp_path)
+
+
+def test_watched_fits(monkeypatch):
+    """Every call is counted, the lowest loss is remembered, and who raises has an answer."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    fitting, fitters = importlib.import_module("fitting"), importlib.import_module("fitters")
+    (row,) = fitting.of_fits(["BFGS", "lm"], ["two exponentials"], exact=True)
+    best = fitting.lowest([row])
+    assert all(fitting.above(row, name, best) < 1e-8 for name in row["solvers"])
+    assert 0 <= row["solvers"]["BFGS"]["after"] < row["solvers"]["BFGS"]["evaluations"]
+
+    def fails(watch):
+        watch.loss(watch.fit.start)
+        raise ValueError("no")
+
+    monkeypatch.setitem(fitters.SOLVERS, "fails", fails)
+    rows = fitting.of_nist(["fails"], ["Misra1a"], exact=False)
+    assert [row["solvers"]["fails"]["why"] for row in rows] == ["ValueError: no"] * 2
+    assert "| fails | 0 | 0 | 0 | 0 | 1 | 1 | 0 |" in fitting.nist_tables(rows)
