@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from descend.methods.base import LineObjective, Method, MethodRun, first_step_length, restore_attribute
+from descend.methods.base import Curvature, LineObjective, Method, MethodRun, first_step_length, restore_attribute
 from descend.methods.searches import Wolfe
 from descend.methods.vectors import (
     MIN_CURVATURE,
@@ -46,6 +46,7 @@ class _QuasiNewton(MethodRun):
 
     def advance(self) -> Reason | None:
         slope = self.set_direction()
+        self.expected = -0.5 * slope if self.pairs else math.nan
         if not slope < 0.0 and self.pairs:
             slope = self._steepest()
         alpha = self._along(slope)
@@ -185,6 +186,22 @@ class _Limited(_QuasiNewton):
         for model in self.models.values():
             model.forget()
 
+    def learn_curvature(self, curvature: Curvature) -> bool:
+        pairs = self.models["all"]
+        self.forget()
+        size = np.abs(curvature.values)
+        least = 1e-9 * np.max(size, initial=0.0)
+        rank = np.argsort(curvature.decreases)[::-1][: pairs.memory]
+        scale = [size[i] / max(dot(curvature.changes[i], curvature.changes[i]), 1e-300) for i in rank]
+        for i in rank[np.argsort(scale)[::-1]]:
+            row = pairs.next
+            pairs.steps[row] = curvature.steps[i]
+            pairs.changes[row] = curvature.changes[i] * (max(size[i], least) / curvature.values[i])
+            pairs.learn(row, self.g)
+        self.restricted = False
+        self.pairs = pairs.count
+        return self.pairs > 0
+
     def state(self) -> dict[str, Any]:
         models = {
             f"{which}.{name}": getattr(model, name) for which, model in self.models.items() for name in model.saved
@@ -264,6 +281,13 @@ class _Full(_QuasiNewton):
         u += (0.5 / sy) * (1.0 - float(np.dot(u, change))) * step
         self.inverse = dsyr2(1.0, step, u, lower=1, a=self.inverse, overwrite_a=1)
         self.pairs += 1
+
+    def learn_curvature(self, curvature: Curvature) -> bool:
+        size = np.abs(curvature.values)
+        size = np.maximum(size, 1e-9 * np.max(size))
+        self.inverse[...] = (curvature.steps.T / size) @ curvature.steps
+        self.pairs = len(size)
+        return True
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
