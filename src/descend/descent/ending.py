@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from descend.descent.line import MemoryLineObjective
     from descend.descent.loop import Descent
     from descend.methods import MethodRun
-    from descend.parameters.memory import Array
 
 __all__ = ["Ending"]
 

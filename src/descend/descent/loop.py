@@ -278,8 +278,10 @@ class Descent:
 
     def _is_stationary(self) -> bool:
         """Whether the gradient is zero, but for entries that a bound takes care of."""
-        may_be = (self.norm == 0.0 or self.bounds is not None) and not self.method_run.judges_end
-        return may_be and not any(np.any(g) for g in self.point.projected_gradient(self.health.sign))
+        assert self.method_run is not None
+        if self.method_run.judges_end or not (self.norm == 0.0 or self.bounds is not None):
+            return False
+        return not any(np.any(g) for g in self.point.projected_gradient(self.health.sign))
 
     def _stationary(self) -> Reason:
         """Why a method ends where the gradient is zero: a step of length zero satisfies any tolerance on steps."""

@@ -34,10 +34,21 @@ class Resolution(Protocol):
 class Curvature(Protocol):
     """The curvature around a point along conjugate directions, as `descend.descent.curvature` has it."""
 
-    steps: Array
-    changes: Array
-    values: Array
-    decreases: Array
+    @property
+    def steps(self) -> Array:
+        """A row s for each direction."""
+
+    @property
+    def changes(self) -> Array:
+        """The gradient's change y along each."""
+
+    @property
+    def values(self) -> Array:
+        """The curvature sᵀy along each."""
+
+    @property
+    def decreases(self) -> Array:
+        """By how much the loss falls along each."""
 
 
 class LineObjective(Protocol):
@@ -92,7 +103,7 @@ class MethodRun:
     def __init__(self, objective: LineObjective) -> None:
         self.objective = objective
         self.expected = math.nan
-        """By how much the last step was expected to lower the loss, by the method's curvature; NaN where it has none."""
+        """By how much the last step was to lower the loss, by the method's curvature; NaN where it has none."""
         self.x, self.g, self.loss = objective.x.copy(), objective.g.copy(), objective.loss
 
     def advance(self) -> Reason | None:
