@@ -274,6 +274,8 @@ class Descent:
             point.reported, point.loss_before, point.before = False, loss, before
             return None
         line.return_to(run.x, run.g, run.loss)
+        if self.history is not None:
+            self.history.drop(self.steps)
         return self._no_step(reason, line)
 
     def _is_stationary(self) -> bool:
