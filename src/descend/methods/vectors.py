@@ -15,6 +15,7 @@ import numpy as np
 __all__ = [
     "MIN_CURVATURE",
     "MIN_FREE_CURVATURE",
+    "Array",
     "CurvaturePairs",
     "aligned",
     "curved",
