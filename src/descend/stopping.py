@@ -66,6 +66,12 @@ class Reason(enum.Enum):
         "Stopped: the loss has stopped falling.",
         "See whether it is smooth and its gradient exact; if so, it is as low as it can be told.",
     )
+    UNBOUNDED = (
+        "unbounded",
+        "failed",
+        "Stopped: the loss falls without end.",
+        "Bound the parameters, or see whether the sign of the function is right.",
+    )
     FUNCTION_RAISED = (
         "function_raised",
         "failed",

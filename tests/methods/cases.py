@@ -30,9 +30,9 @@ def path(method, fun=bowl, x0=(3.0, -2.0, 0.0, 5.0), **options):
     return [(p.x, p.fun, p.jac) for p in points]
 
 
-def inverse_of(steps, changes, scale):
+def inverse_of(steps, changes, scale, n=None):
     """BFGS's inverse from its pairs, by the product form (Nocedal and Wright 2006, equation 6.17), entry by entry."""
-    n = len(steps[0])
+    n = n or len(steps[0])
     H = scale * np.eye(n)
     for s, y in zip(steps, changes, strict=True):
         rho = 1 / (s @ y)

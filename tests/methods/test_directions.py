@@ -49,12 +49,16 @@ def test_lbfgs_goes_where_its_pairs_say(memory):
 
 
 def test_bfgs_goes_where_its_matrix_says():
-    """The same with all pairs, from the scale of the first; after as many steps as dimensions it is the inverse."""
+    """The same with all pairs; the first matrix has the scale of what the pairs before the last have not told of."""
     points = path(descend.BFGS(), valley, (-1.2, 1.0, 0.3), max_steps=25)
     steps = [b[0] - a[0] for a, b in itertools.pairwise(points)]
     changes = [b[2] - a[2] for a, b in itertools.pairwise(points)]
-    scale = (steps[0] @ changes[0]) / (changes[0] @ changes[0])
     for k in range(1, len(steps)):
+        s, y = steps[k - 1], changes[k - 1]
+        # What is left of the identity: the inverse that grows with its scale, as the pairs' own part does not.
+        two, one = (inverse_of(steps[: k - 1], changes[: k - 1], scale, n=3) for scale in (2.0, 1.0))
+        left = two - one
+        scale = min(s @ y / (y @ left @ y), s @ s / (s @ y))
         direction = -inverse_of(steps[:k], changes[:k], scale) @ points[k][2]
         cosine = direction @ steps[k] / np.linalg.norm(direction) / np.linalg.norm(steps[k])
         assert cosine == pytest.approx(1.0, abs=1e-7)

@@ -69,6 +69,13 @@ class History:
         self._norms.append(norm)
         return True
 
+    def drop(self, step: int) -> None:
+        """Forget the record of a step that was not made."""
+        if self._steps and self._steps[-1] == step:
+            for series in (self._steps, self._losses, self._norms, self.path):
+                if series is not None:
+                    series.pop()
+
     def record_evaluation(self, evaluation: Evaluation) -> None:
         """Take note of an evaluation. The newest is always kept."""
         if self._evaluations_seen % self._evaluation_stride == 0:

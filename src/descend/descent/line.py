@@ -27,7 +27,8 @@ class MemoryLineObjective:
     """The `descend.methods.LineObjective` of a descent: one long vector of float64 over its memory.
 
     Each evaluation leaves its point, loss and gradient in the descent's `CurrentPoint`. `trials` counts those of the
-    step at hand, `finite_trials` those of them whose loss was finite.
+    step at hand, `finite_trials` those of them whose loss was finite, `bottomless`
+    is whether one was −∞, and `endless` whether the loss fell at each of a search.
     """
 
     def __init__(self, descent: Descent) -> None:
@@ -39,9 +40,11 @@ class MemoryLineObjective:
         self.g: Array = grads[0] if self._shared else np.concatenate(grads).astype(np.float64)
         self.loss, self.norm = self.point.loss, descent.norm
         self.resolution = descent.resolution
-        self.trials = self.finite_trials = 0
+        self.begin_step()
         self.bounds = None if descent.bounds is None else descent.bounds.ends
         self.on_projected_path = False
+        self.since, self.mark = 0, math.nan
+        """How many trials there were since the loss last fell beyond rounding, and the loss below which it has."""
         self.improved = False
         """Whether the last trial has a better loss than the best point; its gradient is not looked at yet."""
 
@@ -67,12 +70,26 @@ class MemoryLineObjective:
         if math.isfinite(loss):
             self.finite_trials += 1
             self.improved = loss < point.best_loss
+        elif loss == -math.inf:
+            self.bottomless = True
+        self.since += 1
+        if loss < self.mark:
+            self.begin_mark(loss)
         return loss
 
     def read_gradient(self) -> None:
         """Take the gradient that was written into the point at hand."""
         if not self._shared:
             _read(self.point.grad, self.g)
+
+    def begin_step(self) -> None:
+        """Count the trials of a step."""
+        self.trials = self.finite_trials = 0
+        self.bottomless = self.endless = False
+
+    def begin_mark(self, loss: float) -> None:
+        """Count trials anew, from this loss on."""
+        self.since, self.mark = 0, loss - self.resolution.error(loss)
 
     def _keep_improved(self) -> None:
         """Remember the last trial, if it is better than the best point; a search may reject it for its slope."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from descend.descent.convergence import converged
+from descend.descent.ending import Ending
 from descend.descent.health import HealthMonitor, at_step, cannot_step
 from descend.descent.history import History
 from descend.descent.interrupts import interrupts
@@ -183,6 +184,9 @@ class Descent:
                 if self._line is not None:
                     self._line.improved = False
             reason = health.diverged(point.loss, self.steps)
+            if reason is None and self.whole:
+                endless = self._line is not None and self._line.endless
+                reason = health.falls_without_end(point.loss, self.steps, endless=endless)
         if reason is not None or not self.whole:
             return reason
         if self.criteria.has_tolerance:
@@ -244,6 +248,7 @@ class Descent:
         self._line = self._make_line(self)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             self.method_run = self.rule.begin(self._line)
+            self.ending = Ending(self, self._line, self.method_run)
         return self.method_run
 
     def _step_by_method(self) -> Reason | None:
@@ -251,17 +256,16 @@ class Descent:
         run = self.begin_method() if self.method_run is None else self.method_run
         line, point = self._line, self.point
         assert line is not None
-        line.trials = line.finite_trials = 0
+        line.begin_step()
         loss, before = point.loss, self.memory.snapshot() if self.criteria.xtol is not None else None
-        may_be_stationary = (self.norm == 0.0 or self.bounds is not None) and not run.judges_end
-        if may_be_stationary and not any(np.any(g) for g in point.projected_gradient(self.health.sign)):
-            return self._stationary()
         try:
-            reason = run.advance()
+            reason = self._stationary() if self._is_stationary() else self.ending.advance()
         except BudgetSpent as spent:
             reason = spent.reason
+            self.ending.undo()
         except BaseException as error:
             line.return_to(run.x, run.g, run.loss)
+            self.ending.undo()
             if isinstance(error, ObjectiveError):
                 raise at_step(error, self.steps + 1) from error.__cause__
             raise
@@ -270,15 +274,28 @@ class Descent:
             point.reported, point.loss_before, point.before = False, loss, before
             return None
         line.return_to(run.x, run.g, run.loss)
+        if self.history is not None:
+            self.history.drop(self.steps)
         return self._no_step(reason, line)
+
+    def _is_stationary(self) -> bool:
+        """Whether the gradient is zero, but for entries that a bound takes care of."""
+        assert self.method_run is not None
+        if self.method_run.judges_end or not (self.norm == 0.0 or self.bounds is not None):
+            return False
+        return not any(np.any(g) for g in self.point.projected_gradient(self.health.sign))
 
     def _stationary(self) -> Reason:
         """Why a method ends where the gradient is zero: a step of length zero satisfies any tolerance on steps."""
-        within = "" if self.bounds is None else " within the bounds"
-        self.detail = f"The gradient after step {self.steps} is zero{within}: nothing says where to go."
-        if self.criteria.ftol is not None:
-            return Reason.VALUE
-        return Reason.STEP if self.criteria.xtol is not None else Reason.LINE_SEARCH
+        reason = Reason.LINE_SEARCH
+        if self.criteria.ftol is not None or self.criteria.xtol is not None:
+            reason = Reason.STEP if self.criteria.ftol is None else Reason.VALUE
+        elif self.ending.by_itself:
+            reason = self.ending.stationary()
+        if reason is not Reason.RESOLUTION:
+            within = "" if self.bounds is None else " within the bounds"
+            self.detail = f"The gradient after step {self.steps} is zero{within}: nothing says where to go."
+        return reason
 
     def _no_step(self, reason: Reason, line: MemoryLineObjective) -> Reason:
         """Why a method has made no step, and what was seen of it."""
@@ -287,10 +304,15 @@ class Descent:
         if self.method_run is not None and self.method_run.judges_end:
             self.detail = self.method_run.detail
             return reason
+        if line.bottomless and not reason.success:
+            self.detail = f"Ahead of step {self.steps + 1} it is minus infinity at a point tried."
+            return Reason.UNBOUNDED
         if line.trials and not line.finite_trials:
             self.detail = f"Ahead of step {self.steps + 1} the loss is not finite at any point tried."
             return Reason.NON_FINITE
-        self.detail = f"The gradient's largest entry is {largest_entry(self.point.grad):.3g} after step {self.steps}."
+        if not self.detail:
+            largest = largest_entry(self.point.grad)
+            self.detail = f"The gradient's largest entry is {largest:.3g} after step {self.steps}."
         return reason
 
     # ---- going on -----------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["restore", "state_of"]
 
-METHOD = "run."
-"""How the names begin of what a method's run has kept."""
+METHOD, ENDING = "run.", "ending."
+"""How the names begin of what a method's run has kept, and of what decides that it has ended."""
 
 
 def state_of(descent: Descent) -> dict[str, Array]:
@@ -29,6 +29,7 @@ def state_of(descent: Descent) -> dict[str, Array]:
         "loss": point.loss,
         "loss_before": point.loss_before,
         "first": descent.health.first,
+        "reach": descent.health.reach,
         "known": point.evaluated,
         "told": point.reported,
         "best_loss": point.best_loss,
@@ -47,6 +48,7 @@ def state_of(descent: Descent) -> dict[str, Array]:
     found |= {f"{name}.{i}": v for name, vectors in lists.items() for i, v in enumerate(vectors)}
     if descent.method_run is not None:
         found |= {f"{METHOD}{name}": value for name, value in descent.method_run.state().items()}
+        found |= {f"{ENDING}{name}": value for name, value in descent.ending.state().items()}
     elif descent.engine is not None:
         found |= {f"carried.{name}": value for name, value in descent.engine.carried.items()}
         found |= {f"{name}.{i}": v for i, kept in enumerate(descent.engine.state) for name, v in kept.items()}
@@ -61,6 +63,8 @@ def restore(descent: Descent, state: Mapping[str, Any]) -> None:
         run = {name.removeprefix(METHOD): state[name] for name in state if name.startswith(METHOD)}
         if run:
             descent.begin_method().restore(run)
+            ending = {name.removeprefix(ENDING): state[name] for name in state if name.startswith(ENDING)}
+            descent.ending.restore(ending)
         if descent.engine is not None:
             _restore_engine(descent, state)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -93,7 +97,7 @@ def _restore_point(descent: Descent, state: Mapping[str, Any]) -> None:
     point.loss, point.loss_before = float(state["loss"]), float(state["loss_before"])
     point.evaluated, point.reported = bool(state["known"]), bool(state["told"])
     point.best_loss = float(state["best_loss"])
-    descent.health.begin(float(state["first"]))
+    descent.health.begin(float(state["first"]), float(state["reach"]))
     _copy(state, "x", memory.vectors)
     _copy(state, "grad", point.grad)
     if "best.0" in state:

@@ -7,6 +7,7 @@ parameters as one long vector of float64, whatever they are.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -30,6 +31,26 @@ class Resolution(Protocol):
     noise: float
 
 
+class Curvature(Protocol):
+    """The curvature around a point along conjugate directions, as `descend.descent.curvature` has it."""
+
+    @property
+    def steps(self) -> Array:
+        """A row s for each direction."""
+
+    @property
+    def changes(self) -> Array:
+        """The gradient's change y along each."""
+
+    @property
+    def values(self) -> Array:
+        """The curvature sᵀy along each."""
+
+    @property
+    def decreases(self) -> Array:
+        """By how much the loss falls along each."""
+
+
 class LineObjective(Protocol):
     """The objective as a method sees it: loss and gradient at trial points along a line, as vectors of float64.
 
@@ -45,6 +66,7 @@ class LineObjective(Protocol):
     norm: float
     bounds: tuple[Array, Array] | None
     on_projected_path: bool
+    endless: bool
 
     @property
     def resolution(self) -> Resolution:
@@ -73,11 +95,15 @@ class MethodRun:
     says itself when the descent has converged, and in `detail` what it saw.
     """
 
+    patience: ClassVar[int] = 30
+    """After how many evaluations without a lower loss a descent has ended."""
     judges_end: ClassVar[bool] = False
     detail = ""
 
     def __init__(self, objective: LineObjective) -> None:
         self.objective = objective
+        self.expected = math.nan
+        """By how much the last step was to lower the loss, by the method's curvature; NaN where it has none."""
         self.x, self.g, self.loss = objective.x.copy(), objective.g.copy(), objective.loss
 
     def advance(self) -> Reason | None:
@@ -89,6 +115,10 @@ class MethodRun:
         np.copyto(self.x, self.objective.x)
         np.copyto(self.g, self.objective.g)
         self.loss = self.objective.loss
+
+    def learn_curvature(self, curvature: Curvature) -> bool:
+        """Go on with a curvature that was measured where the run stands; whether the method can."""
+        return False
 
     def state(self) -> dict[str, Any]:
         """What it takes to go on later, as arrays and numbers."""

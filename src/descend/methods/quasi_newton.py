@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from descend.methods.base import LineObjective, Method, MethodRun, first_step_length, restore_attribute
+from descend.methods.base import Curvature, LineObjective, Method, MethodRun, first_step_length, restore_attribute
 from descend.methods.searches import Wolfe
 from descend.methods.vectors import (
     MIN_CURVATURE,
     MIN_FREE_CURVATURE,
+    Array,
     CurvaturePairs,
     aligned,
     curved,
@@ -46,6 +47,7 @@ class _QuasiNewton(MethodRun):
 
     def advance(self) -> Reason | None:
         slope = self.set_direction()
+        self.expected = -0.5 * slope if self.pairs else math.nan
         if not slope < 0.0 and self.pairs:
             slope = self._steepest()
         alpha = self._along(slope)
@@ -185,6 +187,22 @@ class _Limited(_QuasiNewton):
         for model in self.models.values():
             model.forget()
 
+    def learn_curvature(self, curvature: Curvature) -> bool:
+        pairs = self.models["all"]
+        self.forget()
+        size = np.abs(curvature.values)
+        least = 1e-9 * np.max(size, initial=0.0)
+        rank = np.argsort(curvature.decreases)[::-1][: pairs.memory]
+        scale = [size[i] / max(dot(curvature.changes[i], curvature.changes[i]), 1e-300) for i in rank]
+        for i in rank[np.argsort(scale)[::-1]]:
+            row = pairs.next
+            pairs.steps[row] = curvature.steps[i]
+            pairs.changes[row] = curvature.changes[i] * (max(size[i], least) / curvature.values[i])
+            pairs.learn(row, self.g)
+        self.restricted = False
+        self.pairs = pairs.count
+        return self.pairs > 0
+
     def state(self) -> dict[str, Any]:
         models = {
             f"{which}.{name}": getattr(model, name) for which, model in self.models.items() for name in model.saved
@@ -207,7 +225,12 @@ class BFGS(Method):
     search
         How far to go: ``Wolfe(c2=0.9)``, the weak conditions, first with a step length of 1.
 
-    The matrix takes n² numbers: 8 MB for 1,000 parameters. Raises `MethodError` for a search that is not `Wolfe`.
+    The first matrix is γI. Its scale γ is chosen anew at each step, as in `LBFGS`: no later pair is bound to what the
+    first one happened to see. It is sᵀy / yᵀPy, at most sᵀs / sᵀy, where P is what the updates have left of the
+    identity: Oren and Luenberger's scale (1974), of the part of the curvature that no pair has told of yet.
+
+    Its two matrices take 2n² numbers: 16 MB for 1,000 parameters. Raises `MethodError` for a search that is not
+    `Wolfe`.
 
     >>> import descend
     >>> descend.minimize(lambda x: (x[0] - 1) ** 4 + x[1] ** 2, [3.0, 2.0], method="bfgs").success
@@ -225,12 +248,20 @@ class BFGS(Method):
 
 
 class _Full(_QuasiNewton):
-    """A run of BFGS; of the inverse Hessian, which is symmetric, the lower triangle is kept."""
+    """A run of BFGS: the inverse Hessian is M + γP, of which the lower triangles are kept.
+
+    An update H ← Vᵀ H V + s sᵀ / ρ with V = I − y sᵀ / ρ and ρ = sᵀy is linear in H but for its last term. P is the
+    identity under the products alone, and M, which begins at zero, has the terms: whatever γ is by now, M + γP is what
+    all updates make of γI.
+    """
 
     def __init__(self, objective: LineObjective, method: BFGS) -> None:
         super().__init__(objective, method.search)
         n = self.x.size
-        self.inverse = np.zeros((n, n), order="F")
+        self.learned, self.unlearned = np.zeros((n, n), order="F"), np.zeros((n, n), order="F")
+        """M and P."""
+        self.scale = 1.0
+        """γ."""
         self.step, self.change = np.empty(n), np.empty(n)
 
     workspace = (*_QuasiNewton.workspace, "step", "change")
@@ -241,12 +272,11 @@ class _Full(_QuasiNewton):
         if not self.pairs:
             np.negative(self.g, out=self.d)
         else:
-            self.d = dsymv(-1.0, self.inverse, self.g, lower=1, y=self.d, overwrite_y=1)
+            self.d = dsymv(-self.scale, self.unlearned, self.g, lower=1, y=self.d, overwrite_y=1)
+            self.d = dsymv(-1.0, self.learned, self.g, 1.0, self.d, lower=1, overwrite_y=1)
         return float(np.dot(self.d, self.g))
 
     def learn(self) -> None:
-        from scipy.linalg.blas import dsymv, dsyr2
-
         objective, step, change = self.objective, self.step, self.change
         np.subtract(objective.x, self.x, out=step)
         np.subtract(objective.g, self.g, out=change)
@@ -255,16 +285,33 @@ class _Full(_QuasiNewton):
         if not curved(sy, ss, yy, MIN_CURVATURE):
             return
         if not self.pairs:
-            self.inverse[...] = 0.0
-            np.fill_diagonal(self.inverse, sy / yy)
-        # The product form (I − s yᵀ/ρ) H (I − y sᵀ/ρ) + s sᵀ/ρ with ρ = sᵀy, multiplied out: H + u sᵀ + s uᵀ with
-        # u = −H y / ρ + (1 + yᵀH y / ρ) s / 2ρ. That is one product with the matrix and one update in place.
-        u = dsymv(1.0, self.inverse, change, lower=1)
-        u *= -1.0 / sy
-        u += (0.5 / sy) * (1.0 - float(np.dot(u, change))) * step
-        self.inverse = dsyr2(1.0, step, u, lower=1, a=self.inverse, overwrite_a=1)
+            self.learned[...] = self.unlearned[...] = 0.0
+            np.fill_diagonal(self.unlearned, 1.0)
+        self.unlearned, left = _updated(self.unlearned, step, change, sy, 0.0)
+        self.learned, _ = _updated(self.learned, step, change, sy, 1.0)
+        self.scale = min(sy / left if left > 0.0 else math.inf, ss / sy)
         self.pairs += 1
 
-    def restore(self, state: dict[str, Any]) -> None:
-        super().restore(state)
-        self.inverse = np.asfortranarray(self.inverse)
+    def learn_curvature(self, curvature: Curvature) -> bool:
+        size = np.abs(curvature.values)
+        size = np.maximum(size, 1e-9 * np.max(size))
+        if not (size.size and np.all(size > 0.0)):
+            return False
+        self.learned[...] = (curvature.steps.T / size) @ curvature.steps
+        self.unlearned[...] = 0.0
+        self.pairs = len(size)
+        return True
+
+def _updated(matrix: Array, step: Array, change: Array, sy: float, term: float) -> tuple[Array, float]:
+    """Vᵀ A V + term · s sᵀ / ρ of a symmetric matrix A, whose lower triangle is overwritten; and yᵀA y.
+
+    Multiplied out it is A + u sᵀ + s uᵀ with u = −A y / ρ + (term + yᵀA y / ρ) s / 2ρ: one product with the matrix and
+    one update in place.
+    """
+    from scipy.linalg.blas import dsymv, dsyr2
+
+    u = dsymv(1.0, matrix, change, lower=1)
+    within = float(np.dot(u, change))
+    u *= -1.0 / sy
+    u += (0.5 / sy) * (term + within / sy) * step
+    return dsyr2(1.0, step, u, lower=1, a=matrix, overwrite_a=1), within

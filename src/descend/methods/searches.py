@@ -187,6 +187,7 @@ class Wolfe(Search):
             alpha, widths = _between(low, high, halve=width > 0.66 * widths[0]), (widths[1], width)
         if low[1] >= loss:
             return None
+        objective.endless = high is _NONE
         objective.evaluate(base, direction, low[0])  # lower than the start, if not by as much as the conditions ask
         return low[0]
 

@@ -15,6 +15,7 @@ import numpy as np
 __all__ = [
     "MIN_CURVATURE",
     "MIN_FREE_CURVATURE",
+    "Array",
     "CurvaturePairs",
     "aligned",
     "curved",
@@ -48,9 +49,9 @@ def dot(a: Array, b: Array) -> float:
 def curved(sy: Any, ss: Any, yy: Any, least: float) -> Any:
     """Whether a pair tells of curvature: sᵀy exceeds the share `least` of what it would be for parallel s and y.
 
-    For numbers, or arrays with one of each pair. Not so where a product is NaN or overflows.
+    For numbers, or arrays with one of each pair. Not so where a product is NaN, or over- or underflows.
     """
-    return sy > least * ss**0.5 * yy**0.5
+    return (sy > least * ss**0.5 * yy**0.5) & (yy > 0.0)
 
 
 def aligned(*shapes: tuple[int, ...]) -> list[Array]:

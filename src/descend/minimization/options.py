@@ -88,13 +88,11 @@ class MinimizeOptions:
     def criteria(self, dtypes: Iterable[np.dtype[Any]], *, searches: bool) -> Criteria:
         """When to stop, with the defaults for parameters of these dtypes; raises `OptionError`.
 
-        `searches` says that a method descends, not a rule: a budget that comes by SciPy's `options` leaves a method
-        its tolerance, as SciPy's do.
+        `searches` says that a method descends, not a rule: where nothing is given, a method ends by itself.
         """
         tolerances = {"gtol": self.gtol if self.tol is None else self.tol, "ftol": self.ftol, "xtol": self.xtol}
         budget = {"max_steps": self.max_steps, "max_evals": self.max_evals, "max_seconds": self.max_seconds}
-        within = [] if self.options and searches else list(budget.values())
-        if all(v is None for v in (*tolerances.values(), self.target, *within)):
+        if not searches and all(v is None for v in (*tolerances.values(), self.target, *budget.values())):
             tolerances["gtol"] = default_gtol(dtypes)
         if all(v is None for v in budget.values()):
             budget["max_steps"] = DEFAULT_MAX_STEPS

@@ -111,7 +111,7 @@ class Minimization:
         detail = descent.detail
         if reason.success:
             # What a criterion was found to hold for is the point at hand; it is not swapped for another.
-            if loss != point.loss:
+            if abs(point.loss - loss) > descent.resolution.error(loss):
                 detail += f" A better loss, {loss:.6g}, was seen on the way."
             vectors, grad, loss = memory.vectors, point.grad, point.loss
         elif vectors is None or grad is None:
@@ -139,8 +139,9 @@ class Minimization:
     def _message(self, reason: Reason, detail: str) -> str:
         """The reason for people; a budget of steps that alone was asked for is not to be raised."""
         moved = f" The start was moved into the bounds, as {self._moved}." if self._moved else ""
-        if reason is Reason.MAX_STEPS and not self.descent.criteria.has_tolerance:
-            done = f"{reason.sentence} {self.descent.steps} were asked for, and no tolerance"
+        descent = self.descent
+        if reason is Reason.MAX_STEPS and not descent.criteria.has_tolerance and not isinstance(descent.rule, Method):
+            done = f"{reason.sentence} {descent.steps} were asked for, and no tolerance"
             return f"{done}; pass gtol to stop when converged.{moved}"
         return f"{reason.message(detail)}{moved}"
 

@@ -1,0 +1,180 @@
+"""The end of a descent by a method: where its loss no longer falls, and what is known of the point then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descend.descent.curvature import along_gradient, of_all
+from descend.descent.point import largest_entry
+from descend.methods.base import restore_attribute
+from descend.methods.searches import rounding_error
+from descend.stopping import Reason
+
+if TYPE_CHECKING:
+    from descend.descent.curvature import Curvature
+    from descend.descent.line import MemoryLineObjective
+    from descend.descent.loop import Descent
+    from descend.methods import MethodRun
+
+__all__ = ["Ending"]
+
+STATE = ("judged", "asked", "flattest", "start")
+
+CHEAP = 40
+"""Evaluations that the curvature around a point may always take."""
+SHARE = 0.25
+"""What it may take beyond that, in gradients, as a share of the steps that were made."""
+LARGEST = 200
+"""Parameters of which a matrix is made, at most."""
+PERIOD = 100
+"""After how many steps a method is given the curvature around its point, if that is cheap, should it still descend."""
+
+FAR = 1e25
+"""By how many times parameters have grown where they no longer approach a minimum."""
+
+
+class Ending:
+    """What decides that a descent by a method has ended, although no criterion that was asked for holds.
+
+    Every few steps, and whenever the loss no longer falls or the method's model promises no more than rounding hides,
+    the curvature around the point is measured. If it says that no lower point can be told, the descent has ended; else
+    the method may go on with that curvature, once for each time that the loss has fallen.
+
+    `judged` is the loss where the curvature was last measured, `asked` the step, `start` the point where the method
+    began, `flattest` the smallest norm of a gradient so far, as far as the norm decides that there is progress.
+    """
+
+    def __init__(self, descent: Descent, line: MemoryLineObjective, run: MethodRun) -> None:
+        self.descent, self.line, self.run = descent, line, run
+        self.by_itself = not descent.criteria.has_tolerance
+        """Whether the problem's own scale decides, as no tolerance was given."""
+        self.judged, self.asked, self.flattest = math.nan, 0, math.inf
+        self.start = run.x.copy() if run.x.size <= LARGEST else run.x[:0].copy()
+        self.period = max(PERIOD, 10 * run.x.size)
+        line.begin_mark(run.loss)
+        self._keep()
+
+    def advance(self) -> Reason | None:
+        """Have the method make a step, if the descent has not ended; why it has, or why no step was made."""
+        run = self.run
+        if run.judges_end:
+            return run.advance()
+        self._keep()
+        reason = self._judge() if self._near() else None
+        failed = None if reason is not None else run.advance()
+        while failed is Reason.LINE_SEARCH:
+            reason = self._judge(failed)
+            failed = None if reason is not None else run.advance()
+        return reason or failed
+
+    def stationary(self) -> Reason:
+        """What the curvature says where the gradient is zero."""
+        self._keep()
+        return self._judge(Reason.LINE_SEARCH, learns=False) or Reason.LINE_SEARCH
+
+    def undo(self) -> None:
+        """Count the trials of a step that was broken off as not made: they are made again when it is gone on with."""
+        self.line.since, self.line.mark = self._kept
+
+    def _keep(self) -> None:
+        self._kept = self.line.since, self.line.mark
+
+    def state(self) -> dict[str, Any]:
+        """What it takes to go on later."""
+        return {name: getattr(self, name) for name in STATE} | {"since": self.line.since, "mark": self.line.mark}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        for name in STATE:
+            restore_attribute(self, name, state[name])
+        self.line.since, self.line.mark = int(state["since"]), float(state["mark"])
+
+    def _near(self) -> bool:
+        """Whether it is time to ask: the loss has not fallen for long, or its model promises less than rounding."""
+        run, line, descent = self.run, self.line, self.descent
+        if descent.steps - self.asked >= self.period:
+            return True
+        if self.by_itself:
+            return line.since >= run.patience or run.expected <= 8 * descent.resolution.error(run.loss)
+        if line.since < run.patience:
+            return False
+        # Where a tolerance was given, a flatter gradient is progress too, though the loss may no longer show it.
+        if descent.norm < 0.5 * self.flattest:
+            self.flattest, line.since = descent.norm, 0
+        return line.since >= run.patience
+
+    def _judge(self, failed: Reason = Reason.STALLED, *, learns: bool = True) -> Reason | None:
+        """Why the descent ends where the run stands, if not as it should as `failed`; None where it goes on."""
+        line, run, descent = self.line, self.run, self.descent
+        if line.trials and not line.finite_trials:
+            return failed
+        line.return_to(run.x, run.g, run.loss)
+        without_end = descent.health.falls_without_end(run.loss, descent.steps, endless=True, far=FAR)
+        if without_end is not None:
+            return without_end
+        by_period = failed is Reason.STALLED and line.since < run.patience
+        curvature, whole = self._curvature(by_period=by_period)
+        self.asked = descent.steps
+        if curvature is None:
+            return None if by_period else failed
+        error = self._error(curvature.noise)
+        if curvature.positive and curvature.decrease <= error:
+            return self._verdict(curvature, error, failed)
+        fallen = not run.loss >= self.judged - error
+        self.judged = run.loss
+        if learns and whole and fallen and run.learn_curvature(curvature):
+            line.begin_mark(run.loss)
+            self._keep()
+            return None
+        if by_period:
+            return None
+        return self._verdict(curvature, error, failed)
+
+    def _error(self, noise: float) -> float:
+        return max(rounding_error(self.line, self.run.loss), noise)
+
+    def _verdict(self, curvature: Curvature, error: float, failed: Reason) -> Reason:
+        """The reason at a point whose curvature was measured; the descent's `detail` has the figures."""
+        run, descent, line = self.run, self.descent, self.line
+        resolved = f"losses near {run.loss:.6g} are told apart by {error:.2g}"
+        if not curvature.positive:
+            detail = f"The loss curves downwards there, and {resolved}."
+        elif curvature.decrease <= error:
+            detail = f"The curvature promises a decrease of {curvature.decrease:.2g} at most, and {resolved}."
+            failed = Reason.RESOLUTION if self.by_itself else failed
+        else:
+            detail = f"The curvature promises a decrease of {curvature.decrease:.2g}, and {resolved}."
+        if failed is Reason.STALLED:
+            detail = f"It has not for {line.since} evaluations. {detail}"
+        elif failed is Reason.LINE_SEARCH:
+            detail = (
+                f"The gradient's largest entry is {largest_entry([run.g]):.3g} after step {descent.steps}. {detail}"
+            )
+        descent.detail = detail
+        return failed
+
+    def _curvature(self, *, by_period: bool) -> tuple[Curvature | None, bool]:
+        """The curvature where the run stands, and whether it is that of all free parameters."""
+        run, line, descent = self.run, self.line, self.descent
+        cost = descent.evaluations()[1]
+        whole = self.start.size > 0 and 2 * run.x.size <= max(CHEAP / cost, SHARE * descent.steps)
+        if by_period and not whole:
+            return None, False
+        free = np.ones(run.x.size, bool)
+        if line.bounds is not None:
+            lower, upper = line.bounds
+            free = (lower < upper) & ~(((run.x <= lower) & (run.g > 0.0)) | ((run.x >= upper) & (run.g < 0.0)))
+        counts = line.since, line.mark, line.trials, line.finite_trials
+        try:
+            if not whole:
+                return along_gradient(line, run, free, float(np.max(np.abs(run.x))) or 1.0), False
+            sizes = np.maximum(np.abs(run.x), np.abs(run.x - self.start))
+            sizes[sizes == 0.0] = 1.0
+            return of_all(line, run, free, sizes), True
+        finally:
+            line.since, line.mark, line.trials, line.finite_trials = counts
+            line.return_to(run.x, run.g, run.loss)
