@@ -1,12 +1,14 @@
 """The package as it is installed: what an import loads, what is public, what the wheel holds."""
 
 import json
+import os
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
+from tests.processes import run
 
 import descend
 
@@ -54,6 +56,37 @@ def test_torch_missing_is_said_in_one_line():
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out == "TorchProblem needs torch, which is not installed: pip install 'descend[torch]'\n"
+
+
+@pytest.mark.slow
+def test_nothing_is_written():
+    """With no home to write to and whatever caches are not there, descents and optimizers open no file for writing."""
+    code = """
+        import os, sys, warnings
+        warnings.simplefilter("error")
+        sys.dont_write_bytecode = True
+        import numpy as np, torch, scipy.optimize
+        torch.optim.Adam([torch.zeros(1)])  # PyTorch's own first optimizer makes folders
+        written = []
+        def note(event, arguments):
+            if event == "open" and isinstance(arguments[0], (str, bytes)) and os.fsdecode(arguments[0]) != os.devnull:
+                mode, flags = str(arguments[1]), arguments[2] or 0
+                if set(mode) & set("wxa+") or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                    written.append(arguments[0])
+            elif event in ("os.mkdir", "os.rename", "shutil.copyfile"):
+                written.append((event, *arguments))
+        sys.addaudithook(note)
+        import descend
+        assert descend.minimize(lambda x: np.sum((x - 1) ** 2), [3, 4]).success
+        descend.minimize(lambda x: np.sum((x - 1) ** 2), [3, 4], method="adam", max_steps=3)
+        model = torch.nn.Linear(3, 1)
+        optimizer = descend.optim.Adam(model.parameters())
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+        print(written)
+    """
+    nowhere = os.path.join(os.sep, "nonexistent")
+    assert run(code, HOME=nowhere, XDG_CACHE_HOME=nowhere, XDG_CONFIG_HOME=nowhere).stdout == "[]\n"
 
 
 @pytest.mark.slow

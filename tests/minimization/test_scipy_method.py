@@ -23,6 +23,16 @@ def test_scipy_takes_each_method_and_rule(method):
     assert (through.success, through.nit, through.status) == (ours.success, ours.nit, ours.status)
 
 
+@pytest.mark.parametrize("method", [descend.LBFGS, descend.Adam])
+def test_scipy_takes_a_class(method):
+    """It stands for its defaults, as in descend.minimize."""
+    through, ours = (
+        scipy.optimize.minimize(bowl, np.zeros(4), jac=True, method=one, options={"maxiter": 5})
+        for one in (method, method())
+    )
+    assert np.array_equal(through.x, ours.x)
+
+
 def test_scipys_options_callbacks_and_bounds():
     """args, tol, both kinds of callbacks, bounds, disp; what is not known is named."""
     points, results = [], []

@@ -188,3 +188,10 @@ def test_value_and_gradient_in_any_pair():
         descend.minimize(lambda x: (square(x), slope(x), 2.0), 0.0, jac=True)
     with pytest.raises(ObjectiveError, match=r"returned .*9.0.*: with jac=True"):
         descend.minimize(square, 0.0, jac=True)
+
+
+def test_an_index_into_one_number_is_told_how_to_have_an_array():
+    """SciPy makes an array of a start that is a number; here the function is given a number."""
+    with pytest.raises(ObjectiveError, match=r"IndexError.*pass x0 as \[x0\] for an array of one"):
+        descend.minimize(lambda x: x[0] ** 2, 3.0)
+    assert descend.minimize(lambda x: x[0] ** 2, [3.0]).x == pytest.approx([0.0], abs=1e-6)

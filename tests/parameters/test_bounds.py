@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.optimize
 from tests.objectives.functions import corner
@@ -28,6 +29,7 @@ from descend.parameters.memory import Memory
         ([[0, 0, 0], [1, 1, 1]], r"bounds\[0\]=\[0, 0, 0\] is no pair"),
         ([(0, 1), None, (0, 1)], r"bounds\[1\]=None is no pair"),
         ([], "there are 0 pairs"),
+        ([("0", "1")] * 3, "lower bound of x0 .*not text"),
         ("bounds", "bounds='bounds': .*is needed"),
         ({"lower": 0}, "is needed"),
     ],
@@ -108,11 +110,12 @@ BOX = [(0.5, 2.0), (None, -0.25)]
         lambda: scipy.optimize.Bounds([0.5, -np.inf], [2.0, -0.25]),
         lambda: scipy.optimize.Bounds([0.5, -np.inf], [2.0, -0.25], keep_feasible=True),
         lambda: (np.array([0.5, -np.inf]), np.array([2.0, -0.25])), lambda: ([0.5, None], [2.0, -0.25]),
+        lambda: pd.DataFrame([(0.5, 2.0), (-np.inf, -0.25)]),
         lambda: ([0.5, -math.inf], np.array([2.0, -0.25])),
     ],
     ids=[
         "list", "tuple", "zip", "iterator", "generator", "map", "lists", "objects", "array", "arrays", "Bounds",
-        "feasible", "ends", "ends as lists", "mixed ends",
+        "feasible", "ends", "ends as lists", "frame", "mixed ends",
     ],
 )  # fmt: skip
 def test_every_form_of_bounds_for_two_parameters(form):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from descend.checks import flag, function, optional, record, shown
+from descend.checks import flag, function, optional, record, shown, tolerance
 from descend.errors import MethodError, OptionError
 from descend.methods import Method
 from descend.objectives.objective import Jac
@@ -50,7 +50,6 @@ class MinimizeOptions:
     target: float | None = None
     history: bool | Literal["path"] = True
     finite_diff_rel_step: Any = None
-    finite_diff_abs_step: Any = None
     check_gradient: bool = False
     starts: Sequence[Any] | None = None
     vectorized: bool | None = None
@@ -58,6 +57,8 @@ class MinimizeOptions:
     tied: Mapping[Any, Callable[[Any], Any]] | None = None
     names: Sequence[str] | None = None
     state: Mapping[str, Any] | None = None
+    finite_diff_abs_step: Any = None
+    """SciPy's option ``eps``, which is no argument of `minimize`."""
 
     def __post_init__(self) -> None:
         if self.tol is not None and self.gtol is not None:
@@ -70,6 +71,7 @@ class MinimizeOptions:
             if getattr(self, name) is not None:
                 raise OptionError(f"{name}={shown(getattr(self, name))}: no method here uses it; leave it out")
         no_constraints(self.constraints, self.method)
+        optional(tolerance, "tol", self.tol)
         record("history", self.history)
         optional(function, "callback", self.callback)
         optional(flag, "vectorized", self.vectorized, otherwise="None to find out")

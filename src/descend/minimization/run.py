@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -69,12 +69,16 @@ class Minimization:
         )
         self._errors = LikelihoodAnswer(fun, options, memory, self.descent.health.sign, Minimization)
         if options.state is not None:
-            self.descent.restore(options.state)
-            try:
-                objective.nfev, objective.njev = int(options.state["nfev"]), int(options.state["njev"])
-                objective.restore(options.state)
-            except (KeyError, TypeError, ValueError) as error:
-                raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
+            self._restore(options.state)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; raises `StateError` where it is that of something else."""
+        self.descent.restore(state)
+        try:
+            self.objective.nfev, self.objective.njev = int(state["nfev"]), int(state["njev"])
+            self.objective.restore(state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
 
     @property
     def bytes(self) -> int:

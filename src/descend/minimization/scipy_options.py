@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.checks import is_real, shown
+from descend.checks import count, is_real, shown, tolerance
 from descend.errors import MethodError, OptionError, did_you_mean
 from descend.methods import LBFGS, Method
 from descend.minimization.choice import named
@@ -20,9 +20,13 @@ SCIPY_OPTIONS = {
     "maxiter": "max_steps",
     "maxfun": "max_evals",
     "maxfev": "max_evals",
+    "eps": "finite_diff_abs_step",
     "xrtol": "xtol",
 }
 """SciPy's options that have another name here."""
+
+BUDGETS = {"max_steps": 0, "max_evals": 1}
+"""Budgets that SciPy has by other names, and the least of each."""
 
 CONSTANTS = ("maxcor", "maxls", "c1", "c2")
 """SciPy's options that are constants of a method here: `LBFGS.memory`, and those of `Wolfe`."""
@@ -97,7 +101,7 @@ def _by_name(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
             if here in given:
                 raise OptionError(f"options {spelt[here]!r} and {name!r} are the same; give one of them")
             spelt[here] = name
-            given[here] = _budget(value) if name in SCIPY_OPTIONS else value
+            given[here] = _checked(name, here, value)
     return {name: value for name, value in given.items() if value is not None}, constants
 
 
@@ -110,9 +114,14 @@ def _unknown(name: Any, known: list[str]) -> OptionError:
     return OptionError(f"option {name!r} is not known; {did_you_mean(str(name), names)}")
 
 
-def _budget(value: Any) -> Any:
-    """A budget of SciPy's, which may be a float; None for one that is infinite."""
-    return None if is_real(value) and value == np.inf else _whole(value)
+def _checked(name: str, here: str, value: Any) -> Any:
+    """The value of an option, of which a budget may be a float, and is None where it is infinite."""
+    if name == here or here not in (*BUDGETS, "xtol"):
+        return value
+    if here == "xtol":
+        return tolerance(f"options[{name!r}]", value)
+    least = BUDGETS[here]
+    return None if is_real(value) and value == np.inf else count(f"options[{name!r}]", _whole(value), at_least=least)
 
 
 def _whole(value: Any) -> Any:

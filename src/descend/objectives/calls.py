@@ -26,7 +26,9 @@ def call(function: Any, name: str, point: Any, args: tuple[Any, ...]) -> Any:
     except ObjectiveError:
         raise
     except (Exception, SystemExit) as error:
-        raise ObjectiveError(f"{name} raised {described(error)}") from error
+        one = isinstance(error, IndexError) and isinstance(point, np.floating)
+        hint = "; x0 is one number, and so is x: pass x0 as [x0] for an array of one" if one else ""
+        raise ObjectiveError(f"{name} raised {described(error)}{hint}") from error
 
 
 def as_complex(value: Any, name: str) -> Any:

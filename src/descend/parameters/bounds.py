@@ -133,6 +133,8 @@ def _real(end: Any) -> float:
     """One bound as a number; raises `TypeError` or `ValueError`."""
     if isinstance(end, complex):
         raise TypeError("a real number is needed")
+    if isinstance(end, str):
+        raise TypeError("a number is needed, not text")
     return as_real(end) if isinstance(end, np.ndarray) else float(end)
 
 
@@ -167,6 +169,8 @@ def _ends(memory: Memory, bounds: Any) -> tuple[Any, Any]:
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         low, high = np.ravel(bounds.lb), np.ravel(bounds.ub)
         return (low[0] if low.size == 1 else _Each(low), high[0] if high.size == 1 else _Each(high))
+    if hasattr(bounds, "to_numpy"):  # a frame, whose iterator gives its columns
+        bounds = bounds.to_numpy()
     if isinstance(bounds, tuple) and len(bounds) == 2:
         if memory.size == 2 and all(isinstance(part, tuple) and len(part) == 2 for part in bounds):
             return _of_pairs(memory, bounds)

@@ -27,6 +27,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["numpy", "torch", "jax"]
 
 
+FLOATS = {"numpy": "np.asarray({name}, dtype=float)", "torch": "{name}.double()", "jax": "{name}.astype(float)"}
+"""How to have floats of an array of another type."""
+
+
 class Memory:
     """A copy of the parameters in `tree`, as one flat vector per dtype.
 
@@ -247,7 +251,7 @@ def _as_array(leaf: Any, name: str) -> Array:
     if array.dtype.kind in "iub":
         raise ParameterError(
             f"{name}={leaf!r} has the integer type {array.dtype}: steps are fractions; pass floats, such as "
-            + (f"{float(array)!r}" if array.ndim == 0 else "np.asarray(..., dtype=float)")
+            + FLOATS[kind_of(leaf)].format(name=name)
         )
     if array.dtype.kind == "c":
         raise ParameterError(f"{name}={leaf!r} is complex: pass its real and imaginary parts as two arrays")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.checks import is_real
+from descend.checks import is_real, shown
 
 __all__ = ["as_real", "as_reals"]
 
@@ -27,7 +27,8 @@ def as_reals(value: Any) -> np.ndarray[Any, np.dtype[Any]]:
     try:
         array = np.asarray(value)
         if array.dtype.kind == "O":
-            array = np.array([as_real(entry) for entry in array.flat]).reshape(array.shape)
+            numbers = [_itself(array[()])] if array.ndim == 0 else [as_real(entry) for entry in array.flat]
+            array = np.array(numbers).reshape(array.shape)
     except (ValueError, RuntimeError):  # entries of different shapes, or tensors that are part of a graph
         if not isinstance(value, (list, tuple)):
             raise TypeError("it is no array of numbers") from None
@@ -36,6 +37,14 @@ def as_reals(value: Any) -> np.ndarray[Any, np.dtype[Any]]:
         kinds = {"c": "complex", "b": "boolean", "U": "text", "S": "text"}
         raise TypeError(f"it is {kinds.get(array.dtype.kind, f'of type {array.dtype}')}")
     return array
+
+
+def _itself(value: Any) -> float:
+    """What is no array of anything as a float; raises `TypeError`."""
+    try:
+        return as_real(value)
+    except TypeError:
+        raise TypeError("it is no real number") from None
 
 
 def as_real(value: Any) -> float:
@@ -48,7 +57,7 @@ def as_real(value: Any) -> float:
         except OverflowError:  # an integer beyond all floats
             return np.inf if bool(value > 0) else -np.inf
     if isinstance(value, (complex, bool, str, bytes, np.bool_, np.complexfloating)) or value is None:
-        raise TypeError(f"{value!r} is not a real number")
+        raise TypeError(f"{shown(value)} is not a real number")
     if isinstance(value, (np.ndarray, list, tuple)) or hasattr(value, "__array__"):
         array = as_reals(value)
         if array.size == 1:
@@ -57,4 +66,4 @@ def as_real(value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{value!r} is not a real number") from None
+        raise TypeError(f"{shown(value)} is not a real number") from None

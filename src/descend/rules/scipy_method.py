@@ -15,6 +15,9 @@ __all__ = ["SciPyMethod", "register_adapter"]
 
 Adapter = Callable[..., Any]
 
+GIVEN_BY_SCIPY = {"args", "jac", "hess", "hessp", "bounds", "constraints", "callback"}
+"""What SciPy hands to every method, by keyword."""
+
 _adapter: Adapter | None = None
 
 
@@ -26,7 +29,13 @@ def register_adapter(adapter: Adapter) -> Adapter:
 
 
 class SciPyMethod:
-    """A mixin of what `scipy.optimize.minimize` takes as its `method`: rules and methods."""
+    """A mixin of what `scipy.optimize.minimize` takes as its `method`: rules and methods, and their classes."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        """The object or, where SciPy calls a class as its method, what one with default constants finds."""
+        if options.keys() >= GIVEN_BY_SCIPY:
+            return cls()(*arguments, **options)
+        return super().__new__(cls)
 
     def __call__(self, fun: Any, x0: Any, args: Any = (), **options: Any) -> Any:
         """``scipy.optimize.minimize(fun, x0, method=self)``, which calls it so."""
