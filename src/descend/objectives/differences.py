@@ -60,6 +60,8 @@ class Differences:
     error
         The estimated error of each entry of the last gradient: by the error of the losses, and by what the scheme
         leaves out. Infinite where the loss has not changed within a step, so that nothing is known of the slope.
+    steps
+        How long the steps of the last gradient were.
     scales
         What was learned of the parameters, once there was a gradient.
     central
@@ -71,6 +73,7 @@ class Differences:
         self.given = None if relative is None and absolute is None else (relative, absolute)
         self.central = scheme == "3-point"
         self.error: Array | None = None
+        self.steps: Array = np.ones(objective.memory.size)
         self.scales: Scales | None = None
         self._slope: Array = np.zeros(0)
         self._whole = False
@@ -117,14 +120,15 @@ class Differences:
         stencil, free = Stencil(flat, lower, upper), np.flatnonzero(lower < upper)
         # What has no room within the bounds keeps a slope of zero.
         self._slope, self.error = np.zeros_like(flat.x), np.zeros_like(flat.x)
-        if self.scheme == "cs":
-            self._by_complex_steps(stencil, free)
-        elif not free.size:
-            stencil.losses(free, np.zeros(0))
-        elif self.given is not None:
-            self._by_given_steps(stencil, free, *self.given)
-        else:
-            self._by_own_steps(stencil, free)
+        with np.errstate(all="ignore"):  # what overflows is judged later; the user's function warns as it does
+            if self.scheme == "cs":
+                self._by_complex_steps(stencil, free)
+            elif not free.size:
+                stencil.losses(free, np.zeros(0))
+            elif self.given is not None:
+                self._by_given_steps(stencil, free, *self.given)
+            else:
+                self._by_own_steps(stencil, free)
         for vector, part in zip(grad, np.split(self._slope, flat.cuts), strict=True):
             vector[...] = part
         assert stencil.loss is not None
@@ -146,9 +150,7 @@ class Differences:
 
         if free.size and math.isfinite(stencil.loss):
             steps = COMPLEX_STEP * typical_sizes(flat.x, self.objective.bounds)[free]
-            with np.errstate(over="ignore", invalid="ignore"):
-                found = approx_derivative(of_free, flat.x[free], method="cs", f0=stencil.loss, abs_step=steps)
-            self._slope[free] = found
+            self._slope[free] = approx_derivative(of_free, flat.x[free], method="cs", f0=stencil.loss, abs_step=steps)
 
     def _by_given_steps(self, stencil: Stencil, free: Array, relative: Any, absolute: Any) -> None:
         scheme = "3-point" if self.central else "2-point"
@@ -298,5 +300,5 @@ class Differences:
 
     def _take(self, free: Array, taken: Taken, error: Array) -> None:
         assert self.error is not None
-        self._slope[free] = taken.slope
+        self._slope[free], self.steps[free] = taken.slope, taken.step
         self.error[free] = error

@@ -45,18 +45,21 @@ def noise_of(values: Array) -> float | Spacing:
     >>> noise_of(np.round(np.exp(0.01 * t), 6))
     <Spacing.COARSER: 'coarser'>
     """
-    if not np.all(np.isfinite(values)) or np.ptp(values) > VARIATION * np.max(np.abs(values)):
+    spread = float(np.max(values)) - float(np.min(values))
+    if not spread <= VARIATION * float(np.max(np.abs(values))) < np.inf:
         return Spacing.FINER
-    table, gamma, levels, signs = values.astype(np.float64), 1.0, [], []
+    if spread == 0.0:
+        return Spacing.COARSER
+    table, gamma, levels, signs = (values - values[0]) / spread, 1.0, [], []
     for order in range(1, len(values)):
         table = np.diff(table)
         if order == 1 and np.count_nonzero(table == 0.0) >= FLAT_SHARE * len(table):
             return Spacing.COARSER
         gamma *= 0.5 * order / (2 * order - 1)
         levels.append(float(np.sqrt(gamma * np.mean(table**2))))
-        signs.append(bool(np.min(table) * np.max(table) < 0.0))
+        signs.append(bool(np.min(table) < 0.0 < np.max(table)))
     for k in range(len(levels) - 2):
         three = levels[k : k + 3]
         if max(three) <= STEADY * min(three) and signs[k]:
-            return levels[k]
+            return spread * levels[k]
     return Spacing.FINER

@@ -32,7 +32,7 @@ FLAT = 0.01
 
 
 class Scales:
-    """Scales of parameters, as vectors of a number for each.
+    """Scales of parameters, as vectors of a number for each. It is for the caller to have NumPy not warn of overflows.
 
     Attributes
     ----------
@@ -91,8 +91,7 @@ class Scales:
         usual = eps ** SCHEMES["3-point"] * self.size * self.reach
         if not (self.known and math.isfinite(error)):
             return usual
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            best = np.cbrt(error * self.size / self.bound)
+        best = np.cbrt(error * self.size / self.bound)
         best = np.where(np.isfinite(best), best, usual)
         return np.clip(best, 0.1 * usual, np.maximum(usual, LONGEST * self.size))
 
@@ -108,8 +107,7 @@ class Scales:
         # One that is hidden by the noise is no larger than what would have shown; none at all where nothing changed.
         hidden = np.where(taken.change > 0.0, 2.0 * CLEAR_BEND * noise / taken.step**2, 0.0)
         self.bound[index] = np.where(known, np.abs(taken.curvature), hidden)
-        with np.errstate(divide="ignore", over="ignore"):
-            best = 2.0 * np.sqrt(noise / self.bound[index])
+        best = 2.0 * np.sqrt(noise / self.bound[index])
         usual = eps ** (SCHEMES["2-point"] - SCHEMES["3-point"]) * taken.step
         self.ahead[index] = np.clip(best, SHORTEST * usual, taken.step)
 

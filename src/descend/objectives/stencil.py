@@ -106,14 +106,13 @@ def difference(stencil: Stencil, index: Array, steps: Array, both: Array) -> Tak
         f_b[lost] = stencil.losses(index[lost], b[lost])
     loss = stencil.loss
     assert loss is not None
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        rise_a, rise_b = f_a - loss, f_b - loss
-        d_a, d_b = rise_a / a, rise_b / b
-        curvature = 2.0 * (d_a - d_b) / (a - b)
-        slope = d_a - 0.5 * a * curvature
-        one_sided = np.where(np.isfinite(d_a), d_a, d_b)
-        whole = np.isfinite(slope)
-        bend = np.where(whole, np.abs(0.5 * curvature * a * b), 0.0)
+    rise_a, rise_b = f_a - loss, f_b - loss
+    d_a, d_b = rise_a / a, rise_b / b
+    curvature = 2.0 * (d_a - d_b) / (a - b)
+    slope = d_a - 0.5 * a * curvature
+    one_sided = np.where(np.isfinite(d_a), d_a, d_b)
+    whole = np.isfinite(slope)
+    bend = np.where(whole, np.abs(0.5 * curvature * a * b), 0.0)
     return Taken(
         slope=np.where(whole, slope, one_sided),
         curvature=np.where(whole, curvature, np.nan),
