@@ -48,7 +48,7 @@ def test_given_steps_are_scipys(scheme):
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf, "small", [1e-3, 1e-3], [1e-3, 0.0, 1e-3, 1e-3]])
 def test_steps_that_lead_nowhere_are_refused(bad):
-    with pytest.raises(OptionError, match="finite_diff_rel_step=.* a number other than 0 is needed, or one for each"):
+    with pytest.raises(OptionError, match=r"finite_diff_rel_step=.* a number other than 0 is needed, or one for each"):
         given_steps(POINT, "2-point", bad)
     with pytest.raises(OptionError, match="eps="):
         given_steps(POINT, "2-point", absolute=bad)

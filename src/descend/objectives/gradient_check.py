@@ -68,7 +68,7 @@ def check(
     rtol
         Error allowed in an entry, relative to the larger of the two values or, for entries that are small beside the
         rest, to a thousandth of the largest entry. Default 1e-5 in float64, 2e-2 in float32. Where the differences' own
-        error is larger, that is allowed: it is told by differences with two lengths of steps, and by the noise of `fun`.
+        error is larger, that is allowed: differences with two lengths of steps tell it, and the noise of `fun`.
 
     Returns
     -------
