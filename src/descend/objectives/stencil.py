@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["Stencil", "Taken", "difference"]
 
 
+SHORTEST = 8.0
+"""A step is at least so many units in the last place of its parameter."""
+
+
 @dataclasses.dataclass
 class Taken:
     """Differences that were taken, a number for each of some parameters.
@@ -60,7 +64,8 @@ class Stencil:
         """
         x, sign = self.flat.x[index], np.where(steps < 0.0, -1.0, 1.0)
         up, down = self.upper[index] - x, x - self.lower[index]
-        front, back, h = np.where(sign > 0, up, down), np.where(sign > 0, down, up), np.abs(steps)
+        front, back = np.where(sign > 0, up, down), np.where(sign > 0, down, up)
+        h = np.maximum(np.abs(steps), SHORTEST * self.flat.spacing[index] * np.abs(x))
         forth = (h <= front) | (front >= back)
         return self._exact(index, sign * np.where(forth, np.minimum(h, front), -np.minimum(h, back)))
 
