@@ -29,15 +29,19 @@ CLEAR_CHANGE = 1e6
 """A slope is known where the loss changes by so many of its errors, whether or not the loss bends."""
 LENGTHEN, SHORTEN, ROUNDS = 30.0, 1e-3, 8
 """By what a step that tells nothing becomes longer, and one that is far too long shorter, so often at most."""
-TOO_LONG = 1e12
-"""A step is far too long where it bends the loss by so many of the loss's errors."""
+TOO_LONG = 1e3
+"""A step is far too long where it changes the loss by so many times the largest loss where scales were learned."""
+FURTHEST_SHORTER = 1e-10
+"""How short a step may become, relative to a parameter's size."""
 LOST = 0.1
 """A slope is lost in an error that is this share of it."""
 COMPLEX_STEP = 1e-10
 """The step of complex differences, relative to a parameter's size: what they leave out is of the order of its square,
 and as nothing is subtracted no step is too short."""
-SPACINGS, FINER = 3, 2.0**-7
-"""How many spacings are tried to measure the noise, and by what factor they differ."""
+SPACINGS = 5
+"""How many spacings are tried to measure the noise."""
+OTHER_SPACING = {Spacing.FINER: 2.0**-7, Spacing.COARSER: 2.0**5}
+"""By what factor the next one differs."""
 
 
 class Differences:
@@ -60,6 +64,8 @@ class Differences:
     error
         The estimated error of each entry of the last gradient: by the error of the losses, and by what the scheme
         leaves out. Infinite where the loss has not changed within a step, so that nothing is known of the slope.
+    steps
+        How long the steps of the last gradient were.
     scales
         What was learned of the parameters, once there was a gradient.
     central
@@ -71,6 +77,7 @@ class Differences:
         self.given = None if relative is None and absolute is None else (relative, absolute)
         self.central = scheme == "3-point"
         self.error: Array | None = None
+        self.steps: Array = np.ones(objective.memory.size)
         self.scales: Scales | None = None
         self._slope: Array = np.zeros(0)
         self._whole = False
@@ -117,14 +124,15 @@ class Differences:
         stencil, free = Stencil(flat, lower, upper), np.flatnonzero(lower < upper)
         # What has no room within the bounds keeps a slope of zero.
         self._slope, self.error = np.zeros_like(flat.x), np.zeros_like(flat.x)
-        if self.scheme == "cs":
-            self._by_complex_steps(stencil, free)
-        elif not free.size:
-            stencil.losses(free, np.zeros(0))
-        elif self.given is not None:
-            self._by_given_steps(stencil, free, *self.given)
-        else:
-            self._by_own_steps(stencil, free)
+        with np.errstate(all="ignore"):  # what overflows is judged later; the user's function warns as it does
+            if self.scheme == "cs":
+                self._by_complex_steps(stencil, free)
+            elif not free.size:
+                stencil.losses(free, np.zeros(0))
+            elif self.given is not None:
+                self._by_given_steps(stencil, free, *self.given)
+            else:
+                self._by_own_steps(stencil, free)
         for vector, part in zip(grad, np.split(self._slope, flat.cuts), strict=True):
             vector[...] = part
         assert stencil.loss is not None
@@ -146,15 +154,21 @@ class Differences:
 
         if free.size and math.isfinite(stencil.loss):
             steps = COMPLEX_STEP * typical_sizes(flat.x, self.objective.bounds)[free]
-            with np.errstate(over="ignore", invalid="ignore"):
-                found = approx_derivative(of_free, flat.x[free], method="cs", f0=stencil.loss, abs_step=steps)
-            self._slope[free] = found
+            self._slope[free] = approx_derivative(of_free, flat.x[free], method="cs", f0=stencil.loss, abs_step=steps)
 
     def _by_given_steps(self, stencil: Stencil, free: Array, relative: Any, absolute: Any) -> None:
         scheme = "3-point" if self.central else "2-point"
         steps = given_steps(stencil.flat.x, scheme, relative, absolute)[free]
         taken = difference(stencil, free, np.abs(steps) if self.central else steps, np.full(free.shape, self.central))
         self._take(free, taken, 2.0 * self._noise(taken) / taken.step)
+        blind = np.flatnonzero(taken.change == 0.0)
+        if blind.size:  # has the loss not changed because it does not depend on the parameter?
+            self.error[free[blind]] = np.inf  # type: ignore[index]
+            longest = LONGEST * np.maximum(1.0, np.abs(stencil.flat.x[free]))[blind]
+            if self._may(blind.size):
+                far = difference(stencil, free[blind], longest, np.zeros(blind.shape, bool))
+                flat = far.change == 0.0
+                self.error[free[blind[flat]]] = (self._noise(far) / far.step)[flat]  # type: ignore[index]
 
     # ---- steps of its own ---------------------------------------------------------------------------------------
 
@@ -188,19 +202,19 @@ class Differences:
         if stencil.loss is None or not math.isfinite(stencil.loss):
             self._take(free, taken, np.full(free.shape, np.inf))
             return
-        longest = self._longest(stencil, scales)[free]
-        shortest = np.sqrt(eps) * 0.01 * scales.size[free]
+        longest, shortest = self._longest(stencil, scales)[free], FURTHEST_SHORTER * scales.size[free]
+        wild = TOO_LONG * max(abs(stencil.loss), scales.largest) or np.inf
         for _ in range(ROUNDS):
             noise, lost = self._noise(taken), ~np.isfinite(taken.slope)
             hidden = (taken.bend < CLEAR_BEND * noise) & (taken.change < CLEAR_CHANGE * noise)
             short = ~lost & hidden & (steps < longest)
-            long = (lost | (taken.bend > TOO_LONG * noise)) & (steps > shortest)
+            long = (lost | (taken.change > wild)) & (steps > shortest)
             again = np.flatnonzero(short | long)
             if not again.size or not self._may(2 * again.size):
                 break
-            longer = np.minimum(steps * np.where(short, LENGTHEN, SHORTEN), longest)
-            scales.reach[free[again]] *= (longer / steps)[again]
-            steps[again] = longer[again]
+            other = np.clip(steps * np.where(short, LENGTHEN, SHORTEN), shortest, longest)
+            scales.reach[free[again]] *= (other / steps)[again]
+            steps[again] = other[again]
             taken.put(again, difference(stencil, free[again], steps[again], both[again]))
         noise = self._noise(taken)
         scales.learn(free, taken, noise, eps)
@@ -258,18 +272,19 @@ class Differences:
         sign[free] = np.where(np.arange(len(free)) % 2, -1.0, 1.0)
         # By powers of two, so that the points are equally spaced in floats, too.
         unit = np.exp2(np.round(np.log2(np.sqrt(flat.spacing) * scales.size * scales.reach)))
+        jumps = False
         for _ in range(SPACINGS):
             up, down = stencil.upper - flat.x >= NOISE_POINTS * unit, flat.x - stencil.lower >= NOISE_POINTS * unit
             direction = np.where((sign > 0.0) & ~up, -1.0 * down, np.where((sign < 0.0) & ~down, 1.0 * up, sign))
             if not self._may(NOISE_POINTS - 1):
                 return
             points = flat.x + np.arange(1, NOISE_POINTS)[:, None] * (direction * unit)
-            found = noise_of(np.append(loss, flat.rows(points)))
+            found = noise_of(np.append(loss, flat.rows(points)), jumps=jumps)
             if isinstance(found, float):
                 noise = 2.0 * found  # from the standard deviation to about the largest error
                 resolution.noise = noise if noise > 4.0 * resolution.eps * abs(loss) else 0.0
                 return
-            unit = unit * (FINER if found is Spacing.FINER else 1.0 / FINER)
+            unit, jumps = unit * OTHER_SPACING[found], found is Spacing.COARSER
 
     # ---- parts --------------------------------------------------------------------------------------------------
 
@@ -298,5 +313,5 @@ class Differences:
 
     def _take(self, free: Array, taken: Taken, error: Array) -> None:
         assert self.error is not None
-        self._slope[free] = taken.slope
+        self._slope[free], self.steps[free] = taken.slope, taken.step
         self.error[free] = error

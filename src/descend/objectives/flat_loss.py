@@ -26,6 +26,8 @@ class FlatLoss:
 
     def __init__(self, objective: Objective, args: tuple[Any, ...]) -> None:
         self.objective, self.args = objective, args
+        self._users_errstate = np.geterr()
+        """Of which floating-point errors NumPy warns in the user's function."""
         vectors = objective.memory.vectors
         self.cuts = np.cumsum([v.size for v in vectors])[:-1]
         self.x: Array = np.concatenate(vectors).astype(np.float64)
@@ -45,7 +47,9 @@ class FlatLoss:
         if not is_complex:
             parts = [p.astype(v.dtype, copy=False) for p, v in zip(parts, memory.vectors, strict=True)]
         objective.nfev += 1
-        out = call(objective.fun, objective.fun_name, memory.tree(parts), self.args)
+        point = memory.tree(parts)
+        with np.errstate(**self._users_errstate):
+            out = call(objective.fun, objective.fun_name, point, self.args)
         if is_complex:
             return as_complex(out, objective.fun_name)
         dtype = getattr(out, "dtype", None)
@@ -88,7 +92,8 @@ class FlatLoss:
         if objective.many_losses is None:
             return np.array([self(point) for point in points])
         objective.nfev += len(points)
-        losses = objective.many_losses(points, self.args)
+        with np.errstate(**self._users_errstate):
+            losses = objective.many_losses(points, self.args)
         if objective.resolution.watching:
             for loss in losses:
                 objective.resolution.see(float(loss))

@@ -27,12 +27,14 @@ LEAST = 1e-2
 """A parameter's size is at least this share of what it was when scales were learned last: it may pass through zero."""
 SHORTEST = 1e-2
 """How short forward steps may be, relative to the usual ones, √eps · size."""
+OTHER = 30.0
+"""By what factor the next step of central differences may differ from one that was good."""
 FLAT = 0.01
 """A slope is so flat that central differences are needed where a forward one has an error of this share of it."""
 
 
 class Scales:
-    """Scales of parameters, as vectors of a number for each.
+    """Scales of parameters, as vectors of a number for each. It is for the caller to have NumPy not warn of overflows.
 
     Attributes
     ----------
@@ -40,6 +42,8 @@ class Scales:
         How large the parameter is; no less than `least`.
     reach
         By what factor steps are longer than usual, for a loss that a usual step does not change.
+    clear
+        The last step of central differences that was good; zero where there was none.
     curvature, bound
         The second derivative of the loss, zero where the loss's error hides it; a bound of its absolute value.
     ahead
@@ -48,20 +52,22 @@ class Scales:
     flat
         Whether central differences are needed.
     learned, loss
-        Where these were learned, and the loss there; `last` is the loss of the last gradient.
+        Where these were learned, and the loss there; `last` is the loss of the last gradient, and `largest` the largest
+        absolute loss where scales were learned.
     """
 
     saved: ClassVar[tuple[str, ...]] = (
-        "size", "least", "reach", "curvature", "bound", "ahead", "flat", "learned", "loss", "last"
+        "size", "least", "reach", "clear", "curvature", "bound", "ahead", "flat", "learned", "loss", "largest", "last"
     )  # fmt: skip
 
     def __init__(self, size: Array) -> None:
         self.size, self.least = size, LEAST * size
-        self.reach, self.ahead = np.ones_like(size), np.zeros_like(size)
+        self.reach, self.clear, self.ahead = np.ones_like(size), np.zeros_like(size), np.zeros_like(size)
         self.curvature, self.bound = np.zeros_like(size), np.zeros_like(size)
         self.flat = np.zeros(size.shape, bool)
         self.learned: Array = np.full_like(size, np.nan)
         self.loss = self.last = math.nan
+        self.largest = 0.0
 
     @property
     def known(self) -> bool:
@@ -86,15 +92,15 @@ class Scales:
     def central_steps(self, eps: Array, error: float) -> Array:
         """Steps of central differences for losses of that error: ∛(error · size / curvature).
 
-        That balances the error with what is left out, if the third derivative is about curvature / size.
+        That balances the error with what is left out, if the third derivative is about curvature / size; as a guess it
+        is not trusted far from a step that was good.
         """
         usual = eps ** SCHEMES["3-point"] * self.size * self.reach
         if not (self.known and math.isfinite(error)):
             return usual
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            best = np.cbrt(error * self.size / self.bound)
-        best = np.where(np.isfinite(best), best, usual)
-        return np.clip(best, 0.1 * usual, np.maximum(usual, LONGEST * self.size))
+        best = np.cbrt(error * self.size / self.bound)
+        best = np.where(np.isfinite(best), np.clip(best, self.clear / OTHER, self.clear * OTHER), self.clear)
+        return np.where(self.clear > 0.0, np.minimum(best, np.maximum(self.clear, LONGEST * self.size)), usual)
 
     def forward_steps(self, eps: Array) -> Array:
         """Steps of forward differences."""
@@ -108,8 +114,8 @@ class Scales:
         # One that is hidden by the noise is no larger than what would have shown; none at all where nothing changed.
         hidden = np.where(taken.change > 0.0, 2.0 * CLEAR_BEND * noise / taken.step**2, 0.0)
         self.bound[index] = np.where(known, np.abs(taken.curvature), hidden)
-        with np.errstate(divide="ignore", over="ignore"):
-            best = 2.0 * np.sqrt(noise / self.bound[index])
+        best = 2.0 * np.sqrt(noise / self.bound[index])
+        self.clear[index] = taken.step
         usual = eps ** (SCHEMES["2-point"] - SCHEMES["3-point"]) * taken.step
         self.ahead[index] = np.clip(best, SHORTEST * usual, taken.step)
 
@@ -120,7 +126,7 @@ class Scales:
 
     def stand(self, x: Array, loss: float) -> None:
         """Take note of where the scales were learned."""
-        self.learned, self.loss = x.copy(), loss
+        self.learned, self.loss, self.largest = x.copy(), loss, max(self.largest, abs(loss))
         self.resize(x)
         self.least = LEAST * self.size
 

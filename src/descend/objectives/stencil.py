@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["Stencil", "Taken", "difference"]
 
 
+SHORTEST = 8.0
+"""A step is at least so many units in the last place of its parameter."""
+
+
 @dataclasses.dataclass
 class Taken:
     """Differences that were taken, a number for each of some parameters.
@@ -60,7 +64,8 @@ class Stencil:
         """
         x, sign = self.flat.x[index], np.where(steps < 0.0, -1.0, 1.0)
         up, down = self.upper[index] - x, x - self.lower[index]
-        front, back, h = np.where(sign > 0, up, down), np.where(sign > 0, down, up), np.abs(steps)
+        front, back = np.where(sign > 0, up, down), np.where(sign > 0, down, up)
+        h = np.maximum(np.abs(steps), SHORTEST * self.flat.spacing[index] * np.abs(x))
         forth = (h <= front) | (front >= back)
         return self._exact(index, sign * np.where(forth, np.minimum(h, front), -np.minimum(h, back)))
 
@@ -106,14 +111,13 @@ def difference(stencil: Stencil, index: Array, steps: Array, both: Array) -> Tak
         f_b[lost] = stencil.losses(index[lost], b[lost])
     loss = stencil.loss
     assert loss is not None
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        rise_a, rise_b = f_a - loss, f_b - loss
-        d_a, d_b = rise_a / a, rise_b / b
-        curvature = 2.0 * (d_a - d_b) / (a - b)
-        slope = d_a - 0.5 * a * curvature
-        one_sided = np.where(np.isfinite(d_a), d_a, d_b)
-        whole = np.isfinite(slope)
-        bend = np.where(whole, np.abs(0.5 * curvature * a * b), 0.0)
+    rise_a, rise_b = f_a - loss, f_b - loss
+    d_a, d_b = rise_a / a, rise_b / b
+    curvature = 2.0 * (d_a - d_b) / (a - b)
+    slope = d_a - 0.5 * a * curvature
+    one_sided = np.where(np.isfinite(d_a), d_a, d_b)
+    whole = np.isfinite(slope)
+    bend = np.where(whole, np.abs(0.5 * curvature * a * b), 0.0)
     return Taken(
         slope=np.where(whole, slope, one_sided),
         curvature=np.where(whole, curvature, np.nan),
