@@ -20,6 +20,7 @@ from descend.objectives.objective import Jac
 from descend.objectives.residuals import ResidualObjective
 from descend.objectives.robust import ResidualLoss
 from descend.parameters.bounds import Bounds
+from descend.parameters.free import memory_of
 from descend.parameters.memory import Array, Memory
 from descend.parameters.starts import as_start
 from descend.regression.options import LeastSquaresOptions
@@ -27,6 +28,9 @@ from descend.regression.result import LeastSquaresResult
 from descend.stopping import Reason
 
 __all__ = ["Regression"]
+
+KNOWN = "known."
+"""How the names begin, in a state, of what is known at a start."""
 
 
 class Regression:
@@ -38,7 +42,9 @@ class Regression:
 
     def __init__(self, fun: Callable[..., Any], x0: Any, options: LeastSquaresOptions) -> None:
         self.options, self.args = options, options.arguments
-        self.memory = memory = Memory(as_start(x0, "x0"))
+        self.memory = memory = memory_of(
+            as_start(x0, "x0"), fixed=options.fixed, tied=options.tied, names=options.names
+        )
         bounds = None if options.bounds is None else _bounds(memory, options.bounds)
         self.why, criteria = options.why, options.criteria
         self.objective = objective = ResidualObjective(
@@ -84,9 +90,12 @@ class Regression:
         )
 
     def _restore(self, state: Any) -> None:
-        self.descent.restore(state)
-        if self.descent.method_run is None:  # nothing is known of the point but where it is
-            self.descent.point.evaluated = False
+        descent, known = self.descent, {k.removeprefix(KNOWN): v for k, v in state.items() if k.startswith(KNOWN)}
+        descent.restore({name: value for name, value in state.items() if not name.startswith(KNOWN)})
+        if known:
+            self.objective.restore(known, descent.point.grad)
+        elif descent.method_run is None:  # nothing is known of the point but where it is
+            descent.point.evaluated = False
         try:
             self.objective.nfev, self.objective.njev = int(state["nfev"]), int(state["njev"])
         except (KeyError, TypeError, ValueError) as error:
@@ -128,13 +137,20 @@ class Regression:
             x_last=memory.result(),
             seconds=descent.seconds,
             cost=loss,
-            grad=memory.result(grad),
+            grad=memory.gradient(grad),
             optimality=largest_entry(projected),
             active_mask=self._active(),
             method=descent.rule,
             why=self.why,
-            _state=lambda: descent.state() | counts,
+            _state=lambda: descent.state() | counts | self._known(),
         )
+
+    def _known(self) -> dict[str, Array]:
+        """What is known at the start, where no method has begun that knows it."""
+        objective = self.objective
+        if self.descent.method_run is not None or objective.jacobian is None:
+            return {}
+        return {f"{KNOWN}{k}": np.array(v) for k, v in objective.state(objective.values, objective.jacobian).items()}
 
     def _jacobian(self, values: Array, jacobian: Any) -> Any:
         """The Jacobian for people: rows scaled as the loss asks, columns in the order of the leaves."""
