@@ -76,7 +76,7 @@ class LikelihoodAnswer(Answer):
             raise UncertaintyError("the functions that tie parameters are lost with pickling: minimise again")
         found = copy.copy(self)
         found.fun, found.options = fun, dataclasses.replace(self.options, jac=jac)
-        found._covariance = None
+        found.forget()
         return found
 
     # ---- the covariance ---------------------------------------------------------------------------------------------

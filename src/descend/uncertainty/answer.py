@@ -58,6 +58,10 @@ class Answer:
             labels = names_of(whole, self.given_names)
             self.names = tuple(labels[i] for i in self.order)
 
+    def forget(self) -> None:
+        """Compute the covariance anew when it is asked for."""
+        self._covariance = None
+
     # ---- what subclasses say ----------------------------------------------------------------------------------------
 
     def of_free(self, result: Any, memory: Memory) -> Covariance:
