@@ -17,6 +17,7 @@ import optree
 from descend.errors import ObjectiveError, UncertaintyError
 from descend.minimization.options import MinimizeOptions
 from descend.objectives.calls import as_loss, call
+from descend.objectives.differences import DIFFERENCES
 from descend.objectives.objective import Objective
 from descend.parameters.bounds import Bounds
 from descend.parameters.memory import Array, Memory
@@ -34,8 +35,6 @@ __all__ = ["LikelihoodAnswer"]
 
 AWAY = 0.1
 """How many standard errors an answer may be from the minimum of the parabola that its gradient and curvature tell."""
-SECOND_DIFFERENCES = ("2-point", "3-point")
-"""Sources of gradients that are differences of the function: the Hessian is one of second differences then."""
 
 
 class LikelihoodAnswer(Answer):
@@ -117,7 +116,7 @@ class LikelihoodAnswer(Answer):
                 matrix = matrix[np.ix_(flat.inside, flat.inside)]
                 return Hessian(matrix, np.eye(len(matrix)), np.zeros(len(matrix)))
         eps, loss = objective.resolution.eps, flat.loss
-        if objective.source in SECOND_DIFFERENCES:
+        if objective.source in DIFFERENCES and objective.source != "cs":
             noise = max(objective.resolution.error(loss), 4 * eps * abs(loss))
             return of_function(flat.value, flat.x, noise=noise, lower=lower, upper=upper)
         length = max(0.01, (2 * eps * max(1.0, abs(loss))) ** 0.2)
