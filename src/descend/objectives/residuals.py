@@ -102,6 +102,11 @@ class ResidualObjective:
         return self.values.size
 
     @property
+    def counted(self) -> int:
+        """How many of them have a weight that is not zero."""
+        return self.values.size if self._roots is None else int(np.count_nonzero(self._roots))
+
+    @property
     def cost(self) -> int:
         """How many evaluations the residuals and their Jacobian take."""
         if self.differences is not None:

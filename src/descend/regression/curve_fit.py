@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from descend.checks import flag, function, shown
-from descend.errors import FitError, OptionError, did_you_mean
+from descend.errors import FitError, OptionError, UncertaintyError, did_you_mean
 from descend.parameters.memory import Array
 from descend.regression.data import CurveData
 from descend.regression.least_squares import least_squares
 from descend.regression.result import LeastSquaresResult
+from descend.uncertainty.covariance import Covariance, NamedMatrix
 
 __all__ = ["CurveFit", "curve_fit"]
 
@@ -26,18 +27,33 @@ class CurveFit(tuple[Any, ...]):
     """The outcome of `descend.curve_fit`: a tuple ``(popt, pcov)``, which knows more of the fit.
 
     With ``full_output=True`` it is SciPy's tuple ``(popt, pcov, infodict, mesg, ier)``. `names` are those of the
-    parameters in the model's signature, and `result` is the `LeastSquaresResult` of the fit.
+    parameters in the model's signature, `result` is the `LeastSquaresResult` of the fit, `model` the function and
+    `data` its observations. Printed, it is a table.
     """
 
     names: tuple[str, ...]
     result: LeastSquaresResult
+    model: Callable[..., Any]
+    data: CurveData
 
     @classmethod
-    def of(cls, parts: Sequence[Any], names: Sequence[str], result: LeastSquaresResult) -> CurveFit:
+    def of(
+        cls,
+        parts: Sequence[Any],
+        names: Sequence[str],
+        result: LeastSquaresResult,
+        model: Callable[..., Any],
+        data: CurveData,
+    ) -> CurveFit:
         """A fit of parameters, covariance, and what else the tuple holds."""
         made = cls(parts)
-        made.names, made.result = tuple(names), result
+        made.names, made.result, made.model, made.data = tuple(names), result, model, data
         return made
+
+    @property
+    def r_squared(self) -> float:
+        """The share of the data's sum of squares about their mean that the model explains, weighted as the fit is."""
+        return 1.0 - 2.0 * self.result.cost / max(self.data.about_mean(), 1e-300)
 
     @property
     def popt(self) -> Array:
@@ -58,6 +74,32 @@ class CurveFit(tuple[Any, ...]):
     def parameters(self) -> dict[str, float]:
         """The parameters by name."""
         return dict(zip(self.names, self.popt.tolist(), strict=True))
+
+    @property
+    def correlations(self) -> NamedMatrix:
+        """The correlation of each two parameters, by name."""
+        return self.result.correlations
+
+    def covariance(self) -> Covariance:
+        """Compute the covariance of the parameters, by name: `LeastSquaresResult.covariance`."""
+        return self.result.covariance()
+
+    def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """The interval of each parameter by its standard error: `LeastSquaresResult.intervals`."""
+        return self.result.intervals(level)
+
+    def profile_intervals(
+        self, level: float = 0.95, names: str | Iterable[str] | None = None
+    ) -> dict[str, tuple[float, float]]:
+        """The interval of each parameter by its profile: `LeastSquaresResult.profile_intervals`."""
+        return self.result.profile_intervals(level, names)
+
+    def summary(self) -> str:
+        """The fit as a table: `LeastSquaresResult.summary`, and R², the share of the data's variance it explains."""
+        return self.result.summary(("R-squared", self.r_squared))
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def __repr__(self) -> str:
         lines = [
@@ -152,17 +194,18 @@ def curve_fit(
         bounds,
         "auto" if method is None else method,
         names=names,
+        absolute_sigma=absolute_sigma,
         **_renamed(options),
     )
     if result.reason.kind in ("failed", "spent"):
         raise FitError(f"Optimal parameters not found: {result.message}", result)
     popt = np.asarray(result.x)
-    pcov = _covariance(result, popt.size, absolute_sigma=absolute_sigma)
+    pcov = _covariance(result)
     parts: tuple[Any, ...] = (popt, pcov)
     if full_output:
         info = {"nfev": result.nfev, "fvec": result.fun, "njev": result.njev}
         parts = (popt, pcov, info, result.message, 1)
-    return CurveFit.of(parts, names, result)
+    return CurveFit.of(parts, names, result, f, data)
 
 
 def _start(f: Callable[..., Any], p0: Any, bounds: Any) -> tuple[list[str], Array]:
@@ -212,7 +255,15 @@ def _jac(jac: Any, data: CurveData) -> Any:
 
 
 def _renamed(options: dict[str, Any]) -> dict[str, Any]:
-    known = set(inspect.signature(least_squares).parameters) - {"fun", "x0", "jac", "bounds", "method", "names"}
+    known = set(inspect.signature(least_squares).parameters) - {
+        "fun",
+        "x0",
+        "jac",
+        "bounds",
+        "method",
+        "names",
+        "absolute_sigma",
+    }
     renamed = {RENAMED.get(name, name): value for name, value in options.items()}
     for name in renamed:
         if name not in known:
@@ -222,20 +273,19 @@ def _renamed(options: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _covariance(result: LeastSquaresResult, size: int, *, absolute_sigma: bool) -> Array:
-    """The covariance of the parameters; infinite, with a warning, where the data do not tell."""
+def _covariance(result: LeastSquaresResult) -> Array:
+    """The covariance of the parameters; infinite throughout, with SciPy's warning, where the data do not tell."""
     from scipy.optimize import OptimizeWarning
 
-    jacobian = result.jac.toarray() if hasattr(result.jac, "toarray") else np.asarray(result.jac)
-    norms = np.linalg.norm(jacobian, axis=0)
-    rows = jacobian.shape[0]
-    told = bool(np.all(norms > 0.0)) and (absolute_sigma or rows > size)
-    if told:
-        _, values, directions = np.linalg.svd(jacobian / norms, full_matrices=False)
-        told = values.size == size and bool(values[-1] > np.finfo(float).eps * max(jacobian.shape) * values[0])
-    if not told:
-        warnings.warn("Covariance of the parameters could not be estimated", OptimizeWarning, stacklevel=3)
-        return np.full((size, size), np.inf)
-    half = directions.T / values / norms[:, None]
-    variance = 1.0 if absolute_sigma else 2.0 * result.cost / (rows - size)
-    return np.asarray(variance * (half @ half.T))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            found = result.covariance().matrix
+    except UncertaintyError as error:
+        why, found = f": {error}", np.full((1, 1), np.inf)
+    else:
+        why = ""
+    if np.any(np.isinf(found)):
+        warnings.warn(f"Covariance of the parameters could not be estimated{why}", OptimizeWarning, stacklevel=3)
+        return np.full((np.size(result.x), np.size(result.x)), np.inf)
+    return found

@@ -83,6 +83,12 @@ class CurveData:
             raise ObjectiveError(f"f returned shape {shape}, and ydata has shape {self.y.shape}: they must be the same")
         return self._over(values - self._like(self.y, values))
 
+    def about_mean(self) -> float:
+        """The sum of squares of the data about their mean, over their errors."""
+        ones, y = (np.asarray(self._over(values)).reshape(-1) for values in (np.ones_like(self.y), self.y))
+        rest = y - ones * (ones @ y) / (ones @ ones)
+        return float(rest @ rest)
+
     def scaled(self, jacobian: Any, size: int) -> Array:
         """The Jacobian of the residuals, from that of the model."""
         found = np.asarray(jacobian, dtype=float)

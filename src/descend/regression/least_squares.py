@@ -27,6 +27,7 @@ def least_squares(
     f_scale: float = 1.0,
     *,
     weights: Any = None,
+    absolute_sigma: bool = False,
     diff_step: Any = None,
     jac_sparsity: Any = None,
     max_nfev: int | None = None,
@@ -80,6 +81,9 @@ def least_squares(
     weights
         What the squared residuals are multiplied by, one number for each or one for all: 1 / σ² for known standard
         deviations σ. A robust loss is of the residuals times the root of their weights. 0 leaves a residual out.
+    absolute_sigma
+        Whether the weights are 1 / σ² of known standard deviations: errors of the answer take them as they are. If not,
+        they are relative, and the residuals tell their variance.
     diff_step
         Steps of finite differences relative to each parameter, as in SciPy. Default: the cube root of the spacing of
         floats.
@@ -134,8 +138,9 @@ def least_squares(
     """
     options = LeastSquaresOptions(
         jac=jac, bounds=bounds, method=method, ftol=ftol, xtol=xtol, gtol=gtol, x_scale=x_scale, loss=loss,
-        f_scale=f_scale, weights=weights, diff_step=diff_step, jac_sparsity=jac_sparsity, args=args, kwargs=kwargs,
-        max_nfev=max_nfev, max_steps=max_steps, max_evals=max_evals, max_seconds=max_seconds, target=target,
-        callback=callback, history=history, fixed=fixed, tied=tied, names=names, starts=starts, state=state,
+        f_scale=f_scale, weights=weights, absolute_sigma=absolute_sigma, diff_step=diff_step,
+        jac_sparsity=jac_sparsity, args=args, kwargs=kwargs, max_nfev=max_nfev, max_steps=max_steps,
+        max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback, history=history, fixed=fixed,
+        tied=tied, names=names, starts=starts, state=state,
     )  # fmt: skip
     return Regression(fun, x0, options).run()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from descend.checks import count, function, optional, record, refuse, shown, tolerance
+from descend.checks import count, flag, function, optional, record, refuse, shown, tolerance
 from descend.errors import OptionError
 from descend.methods import LevenbergMarquardt
 from descend.minimization.options import DEFAULT_MAX_STEPS
@@ -39,6 +39,7 @@ class LeastSquaresOptions:
     loss: str | Callable[..., Any] = "linear"
     f_scale: float = 1.0
     weights: Any = None
+    absolute_sigma: bool = False
     diff_step: Any = None
     jac_sparsity: Any = None
     args: Sequence[Any] = ()
@@ -66,6 +67,7 @@ class LeastSquaresOptions:
             raise OptionError(
                 f"max_nfev={self.max_nfev!r} and max_evals={self.max_evals!r} are the same; give one of them"
             )
+        flag("absolute_sigma", self.absolute_sigma)
         if self.state is not None and self.starts is not None:
             raise OptionError("state= goes on with one descent: leave starts out")
         if self.kwargs is not None and not isinstance(self.kwargs, Mapping):

@@ -23,6 +23,7 @@ from descend.parameters.bounds import Bounds
 from descend.parameters.free import memory_of
 from descend.parameters.memory import Array, Memory
 from descend.parameters.starts import as_start
+from descend.regression.answer import FitAnswer
 from descend.regression.options import LeastSquaresOptions
 from descend.regression.result import LeastSquaresResult
 from descend.stopping import Reason
@@ -45,6 +46,7 @@ class Regression:
         self.memory = memory = memory_of(
             as_start(x0, "x0"), fixed=options.fixed, tied=options.tied, names=options.names
         )
+        self._errors = FitAnswer(options, memory, lambda x, others: Regression(fun, x, others))
         bounds = None if options.bounds is None else _bounds(memory, options.bounds)
         self.why, criteria = options.why, options.criteria
         self.objective = objective = ResidualObjective(
@@ -61,12 +63,7 @@ class Regression:
             bounds.apply(memory.vectors)
             objective.bounds = bounds.ends
         if criteria.max_evals is not None:
-            objective.limit = criteria.max_evals
-            if criteria.max_evals < objective.cost:
-                raise OptionError(
-                    f"max_evals={criteria.max_evals} does not pay for one Jacobian, which takes {objective.cost} "
-                    f"evaluations ({objective.source}): raise it, or give jac"
-                )
+            self._limit(criteria.max_evals)
         self.descent = Descent(
             memory,
             options.rule,
@@ -82,6 +79,16 @@ class Regression:
         )
         if options.state is not None:
             self._restore(options.state)
+
+    def _limit(self, max_evals: int) -> None:
+        """Make no more evaluations than that; raises `OptionError` where they do not pay for one Jacobian."""
+        objective = self.objective
+        objective.limit = max_evals
+        if max_evals < objective.cost:
+            raise OptionError(
+                f"max_evals={max_evals} does not pay for one Jacobian, which takes {objective.cost} evaluations "
+                f"({objective.source}): raise it, or give jac"
+            )
 
     def _line(self, descent: Descent) -> ResidualLine:
         options = self.options
@@ -143,6 +150,7 @@ class Regression:
             method=descent.rule,
             why=self.why,
             _state=lambda: descent.state() | counts | self._known(),
+            _errors=self._answer(values),
         )
 
     def _known(self) -> dict[str, Array]:
@@ -151,6 +159,14 @@ class Regression:
         if self.descent.method_run is not None or objective.jacobian is None:
             return {}
         return {f"{KNOWN}{k}": np.array(v) for k, v in objective.state(objective.values, objective.jacobian).items()}
+
+    def _answer(self, values: Array) -> FitAnswer:
+        """The errors of the answer, with what they are computed from."""
+        objective = self.objective
+        modelled, _ = objective.loss.model(values)
+        return self._errors.fitted(
+            modelled, objective.error, linear=objective.loss.linear, counted=objective.counted, free=self.memory.size
+        )
 
     def _jacobian(self, values: Array, jacobian: Any) -> Any:
         """The Jacobian for people: rows scaled as the loss asks, columns in the order of the leaves."""
