@@ -60,6 +60,7 @@ from descend.methods import (
 )
 from descend.minimization.minimize import minimize
 from descend.problems import Problem
+from descend.regression.curve_fit import CurveFit, curve_fit
 from descend.regression.least_squares import least_squares
 from descend.regression.result import LeastSquaresResult
 from descend.rules import (
@@ -121,6 +122,7 @@ __all__ = [
     "Choice",
     "Comparison",
     "ConjugateGradient",
+    "CurveFit",
     "DescendError",
     "Entry",
     "Evaluation",
@@ -150,6 +152,7 @@ __all__ = [
     "Yogi",
     "compare",
     "compare_all",
+    "curve_fit",
     "engines",
     "errors",
     "find_lr",

@@ -10,14 +10,15 @@
     ├── OptionError        an option of minimize, fit, compare or the command line
     ├── ProblemError       a problem, its data, or the file that defines it
     ├── ObjectiveError     what the user's function did; `.result` holds the descent so far
+    ├── FitError           a curve fit that found no parameters; `.result` says where it stood
     ├── StateError         saved state that does not fit an optimizer
     ├── GradientError      a gradient that disagrees with finite differences
     ├── UncertaintyError   errors of an answer that cannot be had where it stands
     ├── ComparisonError    a comparison that cannot go on; finished runs are kept
     └── MissingExtra       an optional package that is not installed
 
-All but `MissingExtra`, `ObjectiveError` and `ComparisonError` are `ValueError` too, so code that already catches
-``ValueError`` needs no change. A message says what was wrong, its value, what is allowed, and what to do.
+All but `MissingExtra`, `ObjectiveError`, `FitError` and `ComparisonError` are `ValueError` too, so code that already
+catches ``ValueError`` needs no change. A message says what was wrong, its value, what is allowed, and what to do.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ComparisonError",
     "DescendError",
+    "FitError",
     "GradientError",
     "MethodError",
     "MissingExtra",
@@ -92,6 +94,14 @@ class ObjectiveError(DescendError):
 
     `result` holds the descent so far (best point, history); it is None where there was none yet.
     """
+
+    def __init__(self, message: str, result: Result | None = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class FitError(DescendError, RuntimeError):
+    """`curve_fit` has found no parameters. `result` says where the descent stood; None if it has none."""
 
     def __init__(self, message: str, result: Result | None = None) -> None:
         super().__init__(message)

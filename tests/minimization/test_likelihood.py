@@ -151,6 +151,6 @@ def test_the_summary_is_a_table():
 
 def test_a_result_of_fit_has_none():
     """Mini-batches leave no likelihood: the errors say where they can be had."""
-    run = descend.fit(descend.problems.load("booth"), descend.GD(lr=0.01), epochs=3)
+    run = descend.fit(descend.problems.load("booth"), descend.GD(lr=0.01), steps=3)
     with pytest.raises(UncertaintyError, match=r"descend\.minimize"):
         run.covariance()

@@ -62,7 +62,7 @@ class Result(Fields, Uncertain):
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        errors = None if self._errors is None else self._errors.portable()
+        errors = None if self._errors is None else self._errors.portable(self)
         return vars(self) | {"_state": self.state, "_errors": errors}
 
     def _outline(self) -> list[tuple[str, Any]]:

@@ -102,6 +102,13 @@ class Uncertain:
         """
         return self._answer().profile_intervals(self, level, names)
 
-    def summary(self) -> str:
-        """The answer as a table: values, standard errors, starts, roles, bounds, and correlations above 0.1."""
-        return self._answer().summary(self)
+    def summary(self, *further: tuple[str, Any]) -> str:
+        """The answer as a table: values, standard errors, starts, roles, bounds, and correlations above 0.1.
+
+        `further` are statistics beside its own: a name and a value each.
+        """
+        return self._answer().summary(self, *further)
+
+    def summary_statistics(self) -> list[tuple[str, Any]]:
+        """What stands above the table, as names and values: how many data and parameters, and how well they fit."""
+        return self._answer().statistics(self)

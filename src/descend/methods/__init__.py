@@ -39,11 +39,12 @@ __all__ = [
     "registry",
 ]
 
-ALIASES = {"bb": "barzilaiborwein", "cg": "conjugategradient", "lbfgsb": "lbfgs"}
+ALIASES = {"bb": "barzilaiborwein", "cg": "conjugategradient", "lbfgsb": "lbfgs", "lm": "levenbergmarquardt"}
 """What SciPy and the literature call some of them."""
 
 
 def known(name: str) -> type[Method] | None:
     """The method of that name, in any spelling; None if there is none."""
     short = spelling(name)
-    return registry().get(short) or registry().get(ALIASES.get(short, short))
+    named = registry(residuals=True)
+    return named.get(short) or named.get(ALIASES.get(short, short))

@@ -157,8 +157,7 @@ class Method(SciPyMethod):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.name = cls.name or spelling(cls.__name__)
-        if not cls.needs_residuals:
-            _REGISTRY[cls.name] = cls
+        _REGISTRY[cls.name] = cls
 
     def begin(self, objective: LineObjective) -> MethodRun:
         """A run of the method from the point where the objective was evaluated last."""
@@ -177,9 +176,9 @@ class Method(SciPyMethod):
 _REGISTRY: dict[str, type[Method]] = {}
 
 
-def registry() -> dict[str, type[Method]]:
-    """Every method of `descend.minimize` by its name."""
-    return dict(_REGISTRY)
+def registry(*, residuals: bool = False) -> dict[str, type[Method]]:
+    """Every method of `descend.minimize` by its name; with `residuals`, those that need them, too."""
+    return {name: made for name, made in _REGISTRY.items() if residuals or not made.needs_residuals}
 
 
 def first_step_length(norm: float) -> float:

@@ -179,7 +179,7 @@ class SparseModel:
         n = jacobian.shape[1]
         # The norms of an operator's columns would take a product each: its parameters are taken as they are.
         self.norms = np.sqrt(np.ravel((jacobian.multiply(jacobian)).sum(axis=0))) if self.sparse else np.ones(n)
-        self.units = np.where(self.norms > 0.0, self.norms, 1.0) if scale is None else scale
+        self.units = np.where(self.norms > 0.0, self.norms, 1.0) if scale is None else 1.0 / scale
         self.gradient = self._transposed(residuals)
 
     def _product(self, v: Array) -> Array:
@@ -279,7 +279,7 @@ class SparseModel:
 
 
 def model_of(jacobian: Any, residuals: Array, error: float, scale: Array | None) -> Model:
-    """The model for a Jacobian of any kind."""
+    """The model for a Jacobian of any kind; `scale` is the size of each parameter, where it is given."""
     if isinstance(jacobian, np.ndarray):
         return DenseModel(jacobian, residuals, error)
     return SparseModel(jacobian, residuals, scale)

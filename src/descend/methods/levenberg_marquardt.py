@@ -31,6 +31,10 @@ LEVEL = 0.5
 NEAR_CENTRAL = 1e-6
 """Differences are made more exact where the model promises less than this share of the loss."""
 
+TOLD = 0.005
+"""The share of the loss's rounding below which a promise is nothing: then x has twice as many digits as it takes."""
+OFFSET = 1e-3
+"""Where no lower point is found, what a model may still promise, as a relative offset, of a point that is the end."""
 NEAR_MIXING = 1e-4
 """Steps are mixed where it promises less than this share."""
 
@@ -105,6 +109,8 @@ class LevenbergMarquardt(Method):
 
     def begin(self, objective: LineObjective) -> MethodRun:
         """As in `Method`."""
+        if not hasattr(objective, "differentiate"):
+            raise MethodError("LevenbergMarquardt needs residuals: use descend.least_squares(residuals, x0)")
         return _LevenbergMarquardt(objective, self)  # type: ignore[arg-type]
 
 
@@ -150,8 +156,7 @@ class _LevenbergMarquardt(MethodRun):
         objective = self.objective
         self.values, self.jacobian = objective.values, objective.jacobian
         residuals, jacobian = objective.model()
-        units = None if not self.scale.any() else self._units()
-        self.model: Model = model_of(jacobian, residuals, objective.error, units)
+        self.model: Model = model_of(jacobian, residuals, objective.error, objective.scale)
         self.promise = self._promise()
         """By how much the model lets the loss fall at most, within the bounds."""
         size, eps = math.sqrt(2.0 * self.loss), objective.resolution.eps
@@ -185,7 +190,7 @@ class _LevenbergMarquardt(MethodRun):
                 return self._cannot_fall(step)
             objective.evaluate(self.x, step.p, 1.0)
             decrease = objective.decrease(self.values)
-            level = step.predicted <= self.noise and decrease >= -self.noise
+            level = self.promise <= self.noise and decrease >= -self.noise
             accepted = decrease >= ACCEPT * step.predicted or level
             ended = self._tolerance_met(step, decrease, objective.x)
             if not level:
@@ -235,7 +240,8 @@ class _LevenbergMarquardt(MethodRun):
         if not near or step.length > 0.9 * self.radius:
             self.mix.forget()
             return step
-        p = self.mix.step(self.x, self.model.newton(), self.model)
+        # Within bounds, too, a step that the radius does not shorten is one of a fixed-point iteration.
+        p = self.mix.step(self.x, self.model.newton() if self.inside else step.p, self.model)
         length = float(np.linalg.norm(self._units() * p))
         bounds = self.objective.bounds
         if length > self.radius or (bounds is not None and not _inside(self.x + p, bounds)):
@@ -261,14 +267,12 @@ class _LevenbergMarquardt(MethodRun):
         if self.ended:
             return next(reason for reason in Reason if reason.code == self.ended)
         promise, eps = self.promise, self.objective.resolution.eps
-        self.detail = f"The model promises to lower the loss, {self.loss:.6g}, by {promise:.2g}, which rounding hides."
         if not self.model.norms.any() and self.loss > 0.0:
             self.detail = "No parameter changes any residual: the Jacobian is zero."
             return Reason.STALLED
-        if promise <= max(0.5 * eps * self.loss, 0.5 * self.rounding**2):
-            return Reason.RESOLUTION
-        if self.level * LEVEL <= promise:  # False for NaN: the last step was seen to lower the loss
-            return Reason.RESOLUTION
+        levelled = self.level * LEVEL <= promise  # False for NaN, where the last step was seen to lower the loss
+        if levelled or promise <= max(TOLD * eps * self.loss, 0.5 * self.rounding**2):
+            return self._hidden()
         return Reason.RESOLUTION if self._steps_end(promise) else None
 
     def _steps_end(self, promise: float) -> bool:
@@ -296,7 +300,7 @@ class _LevenbergMarquardt(MethodRun):
     def _no_lower(self, step: Step) -> Reason | None:
         """Whether to give up after a trial that was not accepted."""
         eps = self.objective.resolution.eps
-        hidden = step.predicted <= self.noise
+        hidden = self.promise <= self.noise
         short = step.length <= eps * float(np.linalg.norm(self._units() * self.x))
         if not (hidden or short or self.radius < np.finfo(float).tiny):
             return None
@@ -309,16 +313,25 @@ class _LevenbergMarquardt(MethodRun):
         return self._cannot_fall(step)
 
     def _cannot_fall(self, step: Step) -> Reason:
-        if step.predicted <= self.noise:
-            self.detail = (
-                f"The model promises to lower the loss, {self.loss:.6g}, by {step.predicted:.2g}, which rounding hides."
-            )
-            return Reason.RESOLUTION
+        if self.promise <= self.noise:
+            return self._hidden()
         self.detail = (
-            f"The loss, {self.loss:.6g}, did not fall along the shortest steps, which were to lower it by "
-            f"{step.predicted:.2g}: the Jacobian does not fit the residuals."
+            f"The model promises to lower the loss, {self.loss:.6g}, by {self.promise:.2g}, and no step down to length "
+            f"{step.length:.2g} did"
         )
+        # The relative offset of Bates and Watts (1981): how far the point is beside what data leave open.
+        size, rows = self.x.size, self.values.size
+        if rows > size and self.promise / size <= OFFSET**2 * self.loss / (rows - size):
+            self.detail += ", as the residuals are not smooth; that is within a thousandth of the standard errors."
+            return Reason.RESOLUTION
+        self.detail += ": the Jacobian does not fit the residuals."
         return Reason.STALLED
+
+    def _hidden(self) -> Reason:
+        """Nothing beyond rounding is promised."""
+        of = f"The model promises to lower the loss, {self.loss:.6g}, by {self.promise:.2g}, which rounding hides."
+        self.detail = of if self.loss > 0.0 else "All residuals are zero."
+        return Reason.RESOLUTION
 
     def _return(self) -> None:
         """Stand again where the run stands."""

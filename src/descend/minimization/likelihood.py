@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import math
 import operator
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,8 @@ import optree
 from descend.errors import ObjectiveError, UncertaintyError
 from descend.minimization.options import MinimizeOptions
 from descend.objectives.calls import as_loss, call
+from descend.objectives.differences import DIFFERENCES
 from descend.objectives.objective import Objective
-from descend.parameters.bounds import Bounds
 from descend.parameters.memory import Array, Memory
 from descend.rules import Rule
 from descend.stopping import Reason
@@ -31,11 +30,6 @@ if TYPE_CHECKING:
     from descend.minimization.run import Minimization
 
 __all__ = ["LikelihoodAnswer"]
-
-AWAY = 0.1
-"""How many standard errors an answer may be from the minimum of the parabola that its gradient and curvature tell."""
-SECOND_DIFFERENCES = ("2-point", "3-point")
-"""Sources of gradients that are differences of the function: the Hessian is one of second differences then."""
 
 
 class LikelihoodAnswer(Answer):
@@ -60,7 +54,7 @@ class LikelihoodAnswer(Answer):
             fixed=None, tied=self.tied,
         )  # fmt: skip
 
-    def portable(self) -> Answer:
+    def portable(self, result: Any) -> Answer:
         """The same without the user's functions."""
         found = copy.copy(self)
         found.fun = found.tied = None
@@ -76,7 +70,7 @@ class LikelihoodAnswer(Answer):
             raise UncertaintyError("the functions that tie parameters are lost with pickling: minimise again")
         found = copy.copy(self)
         found.fun, found.options = fun, dataclasses.replace(self.options, jac=jac)
-        found._covariance = None
+        found.forget()
         return found
 
     # ---- the covariance ---------------------------------------------------------------------------------------------
@@ -84,25 +78,18 @@ class LikelihoodAnswer(Answer):
     def of_free(self, result: Any, memory: Memory) -> Covariance:
         """The inverse Hessian of the free numbers; those at a bound are taken as fixed there."""
         objective = self._objective(memory)
-        args, x = self.options.arguments, np.concatenate(memory.vectors).astype(float)
-        lower, upper = objective.bounds or (np.full(x.size, -math.inf), np.full(x.size, math.inf))
-        at_bound = (x <= lower) | (x >= upper)
-        names = self.free_names(memory)
-        found = np.full((x.size, x.size), math.nan)
-        if at_bound.any():
-            listed = ", ".join(name for name, at in zip(names, at_bound, strict=True) if at)
-            warnings.warn(
-                f"{listed} at a bound: taken as fixed there, so that the errors of the others are those beside it",
-                RuntimeWarning,
-                stacklevel=6,
-            )
+        size = memory.size
+        lower, upper = objective.bounds or (np.full(size, -math.inf), np.full(size, math.inf))
+        names, at_bound = self.free_names(memory), self.at_bound(memory)
+        self.tell_bounds(names, at_bound)
+        found = np.full((size, size), math.nan)
         inside = ~at_bound
         if inside.any():
-            flat = FlatObjective(objective, args, self.sign, inside)
+            flat = FlatObjective(objective, self.options.arguments, self.sign, inside)
             hessian = self._hessian(flat, lower[inside], upper[inside])
             kept = [name for name, one in zip(names, inside, strict=True) if one]
             covariance = from_hessian(hessian.matrix, kept, basis=hessian.basis, error=hessian.error)
-            self._require_minimum(flat.slope, covariance)
+            self.require_minimum(flat.slope, covariance)
             found[np.ix_(inside, inside)] = covariance.matrix
         return Covariance(tuple(names), found)
 
@@ -117,23 +104,11 @@ class LikelihoodAnswer(Answer):
                 matrix = matrix[np.ix_(flat.inside, flat.inside)]
                 return Hessian(matrix, np.eye(len(matrix)), np.zeros(len(matrix)))
         eps, loss = objective.resolution.eps, flat.loss
-        if objective.source in SECOND_DIFFERENCES:
+        if objective.source in DIFFERENCES and objective.source != "cs":
             noise = max(objective.resolution.error(loss), 4 * eps * abs(loss))
             return of_function(flat.value, flat.x, noise=noise, lower=lower, upper=upper)
         length = max(0.01, (2 * eps * max(1.0, abs(loss))) ** 0.2)
         return of_gradient(flat.gradient, flat.x, length=length, lower=lower, upper=upper)
-
-    @staticmethod
-    def _require_minimum(slope: Array, covariance: Covariance) -> None:
-        """Raise `UncertaintyError` where the gradient says that the minimum is elsewhere."""
-        told = np.isfinite(np.diag(covariance.matrix))
-        matrix = covariance.matrix[np.ix_(told, told)]
-        away = math.sqrt(max(float(slope[told] @ matrix @ slope[told]), 0.0))
-        if away > AWAY:
-            raise UncertaintyError(
-                f"the answer is no minimum: by its gradient and curvature the minimum is {away:.3g} standard errors "
-                "away; go on descending, with a smaller gtol, or from result.state"
-            )
 
     def _objective(self, memory: Memory) -> Objective:
         if self.fun is None:
@@ -143,7 +118,7 @@ class LikelihoodAnswer(Answer):
             )
         objective = Objective(self.fun, self.options.jac, memory)
         if self.bounds is not None:
-            objective.bounds = Bounds(memory, self.bounds).ends
+            objective.bounds = self.bounds_of(memory).ends
         return objective
 
     # ---- profiles ---------------------------------------------------------------------------------------------------

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from descend.objectives.resolution import LossResolution
 from descend.parameters.memory import Array
 
-__all__ = ["COMPLEX_STEP", "Differences"]
+__all__ = ["COMPLEX_STEP", "SCHEMES", "Differences"]
+
+SCHEMES = {"2-point": 1, "3-point": 2, "cs": 1}
+"""SciPy's names of the schemes, and how many evaluations each takes for a group of parameters."""
 
 COMPLEX_STEP = 1e-30
 """The imaginary step, relative to the size of a parameter: nothing is subtracted, so that it need not be large."""
@@ -34,8 +38,8 @@ class Differences:
         The residuals at a flat point.
     scheme
         ``"2-point"``, ``"3-point"`` or ``"cs"``.
-    eps
-        The spacing of the floats on the way, relative to their size.
+    resolution
+        Has the spacing of the floats on the way, relative to their size.
     relative
         Steps relative to each parameter's absolute value, as the user gives them. Default ∛eps.
     structure
@@ -49,13 +53,14 @@ class Differences:
         self,
         evaluate: Callable[[Array], Array],
         scheme: str,
-        eps: float,
+        resolution: LossResolution,
         size: int,
         relative: Any = None,
         structure: Any = None,
         held: Callable[[Array], Array] = np.asarray,
     ) -> None:
-        self.evaluate, self.scheme, self.eps, self.relative, self.held = evaluate, scheme, eps, relative, held
+        self.evaluate, self.scheme, self.resolution = evaluate, scheme, resolution
+        self.relative, self.held = relative, held
         self.bounds: tuple[Array, Array] | None = None
         self.second: Array | None = None
         """The second derivative along each parameter, laid out as the entries of the Jacobian."""
@@ -79,7 +84,12 @@ class Differences:
     @property
     def cost(self) -> int:
         """Evaluations of one Jacobian."""
-        return self.count * (2 if self.scheme == "3-point" else 1)
+        return self.count * SCHEMES[self.scheme]
+
+    @property
+    def eps(self) -> float:
+        """The spacing of the floats on the way, relative to their size."""
+        return self.resolution.eps
 
     @property
     def error(self) -> float:

@@ -14,17 +14,20 @@ import numpy as np
 
 from descend.checks import shown
 from descend.errors import ObjectiveError, OptionError
-from descend.objectives.autodiff import AUTODIFF, check_differentiable
+from descend.objectives.autodiff import AUTODIFF, precision
 from descend.objectives.calls import call, name_of
-from descend.objectives.differences import DIFFERENCES
-from descend.objectives.jacobians import as_matrix, by_jax, by_torch, is_operator, is_sparse, scale_rows
+from descend.objectives.differences import AUTOMATIC
+from descend.objectives.jacobians import as_matrix, by_jax, by_torch, is_operator, is_sparse, of_structure, scale_rows
 from descend.objectives.objective import Jac, gradient_source, require
-from descend.objectives.residual_differences import Differences
+from descend.objectives.residual_differences import SCHEMES, Differences
 from descend.objectives.resolution import LossResolution
 from descend.objectives.robust import ResidualLoss
 from descend.parameters.memory import Array, Memory
 
 __all__ = ["ResidualObjective", "as_residuals"]
+
+EPS32, DISTINCT = float(np.finfo(np.float32).eps), 6
+"""The spacing of float32, and of how many different residuals all must be one if they are computed in it."""
 
 
 class ResidualObjective:
@@ -70,10 +73,11 @@ class ResidualObjective:
         self.fun_name, self.jac_name = name_of(fun, "fun"), name_of(jac, "jac")
         self.loss = loss or ResidualLoss()
         self.resolution = LossResolution(max(float(np.finfo(v.dtype).eps) for v in memory.vectors))
-        self.source = gradient_source(jac, memory)
-        if self.source in AUTODIFF:
-            require(self.source)
+        self.source = _source(jac, memory)
         self._jac, self._relative, self._structure = jac, relative_step, structure
+        self._eps = self.resolution.eps
+        self._coarse: bool | None = None
+        """Whether all residuals were float32 so far; None before any could tell."""
         self._weights = weights
         self._roots: Array | None = None
         self.shape: tuple[int, ...] | None = None
@@ -98,11 +102,16 @@ class ResidualObjective:
         return self.values.size
 
     @property
+    def counted(self) -> int:
+        """How many of them have a weight that is not zero."""
+        return self.values.size if self._roots is None else int(np.count_nonzero(self._roots))
+
+    @property
     def cost(self) -> int:
         """How many evaluations the residuals and their Jacobian take."""
         if self.differences is not None:
             return 1 + self.differences.cost
-        return 1 if self._structure is not None or self.source not in DIFFERENCES else 1 + self.memory.size
+        return 1 + SCHEMES.get(self.source, 0) * self.memory.size if self._structure is None else 1
 
     @property
     def error(self) -> float:
@@ -113,9 +122,10 @@ class ResidualObjective:
         """The loss at the memory's point; its gradient goes into `grad`, but not at points that are tried."""
         loss = self.evaluate()
         if not self.trials:
-            if not np.all(np.isfinite(self.values)):
-                raise self._not_finite()
+            self._require_finite(self.values, "residual")
             self.differentiate(grad)
+            if isinstance(self.jacobian, np.ndarray):
+                self._require_finite(self.jacobian, "the Jacobian's entry")
         return loss
 
     def evaluate(self) -> float:
@@ -163,7 +173,7 @@ class ResidualObjective:
         """The residuals at the memory's point, as they are returned."""
         if self.source == "torch":
             return self._torch_value()
-        out = self._called(self.memory.tree(kind="jax" if self.source == "jax" else None))
+        out = self._called(self.memory.tree) if self.source != "jax" else self._by_jax()
         if self.source == "together":
             if not isinstance(out, (tuple, list)) or len(out) != 2:
                 raise ObjectiveError(
@@ -177,27 +187,28 @@ class ResidualObjective:
 
         leaves = [torch.from_numpy(leaf.copy()).requires_grad_() for leaf in self.memory.leaves]
         with torch.enable_grad():
-            out = self._called(self.memory.spec.unflatten(leaves))
-        if isinstance(out, torch.Tensor):
-            check_differentiable(out.sum(), self.fun_name, "its argument")
-            out = out.detach().numpy()
-        return self._residuals(out)
+            out = self._called(lambda: self.memory.unflatten(leaves))
+        if isinstance(out, torch.Tensor) and out.requires_grad:
+            return self._residuals(out.detach().numpy())
+        raise ObjectiveError(
+            f"{self.fun_name} returned {shown(out)}: with jac='torch' a tensor of residuals computed from its argument "
+            "is needed, without .item(), .detach() or .numpy() on the way"
+        )
 
-    def _called(self, point: Any) -> Any:
+    def _by_jax(self) -> Any:
+        with precision(self.memory):
+            return np.asarray(self._called(lambda: self.memory.tree(kind="jax")))
+
+    def _called(self, point: Callable[[], Any]) -> Any:
         self.nfev += 1
-        if self.source == "jax":
-            from descend.objectives.autodiff import precision
-
-            with precision(self.memory):
-                return np.asarray(call(self.fun, self.fun_name, point, self.args))
-        return call(self.fun, self.fun_name, point, self.args)
+        return call(self.fun, self.fun_name, point(), self.args)
 
     def at(self, flat: Array) -> Array:
         """The weighted residuals at another point, in one long vector, real or complex."""
         parts = np.split(flat, np.cumsum([v.size for v in self.memory.vectors])[:-1])
         if not np.iscomplexobj(flat):
             parts = [p.astype(v.dtype, copy=False) for p, v in zip(parts, self.memory.vectors, strict=True)]
-        out = self._called(self.memory.tree(parts))
+        out = self._called(lambda: self.memory.tree(parts))
         return self._weighted(self._residuals(out, is_complex=np.iscomplexobj(flat)))
 
     def _residuals(self, out: Any, *, is_complex: bool = False) -> Array:
@@ -215,22 +226,25 @@ class ResidualObjective:
                 f"{self.fun_name} returned shape {array.shape}, and shape {self.shape} before: the number of residuals "
                 "must stay the same; give a residual that does not count the value 0"
             )
+        if self._coarse is not False and not is_complex:
+            self._see(array)
         return array.reshape(-1).astype(complex if is_complex else np.float64, copy=False)
+
+    def _see(self, array: Array) -> None:
+        """Take note of whether residuals are computed in float32: then each is one, in whatever it is returned."""
+        coarse = bool(np.all(array == array.astype(np.float32)))
+        if coarse and np.unique(array).size < DISTINCT:
+            return  # they may be round by themselves
+        self._coarse = coarse
+        self.resolution.eps = max(self._eps, EPS32) if coarse else self._eps
 
     def _begin(self, first: Array) -> None:
         """Prepare for residuals of this shape."""
-        if first.dtype == np.float32:
-            self.resolution.eps = max(self.resolution.eps, float(np.finfo(np.float32).eps))
         self._roots = _roots(self._weights, first.shape)
-        if self.source in DIFFERENCES:
-            structure = self._structure
-            if structure is not None and tuple(structure.shape) != (first.size, self.memory.size):
-                raise OptionError(
-                    f"jac_sparsity has shape {tuple(structure.shape)}: ({first.size}, {self.memory.size}) is needed, a "
-                    "row for each residual and a column for each parameter"
-                )
+        if self.source in SCHEMES:
+            structure = None if self._structure is None else of_structure(self._structure, self.memory, first.size)
             self.differences = Differences(
-                self.at, self.source, self.resolution.eps, self.memory.size, self._relative, structure, self._held
+                self.at, self.source, self.resolution, self.memory.size, self._relative, structure, self._held
             )
             self.differences.bounds = self.bounds
 
@@ -249,12 +263,16 @@ class ResidualObjective:
         plain = np.divide(values, self._roots, out=np.zeros_like(values), where=self._roots > 0.0)
         return plain.reshape(self.shape or ())
 
-    def _not_finite(self) -> ObjectiveError:
-        at = int(np.flatnonzero(~np.isfinite(self.values))[0])
-        return ObjectiveError(
-            f"{self.fun_name} returned {self.values[at]} for residual {at} of {self.rows} at x0: residuals must be "
-            "finite at the start; are there NaNs in the data, or is x0 outside the model's domain?"
-        )
+    def _require_finite(self, array: Array, what: str) -> None:
+        """Raise `ObjectiveError` where an array is not finite at the start."""
+        bad = np.argwhere(~np.isfinite(array))
+        if bad.size:
+            at = tuple(int(i) for i in bad[0])
+            raise ObjectiveError(
+                f"{self.fun_name}: {what} {', '.join(map(str, at))} of {' × '.join(map(str, array.shape))} is "
+                f"{array[at]} at x0, and must be finite there; are there NaNs in the data, or is x0 outside the domain "
+                "of the model?"
+            )
 
     # ---- the Jacobian -----------------------------------------------------------------------------------------------
 
@@ -265,10 +283,8 @@ class ResidualObjective:
             return self.differences.jacobian(x, self.values, self.limit - self.nfev)
         shape, name = self.shape or (), self.jac_name
         if self.source in AUTODIFF:
-            made = (by_torch if self.source == "torch" else by_jax)(self)
-            rows = [np.reshape(part, (self.rows, -1)) for part in made]
-            value = self.memory.spec.unflatten(rows) if not self.memory.spec.is_leaf() else rows[0]
-        elif self.source == "together":
+            return (by_torch if self.source == "torch" else by_jax)(self)
+        if self.source == "together":
             value, name = self._together, self.fun_name
         else:
             value = call(self._jac, name, self.memory.tree(), self.args)
@@ -283,6 +299,7 @@ class ResidualObjective:
     def state(self, values: Array, jacobian: Any) -> dict[str, Array]:
         """What is known where these are values and Jacobian, as arrays; an operator is not kept."""
         found: dict[str, Any] = {"values": values, "shape": np.array(self.shape, dtype=np.int64)}
+        found["coarse"] = -1 if self._coarse is None else int(self._coarse)
         if is_sparse(jacobian):
             kept = jacobian.tocsr()
             found |= {"data": kept.data, "indices": kept.indices, "indptr": kept.indptr}
@@ -299,6 +316,9 @@ class ResidualObjective:
         self.shape = tuple(int(n) for n in state["shape"])
         values = np.array(state["values"], dtype=np.float64)
         self._begin(np.empty(self.shape))
+        coarse = int(state["coarse"])
+        self._coarse = None if coarse < 0 else bool(coarse)
+        self.resolution.eps = max(self._eps, EPS32) if self._coarse else self._eps
         if self.differences is not None and "second" in state:
             self.differences.second = np.array(state["second"])
         if "jacobian" in state:
@@ -309,6 +329,14 @@ class ResidualObjective:
         else:
             self.values = values
         self.differentiate(grad)
+
+
+def _source(jac: Jac, memory: Memory) -> str:
+    """The name of where the Jacobian comes from."""
+    source = gradient_source(jac, memory)
+    if source in AUTODIFF:
+        require(source)
+    return "2-point" if source == AUTOMATIC else source
 
 
 def as_residuals(value: Any, name: str, *, is_complex: bool = False) -> Array:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from descend.errors import OptionError
-from descend.minimization.callbacks import Point
 from descend.objectives.objective import Jac
 from descend.regression.options import LeastSquaresOptions
 from descend.regression.result import LeastSquaresResult
@@ -29,6 +27,7 @@ def least_squares(
     f_scale: float = 1.0,
     *,
     weights: Any = None,
+    absolute_sigma: bool = False,
     diff_step: Any = None,
     jac_sparsity: Any = None,
     max_nfev: int | None = None,
@@ -38,8 +37,11 @@ def least_squares(
     max_evals: int | None = None,
     max_seconds: float | None = None,
     target: float | None = None,
-    callback: Callable[[Point], Any] | None = None,
+    callback: Callable[..., Any] | None = None,
     history: bool | Literal["path"] = True,
+    fixed: Any = None,
+    tied: Mapping[Any, Callable[[Any], Any]] | None = None,
+    names: Sequence[str] | None = None,
     starts: Sequence[Any] | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> LeastSquaresResult:
@@ -79,6 +81,9 @@ def least_squares(
     weights
         What the squared residuals are multiplied by, one number for each or one for all: 1 / σ² for known standard
         deviations σ. A robust loss is of the residuals times the root of their weights. 0 leaves a residual out.
+    absolute_sigma
+        Whether the weights are 1 / σ² of known standard deviations: errors of the answer take them as they are. If not,
+        they are relative, and the residuals tell their variance.
     diff_step
         Steps of finite differences relative to each parameter, as in SciPy. Default: the cube root of the spacing of
         floats.
@@ -95,10 +100,12 @@ def least_squares(
     target
         Stop when the loss is at most this.
     callback
-        Called with a `Point` at the start and after each step, whose `fun` is the loss; a true return value, or raising
-        ``StopIteration``, stops the descent.
+        Called at the start and after each step as in `descend.minimize`; `fun` of its argument is the loss. True, or
+        raising ``StopIteration``, stops the descent.
     history
         True: loss and gradient norm of each step. "path": the parameters too. False: nothing.
+    fixed, tied, names
+        Parameters that are held, or follow others, and their names, as in `descend.minimize`.
     starts
         Further starts, each built as `x0`: the loss is minimised from each of them, with the whole budget for each, and
         the best result is returned; its `runs` are the results of all, `x0`'s first. Residuals in JAX are evaluated for
@@ -129,14 +136,11 @@ def least_squares(
     >>> {name: round(value, 6) for name, value in result.x.items()}, result.success
     ({'a': 3.0, 'rate': 0.7}, True)
     """
-    if max_nfev is not None:
-        if max_evals is not None:
-            raise OptionError(f"max_nfev={max_nfev!r} and max_evals={max_evals!r} are the same; give one of them")
-        max_evals = max_nfev
     options = LeastSquaresOptions(
         jac=jac, bounds=bounds, method=method, ftol=ftol, xtol=xtol, gtol=gtol, x_scale=x_scale, loss=loss,
-        f_scale=f_scale, weights=weights, diff_step=diff_step, jac_sparsity=jac_sparsity, args=args, kwargs=kwargs,
-        max_steps=max_steps, max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback,
-        history=history, starts=starts, state=state,
+        f_scale=f_scale, weights=weights, absolute_sigma=absolute_sigma, diff_step=diff_step,
+        jac_sparsity=jac_sparsity, args=args, kwargs=kwargs, max_nfev=max_nfev, max_steps=max_steps,
+        max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback, history=history, fixed=fixed,
+        tied=tied, names=names, starts=starts, state=state,
     )  # fmt: skip
     return Regression(fun, x0, options).run()

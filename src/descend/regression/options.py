@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from descend.checks import count, function, optional, record, refuse, shown, tolerance
+from descend.checks import count, flag, function, optional, record, refuse, shown, tolerance
 from descend.errors import OptionError
 from descend.methods import LevenbergMarquardt
-from descend.minimization.callbacks import Point
 from descend.minimization.options import DEFAULT_MAX_STEPS
 from descend.objectives.objective import Jac
 from descend.parameters.memory import Array, Memory
@@ -40,16 +39,21 @@ class LeastSquaresOptions:
     loss: str | Callable[..., Any] = "linear"
     f_scale: float = 1.0
     weights: Any = None
+    absolute_sigma: bool = False
     diff_step: Any = None
     jac_sparsity: Any = None
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] | None = None
+    max_nfev: int | None = None
     max_steps: int | None = None
     max_evals: int | None = None
     max_seconds: float | None = None
     target: float | None = None
-    callback: Callable[[Point], Any] | None = None
+    callback: Callable[..., Any] | None = None
     history: bool | Literal["path"] = True
+    fixed: Any = None
+    tied: Mapping[Any, Callable[[Any], Any]] | None = None
+    names: Sequence[str] | None = None
     starts: Sequence[Any] | None = None
     state: Mapping[str, Any] | None = None
 
@@ -58,7 +62,12 @@ class LeastSquaresOptions:
         optional(function, "callback", self.callback)
         for name in ("ftol", "xtol"):
             optional(tolerance, name, getattr(self, name))
-        optional(count, "max_evals", self.max_evals)
+        optional(count, "max_nfev", self.max_nfev)
+        if self.max_nfev is not None and self.max_evals is not None:
+            raise OptionError(
+                f"max_nfev={self.max_nfev!r} and max_evals={self.max_evals!r} are the same; give one of them"
+            )
+        flag("absolute_sigma", self.absolute_sigma)
         if self.state is not None and self.starts is not None:
             raise OptionError("state= goes on with one descent: leave starts out")
         if self.kwargs is not None and not isinstance(self.kwargs, Mapping):
@@ -100,7 +109,8 @@ class LeastSquaresOptions:
     @property
     def criteria(self) -> Criteria:
         """When to stop, beside the method's own judgement; raises `OptionError`."""
-        budget = {"max_steps": self.max_steps, "max_evals": self.max_evals, "max_seconds": self.max_seconds}
+        max_evals = self.max_evals if self.max_nfev is None else self.max_nfev
+        budget = {"max_steps": self.max_steps, "max_evals": max_evals, "max_seconds": self.max_seconds}
         if all(v is None for v in budget.values()):
             budget["max_steps"] = DEFAULT_MAX_STEPS
         return Criteria(target=self.target, gtol=self.gtol, **budget)  # type: ignore[arg-type]
@@ -110,13 +120,13 @@ class LeastSquaresOptions:
         if self.x_scale is None or (isinstance(self.x_scale, str) and self.x_scale == "jac"):
             return None
         try:
-            vectors = memory.like()
-            given = self.x_scale
+            given, whole = self.x_scale, memory.whole
+            vectors = whole.like()
             if np.ndim(given) == 0 and not isinstance(given, dict):
                 vectors = [np.full(v.shape, float(given)) for v in vectors]
             else:
-                memory.gather(np.asarray(given, dtype=float) if memory.spec.is_leaf() else given, vectors, "x_scale")
-            found = np.concatenate(vectors).astype(np.float64)
+                whole.gather(np.asarray(given, dtype=float) if whole.spec.is_leaf() else given, vectors, "x_scale")
+            found = np.concatenate(memory.restrict(vectors)).astype(np.float64)
         except Exception as error:
             raise refuse("x_scale", given, "a number for each parameter, built as x0", otherwise="'jac'") from error
         if not np.all((found > 0.0) & np.isfinite(found)):

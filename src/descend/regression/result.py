@@ -40,3 +40,6 @@ class LeastSquaresResult(Result):
         lines = [("message", self.message), ("reason", self.reason), ("success", self.success)]
         names = ("cost", "x", "fun", "jac", "grad", "optimality", "active_mask", "nit", "nfev", "njev", "history")
         return lines + [(name, getattr(self, name)) for name in names]
+
+    def __str__(self) -> str:
+        return repr(self) if self._errors is None else self.summary()

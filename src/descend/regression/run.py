@@ -20,13 +20,18 @@ from descend.objectives.objective import Jac
 from descend.objectives.residuals import ResidualObjective
 from descend.objectives.robust import ResidualLoss
 from descend.parameters.bounds import Bounds
+from descend.parameters.free import memory_of
 from descend.parameters.memory import Array, Memory
 from descend.parameters.starts import as_start
+from descend.regression.answer import FitAnswer
 from descend.regression.options import LeastSquaresOptions
 from descend.regression.result import LeastSquaresResult
 from descend.stopping import Reason
 
 __all__ = ["Regression"]
+
+KNOWN = "known."
+"""How the names begin, in a state, of what is known at a start."""
 
 
 class Regression:
@@ -38,7 +43,10 @@ class Regression:
 
     def __init__(self, fun: Callable[..., Any], x0: Any, options: LeastSquaresOptions) -> None:
         self.options, self.args = options, options.arguments
-        self.memory = memory = Memory(as_start(x0, "x0"))
+        self.memory = memory = memory_of(
+            as_start(x0, "x0"), fixed=options.fixed, tied=options.tied, names=options.names
+        )
+        self._errors = FitAnswer(options, memory, lambda x, others: Regression(fun, x, others))
         bounds = None if options.bounds is None else _bounds(memory, options.bounds)
         self.why, criteria = options.why, options.criteria
         self.objective = objective = ResidualObjective(
@@ -55,12 +63,7 @@ class Regression:
             bounds.apply(memory.vectors)
             objective.bounds = bounds.ends
         if criteria.max_evals is not None:
-            objective.limit = criteria.max_evals
-            if criteria.max_evals < objective.cost:
-                raise OptionError(
-                    f"max_evals={criteria.max_evals} does not pay for one Jacobian, which takes {objective.cost} "
-                    f"evaluations ({objective.source}): raise it, or give jac"
-                )
+            self._limit(criteria.max_evals)
         self.descent = Descent(
             memory,
             options.rule,
@@ -77,6 +80,16 @@ class Regression:
         if options.state is not None:
             self._restore(options.state)
 
+    def _limit(self, max_evals: int) -> None:
+        """Make no more evaluations than that; raises `OptionError` where they do not pay for one Jacobian."""
+        objective = self.objective
+        objective.limit = max_evals
+        if max_evals < objective.cost:
+            raise OptionError(
+                f"max_evals={max_evals} does not pay for one Jacobian, which takes {objective.cost} evaluations "
+                f"({objective.source}): raise it, or give jac"
+            )
+
     def _line(self, descent: Descent) -> ResidualLine:
         options = self.options
         return ResidualLine(
@@ -84,9 +97,12 @@ class Regression:
         )
 
     def _restore(self, state: Any) -> None:
-        self.descent.restore(state)
-        if self.descent.method_run is None:  # nothing is known of the point but where it is
-            self.descent.point.evaluated = False
+        descent, known = self.descent, {k.removeprefix(KNOWN): v for k, v in state.items() if k.startswith(KNOWN)}
+        descent.restore({name: value for name, value in state.items() if not name.startswith(KNOWN)})
+        if known:
+            self.objective.restore(known, descent.point.grad)
+        elif descent.method_run is None:  # nothing is known of the point but where it is
+            descent.point.evaluated = False
         try:
             self.objective.nfev, self.objective.njev = int(state["nfev"]), int(state["njev"])
         except (KeyError, TypeError, ValueError) as error:
@@ -128,12 +144,28 @@ class Regression:
             x_last=memory.result(),
             seconds=descent.seconds,
             cost=loss,
-            grad=memory.result(grad),
+            grad=memory.gradient(grad),
             optimality=largest_entry(projected),
             active_mask=self._active(),
             method=descent.rule,
             why=self.why,
-            _state=lambda: descent.state() | counts,
+            _state=lambda: descent.state() | counts | self._known(),
+            _errors=self._answer(values),
+        )
+
+    def _known(self) -> dict[str, Array]:
+        """What is known at the start, where no method has begun that knows it."""
+        objective = self.objective
+        if self.descent.method_run is not None or objective.jacobian is None:
+            return {}
+        return {f"{KNOWN}{k}": np.array(v) for k, v in objective.state(objective.values, objective.jacobian).items()}
+
+    def _answer(self, values: Array) -> FitAnswer:
+        """The errors of the answer, with what they are computed from."""
+        objective = self.objective
+        modelled, _ = objective.loss.model(values)
+        return self._errors.fitted(
+            modelled, objective.error, linear=objective.loss.linear, counted=objective.counted, free=self.memory.size
         )
 
     def _jacobian(self, values: Array, jacobian: Any) -> Any:

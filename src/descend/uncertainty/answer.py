@@ -20,7 +20,10 @@ from descend.uncertainty.covariance import Covariance
 from descend.uncertainty.profile import Profile, profile_interval
 from descend.uncertainty.table import Row, table
 
-__all__ = ["Answer"]
+__all__ = ["AWAY", "Answer"]
+
+AWAY = 0.1
+"""How many standard errors an answer may be from the minimum of the parabola that its gradient and curvature tell."""
 
 FEW = 1000
 """Of how many parameters at most the start is kept, for the table."""
@@ -58,6 +61,10 @@ class Answer:
             labels = names_of(whole, self.given_names)
             self.names = tuple(labels[i] for i in self.order)
 
+    def forget(self) -> None:
+        """Compute the covariance anew when it is asked for."""
+        self._covariance = None
+
     # ---- what subclasses say ----------------------------------------------------------------------------------------
 
     def of_free(self, result: Any, memory: Memory) -> Covariance:
@@ -72,7 +79,7 @@ class Answer:
         """The same with the user's function, which is given again."""
         raise UncertaintyError(f"fun={fun!r}: the errors of this result come from its Jacobian; leave fun out")
 
-    def portable(self) -> Answer:
+    def portable(self, result: Any) -> Answer:
         """The same without what cannot be pickled: functions of the user's."""
         raise NotImplementedError
 
@@ -118,7 +125,7 @@ class Answer:
     def intervals(self, result: Any, level: float) -> dict[str, tuple[float, float]]:
         """The interval of each parameter by its standard error and a quantile of t or, where σ is known, the normal."""
         away = self.quantile(level) * self.covariance(result).standard_errors
-        values = self.values(result.x)
+        values = self.numbers(result.x)
         return {name: (v - d, v + d) for name, v, d in zip(self.names, values.tolist(), away.tolist(), strict=True)}
 
     def profile_intervals(
@@ -134,7 +141,7 @@ class Answer:
                 raise OptionError(f"names holds {name!r}, which is no free parameter; {did_you_mean(str(name), free)}")
         return {name: self._profile(result, name, quantile) for name in wanted}
 
-    def summary(self, result: Any) -> str:
+    def summary(self, result: Any, *further: tuple[str, Any]) -> str:
         """The printed table; what cannot be said of the errors is said below it."""
         self.learn_names(result.x)
         try:
@@ -148,9 +155,9 @@ class Answer:
         starts = [None] * len(self.names) if self.start is None else self.start[self.order].tolist()
         roles = self.roles(result.x)
         limits = zip(*(end.tolist() for end in self.ends(result.x)), strict=True)
-        columns = zip(self.names, self.values(result.x).tolist(), errors, starts, roles, limits, strict=True)
+        columns = zip(self.names, self.numbers(result.x).tolist(), errors, starts, roles, limits, strict=True)
         rows = [Row(*column) for column in columns]
-        return table(str(result.message), self.statistics(result), rows, found, notes)
+        return table(str(result.message), [*self.statistics(result), *further], rows, found, notes)
 
     # ---- parts ------------------------------------------------------------------------------------------------------
 
@@ -162,7 +169,7 @@ class Answer:
         found = norm.ppf((1 + level) / 2) if math.isinf(self.freedom) else t.ppf((1 + level) / 2, self.freedom)
         return float(found)
 
-    def values(self, x: Any) -> Array:
+    def numbers(self, x: Any) -> Array:
         """All numbers of a point, in the order of `names`."""
         found: Array = np.concatenate(Memory(x, "x").vectors).astype(float)[self.order]
         return found
@@ -184,12 +191,48 @@ class Answer:
         whole = Memory(x, "x")
         if self.bounds is None:
             return np.full(whole.size, -math.inf), np.full(whole.size, math.inf)
-        low, high = Bounds(whole, self.bounds).ends
+        low, high = self.bounds_of(whole).ends
         return low[self.order], high[self.order]
+
+    def at_bound(self, memory: Memory) -> Array:
+        """Which of the free numbers of a memory lie at a bound."""
+        x = np.concatenate(memory.vectors).astype(float)
+        if self.bounds is None:
+            return np.zeros(x.size, dtype=bool)
+        lower, upper = self.bounds_of(memory).ends
+        found: Array = (x <= lower) | (x >= upper)
+        return found
+
+    def bounds_of(self, memory: Memory) -> Bounds:
+        """The bounds, of a memory of all numbers or of the free ones."""
+        return Bounds(memory, self.bounds)
+
+    @staticmethod
+    def tell_bounds(names: Sequence[str], at_bound: Array) -> None:
+        """Warn of parameters that lie at a bound."""
+        if at_bound.any():
+            listed = ", ".join(name for name, at in zip(names, at_bound, strict=True) if at)
+            warnings.warn(
+                f"{listed} at a bound: taken as fixed there, so that the errors of the others are those beside it",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+
+    @staticmethod
+    def require_minimum(slope: Array, covariance: Covariance, unit: float = 1.0) -> None:
+        """Raise `UncertaintyError` where the gradient of the loss, in units of `unit`, tells of another minimum."""
+        told = np.isfinite(np.diag(covariance.matrix))
+        matrix = covariance.matrix[np.ix_(told, told)]
+        away = math.sqrt(max(float(slope[told] @ matrix @ slope[told]), 0.0)) / unit
+        if away > AWAY:
+            raise UncertaintyError(
+                f"the answer is no minimum: by its gradient and curvature the minimum is {away:.3g} standard errors "
+                "away; go on descending, with a smaller gtol, or from result.state"
+            )
 
     def _profile(self, result: Any, name: str, quantile: float) -> tuple[float, float]:
         at = self.names.index(name)
-        estimate = float(self.values(result.x)[at])
+        estimate = float(self.numbers(result.x)[at])
         error = self.covariance(result).standard_errors[at]
         if not (math.isfinite(error) and error > 0):
             error = abs(estimate) or 1.0  # where the data do not tell it, or it lies at a bound: a first step

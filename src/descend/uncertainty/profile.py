@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from descend.errors import DescendError
+from descend.errors import ObjectiveError
 
 __all__ = ["Profile", "profile_interval"]
 
@@ -61,7 +61,7 @@ class Profile:
         _, start = min(self.known, key=lambda point: abs(point[0] - value))
         try:
             loss, x, found = self.refit(value, start)
-        except DescendError:
+        except ObjectiveError:
             return math.inf
         if not math.isfinite(loss):
             return math.inf
