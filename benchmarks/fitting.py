@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ import nist
 import numpy as np
 from fits import FITS, Fit
 from fitters import Answer, Watch, able, solve
+
+import descend
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -209,3 +212,31 @@ def _cell(row: dict[str, Any], solver: str, best: dict[str, float]) -> str:
     figures, far = row["solvers"][solver], above(row, solver, best)
     after = "" if figures["after"] is None else f" ({figures['after']:,})"
     return f"{'' if figures['success'] else '– '}{far:.0e}; {figures['evaluations']:,}{after}"
+
+
+# ---- least squares from many starts -----------------------------------------------------------------------------
+
+
+def many_starts(number: int = 64, rounds: int = 5) -> list[dict[str, Any]]:
+    """Seconds for least squares in JAX from many starts of NIST's Gauss1, together and in turn."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    problem = nist.regression("Gauss1")
+    x, y, model = jax.numpy.asarray(problem.x), jax.numpy.asarray(problem.y), nist.MODELS["Gauss1"][0]
+    residuals = jax.jit(lambda b: model(jax.numpy, x, b) - y)
+    spread = np.random.default_rng(0).uniform(0.9, 1.1, (number, len(problem.certified)))
+    starts = [jax.numpy.asarray(problem.certified * row) for row in spread]
+    times: dict[str, list[float]] = {"together": [], "in turn": []}
+    for round in range(rounds + 1):
+        for name, taken in times.items():
+            began = time.perf_counter()
+            if name == "together":
+                runs = descend.least_squares(residuals, starts[0], starts=starts[1:], history=False).runs
+            else:
+                runs = [descend.least_squares(residuals, start, history=False) for start in starts]
+            if round:  # the first one loads and compiles
+                taken.append(time.perf_counter() - began)
+    evaluations = sum(run.nfev for run in runs)
+    seconds = {name: machine.spread(t) for name, t in times.items()}
+    return [{"library": "jax, least squares", "starts": number, "evaluations": evaluations, "seconds": seconds}]

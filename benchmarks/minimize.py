@@ -87,7 +87,7 @@ def main() -> None:
         found["overhead"] = overhead()
         text += overhead_table(found["overhead"])
     elif options.starts:
-        found["starts"] = many_starts()
+        found["starts"] = many_starts() + fitting.many_starts()
         text += starts_table(found["starts"])
     else:
         sets = machine.chosen(options.sets, SETS)
