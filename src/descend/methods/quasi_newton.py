@@ -302,6 +302,7 @@ class _Full(_QuasiNewton):
         self.pairs = len(size)
         return True
 
+
 def _updated(matrix: Array, step: Array, change: Array, sy: float, term: float) -> tuple[Array, float]:
     """Vᵀ A V + term · s sᵀ / ρ of a symmetric matrix A, whose lower triangle is overwritten; and yᵀA y.
 
