@@ -37,8 +37,8 @@ def noise_of(values: Array, *, jumps: bool = False) -> float | Spacing:
 
     ECnoise (Moré and Wild 2011, "Estimating computational noise", algorithm in section 4): differences of order k of a
     smooth function vanish with the spacing, and those of its noise grow by a known factor. The first three orders in
-    turn that agree, and whose differences change their sign, tell the noise. Values that go by `jumps`, as is known from
-    points that are closer and all had the same, have the noise of rounding: their smallest jump / √12.
+    turn that agree, and whose differences change their sign, tell the noise. Values that go by `jumps`, as is known
+    from points that are closer and all had the same, have the noise of rounding: their smallest jump / √12.
 
     >>> import numpy as np
     >>> t = 1e-6 * np.arange(7.0)
