@@ -38,6 +38,7 @@ def minimize(
     target: float | None = None,
     history: bool | Literal["path"] = True,
     finite_diff_rel_step: Any = None,
+    finite_diff_abs_step: Any = None,
     check_gradient: bool = False,
     starts: Sequence[Any] | None = None,
     vectorized: bool | None = None,
@@ -101,10 +102,10 @@ def minimize(
     history
         True: loss and gradient norm of each step. "path": the parameters too. False: nothing. Thinned beyond 10,000
         records.
-    finite_diff_rel_step
-        Steps of finite differences, relative to the parameters: a number, or one for each, as in SciPy. None: steps
-        follow from the size of each parameter, from the noise of the function and from its curvature, and are longer
-        where the function has not changed within them.
+    finite_diff_rel_step, finite_diff_abs_step
+        Steps of finite differences, relative to the parameters (as in SciPy) or absolute (which SciPy's methods call
+        ``eps``): a number, or one for each. None: steps follow from the size of each parameter, from the noise of the
+        function and from its curvature, and are longer where the function has not changed within them.
     check_gradient
         Compare the gradient with finite differences at `x0` first; raise `GradientError` naming the worst entry.
     starts
@@ -157,8 +158,8 @@ def minimize(
         args=args, method=method, jac=jac, hess=hess, hessp=hessp, bounds=bounds, constraints=constraints, tol=tol,
         callback=callback, options=options, gtol=gtol, ftol=ftol, xtol=xtol, max_steps=max_steps, max_evals=max_evals,
         max_seconds=max_seconds, target=target, history=history, finite_diff_rel_step=finite_diff_rel_step,
-        check_gradient=check_gradient, starts=starts, vectorized=vectorized, fixed=fixed, tied=tied, names=names,
-        state=state,
+        finite_diff_abs_step=finite_diff_abs_step, check_gradient=check_gradient, starts=starts, vectorized=vectorized,
+        fixed=fixed, tied=tied, names=names, state=state,
     ))  # fmt: skip
 
 

@@ -76,7 +76,7 @@ class MinimizeOptions:
         optional(function, "callback", self.callback)
         optional(flag, "vectorized", self.vectorized, otherwise="None to find out")
         if self.finite_diff_rel_step is not None and self.finite_diff_abs_step is not None:
-            raise OptionError("finite_diff_rel_step and eps are both steps of finite differences: give one of them")
+            raise OptionError("finite_diff_rel_step and finite_diff_abs_step (eps) are both steps: give one of them")
         if self.vectorized and not (self.fixed is None and self.tied is None):
             raise OptionError("vectorized=True is for functions of rows, which have no room for fixed or tied ones")
         if self.state is not None and self.starts is not None:

@@ -22,6 +22,7 @@ SCIPY_OPTIONS = {
     "maxfev": "max_evals",
     "eps": "finite_diff_abs_step",
     "xrtol": "xtol",
+    "eps": "finite_diff_abs_step",
 }
 """SciPy's options that have another name here."""
 

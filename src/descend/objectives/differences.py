@@ -29,8 +29,8 @@ CLEAR_CHANGE = 1e6
 """A slope is known where the loss changes by so many of its errors, whether or not the loss bends."""
 LENGTHEN, SHORTEN, ROUNDS = 30.0, 1e-3, 8
 """By what a step that tells nothing becomes longer, and one that is far too long shorter, so often at most."""
-TOO_LONG = 1e3
-"""A step is far too long where it changes the loss by so many times the largest loss where scales were learned."""
+TOO_LONG = 0.1
+"""A step is far too long where it changes the loss by this share of the largest loss where scales were learned."""
 FURTHEST_SHORTER = 1e-10
 """How short a step may become, relative to a parameter's size."""
 LOST = 0.1
@@ -164,7 +164,7 @@ class Differences:
         blind = np.flatnonzero(taken.change == 0.0)
         if blind.size:  # has the loss not changed because it does not depend on the parameter?
             self.error[free[blind]] = np.inf  # type: ignore[index]
-            longest = LONGEST * np.maximum(1.0, np.abs(stencil.flat.x[free]))[blind]
+            longest = self._longest(stencil, free, taken)[blind]
             if self._may(blind.size):
                 far = difference(stencil, free[blind], longest, np.zeros(blind.shape, bool))
                 flat = far.change == 0.0
@@ -182,7 +182,7 @@ class Differences:
         if scales.outdated(x) and (self.adapts or not scales.known):
             stencil.losses(free[:0], np.zeros(0))  # the loss at the point itself: scales are not learned astray
             if not self.central:
-                learn = self.adapts and not scales.astray(stencil.loss) and self._may(free.size)
+                learn = self.adapts and not scales.astray(stencil.loss) and self._may(2 * free.size)
             if (self.central or learn) and (not scales.known or self.objective.resolution.noise > 0.0):
                 self._measure_noise(stencil, free, scales)
         if learn:
@@ -202,13 +202,16 @@ class Differences:
         if stencil.loss is None or not math.isfinite(stencil.loss):
             self._take(free, taken, np.full(free.shape, np.inf))
             return
-        longest, shortest = self._longest(stencil, scales)[free], FURTHEST_SHORTER * scales.size[free]
+        shortest = FURTHEST_SHORTER * scales.size[free]
+        grown = np.zeros(free.shape, bool)
         wild = TOO_LONG * max(abs(stencil.loss), scales.largest) or np.inf
         for _ in range(ROUNDS):
             noise, lost = self._noise(taken), ~np.isfinite(taken.slope)
+            longest = self._longest(stencil, free, taken)
             hidden = (taken.bend < CLEAR_BEND * noise) & (taken.change < CLEAR_CHANGE * noise)
             short = ~lost & hidden & (steps < longest)
-            long = (lost | (taken.change > wild)) & (steps > shortest)
+            long = (lost | (taken.change > wild)) & (steps > shortest) & ~grown
+            grown |= short
             again = np.flatnonzero(short | long)
             if not again.size or not self._may(2 * again.size):
                 break
@@ -226,7 +229,7 @@ class Differences:
         """Forward differences, and central ones in parameters whose slope would be lost in the forward one's error."""
         eps = self._eps(stencil, free)
         central = scales.central_steps(self._eps(stencil), self.objective.resolution.error(scales.last))[free]
-        both = scales.flat[free] & (self.adapts and self._may(free.size))
+        both = scales.flat[free] & (self.adapts and self._may(1 + 2 * free.size))
         taken = difference(stencil, free, np.where(both, central, scales.forward_steps(self._eps(stencil))[free]), both)
         if self.adapts:
             astray = scales.astray(stencil.loss)
@@ -250,13 +253,18 @@ class Differences:
         self._take(free, taken, error)
 
     def _lengthen(self, stencil: Stencil, free: Array, taken: Taken, scales: Scales) -> None:
-        """Have longer steps where the loss has not changed beyond its error within one, as far as the budget goes."""
-        longest = self._longest(stencil, scales)[free]
-        steps = taken.step
+        """Have longer steps where the loss has not changed beyond its error within one, as far as the budget goes.
+
+        The first that does change it may do so by one jump of a loss in coarse numbers: the next one is taken.
+        """
+        steps, more = taken.step, np.zeros(free.shape, bool)
         for _ in range(ROUNDS):
-            again = np.flatnonzero((taken.change <= CLEAR_BEND * self._noise(taken)) & (steps < longest))
+            longest = self._longest(stencil, free, taken)
+            hidden = taken.change <= CLEAR_BEND * self._noise(taken)
+            again = np.flatnonzero((hidden | more) & (steps < longest))
             if not again.size or not self._may(again.size):
                 return
+            more = taken.change == 0.0
             longer = np.minimum(steps * LENGTHEN, longest)[again]
             scales.reach[free[again]] *= longer / steps[again]
             steps[again] = longer
@@ -276,7 +284,7 @@ class Differences:
         for _ in range(SPACINGS):
             up, down = stencil.upper - flat.x >= NOISE_POINTS * unit, flat.x - stencil.lower >= NOISE_POINTS * unit
             direction = np.where((sign > 0.0) & ~up, -1.0 * down, np.where((sign < 0.0) & ~down, 1.0 * up, sign))
-            if not self._may(NOISE_POINTS - 1):
+            if not self._may(NOISE_POINTS - 1 + 2 * len(free)):
                 return
             points = flat.x + np.arange(1, NOISE_POINTS)[:, None] * (direction * unit)
             found = noise_of(np.append(loss, flat.rows(points)), jumps=jumps)
@@ -292,8 +300,10 @@ class Differences:
         """The relative error of a loss, for each parameter: that of the coarsest floats on the way."""
         return np.maximum(self.objective.resolution.eps, stencil.flat.spacing)[index]
 
-    def _longest(self, stencil: Stencil, scales: Scales) -> Array:
-        return LONGEST * np.maximum(scales.size, np.maximum(1.0, np.abs(stencil.flat.x)))
+    def _longest(self, stencil: Stencil, free: Array, taken: Taken) -> Array:
+        """How long steps may become; longer where a loss has not changed at all, which may be about to jump."""
+        share = np.where(taken.change == 0.0, 1.0, LONGEST)
+        return np.asarray(share * np.maximum(1.0, np.abs(stencil.flat.x[free])))
 
     def _noise(self, taken: Taken) -> Array:
         """The error of the losses of each difference."""
@@ -303,13 +313,13 @@ class Differences:
     def _central_error(self, free: Array, taken: Taken, noise: Array, scales: Scales) -> Array:
         """The error of each central difference; of one-sided ones as well, where the other side was not to be had."""
         one_sided = np.isnan(taken.curvature)
-        left_out = np.where(one_sided, 0.5 * taken.step, taken.step**2 / (6.0 * scales.size[free]))
+        left_out = np.where(one_sided, 0.5 * taken.step, taken.step**2 / (6.0 * scales.bend_over[free]))
         return np.asarray(noise / taken.step + scales.bound[free] * left_out)
 
     def _may(self, evaluations: int) -> bool:
-        """Whether the budget allows so many evaluations beside those of this gradient."""
+        """Whether the budget allows so many evaluations from here."""
         left = self.objective.evaluations_left()
-        return left is None or left >= evaluations + self.cost
+        return left is None or left >= evaluations
 
     def _take(self, free: Array, taken: Taken, error: Array) -> None:
         assert self.error is not None

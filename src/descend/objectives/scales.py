@@ -19,7 +19,7 @@ __all__ = ["CLEAR_BEND", "LONGEST", "Scales"]
 CLEAR_BEND = 10.0
 """A curvature is known where it bends the loss by so many of the loss's errors."""
 LONGEST = 0.1
-"""How long a step may be, relative to the parameter's size and to max(1, |x|)."""
+"""How long a step may be, relative to the parameter's size or, if the loss is not seen to change, to max(1, |x|)."""
 MOVED, FALLEN, RISEN = 10.0, 1e-2, 0.5
 """Scales are learned anew where a parameter has moved by so many of its sizes, or the loss has fallen to that share;
 not where the loss has risen by that share: a search went astray there."""
@@ -74,9 +74,16 @@ class Scales:
         """Whether anything was learned."""
         return not math.isnan(self.loss)
 
+    @property
+    def bend_over(self) -> Array:
+        """Within which distance the curvature may change: the parameter's size, or less where the loss is small."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            within = np.sqrt(self.largest / self.bound)
+        return np.where(within > 0.0, np.minimum(self.size, within), self.size)
+
     def resize(self, x: Array) -> None:
-        """Have the sizes of another point."""
-        self.size = np.maximum(np.abs(x), self.least)
+        """Have the sizes of another point; a zero has none of its own."""
+        self.size = np.where(x == 0.0, self.size, np.maximum(np.abs(x), self.least))
 
     def outdated(self, x: Array) -> bool:
         """Whether the point is too far from where scales were learned, or the loss too far below."""
@@ -90,15 +97,15 @@ class Scales:
         return loss is None or (self.known and not loss - self.loss <= RISEN * abs(self.loss))
 
     def central_steps(self, eps: Array, error: float) -> Array:
-        """Steps of central differences for losses of that error: ∛(error · size / curvature).
+        """Steps of central differences for losses of that error: ∛(error / third derivative).
 
-        That balances the error with what is left out, if the third derivative is about curvature / size; as a guess it
-        is not trusted far from a step that was good.
+        The third derivative is about the curvature, divided by how far that bends over; as a guess it is not trusted
+        far from a step that was good.
         """
         usual = eps ** SCHEMES["3-point"] * self.size * self.reach
         if not (self.known and math.isfinite(error)):
             return usual
-        best = np.cbrt(error * self.size / self.bound)
+        best = np.cbrt(error * self.bend_over / self.bound)
         best = np.where(np.isfinite(best), np.clip(best, self.clear / OTHER, self.clear * OTHER), self.clear)
         return np.where(self.clear > 0.0, np.minimum(best, np.maximum(self.clear, LONGEST * self.size)), usual)
 

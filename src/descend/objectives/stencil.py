@@ -107,7 +107,9 @@ def difference(stencil: Stencil, index: Array, steps: Array, both: Array) -> Tak
     f_a, f_b = found[: len(index)], np.full(len(index), np.nan)
     f_b[two] = found[len(index) :]
     lost = np.flatnonzero(~np.isfinite(f_a) & ~both)
-    if lost.size and stencil.loss is not None and np.isfinite(stencil.loss):  # one side is not finite: the other may be
+    left = stencil.flat.objective.evaluations_left()
+    known = stencil.loss is not None and np.isfinite(stencil.loss)
+    if known and lost.size and (left is None or left >= lost.size):  # one side is not finite: the other may be
         f_b[lost] = stencil.losses(index[lost], b[lost])
     loss = stencil.loss
     assert loss is not None
