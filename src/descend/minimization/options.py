@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any, Literal
 
 import numpy as np
@@ -106,10 +107,10 @@ def no_constraints(constraints: Any, method: Any) -> None:
     if constraints is None or (hasattr(constraints, "__len__") and len(constraints) == 0):
         return
     kind = method if isinstance(method, type) else type(method)
+    name = repr(method or "auto") if isinstance(method, (str, NoneType)) else kind.__name__
     raise MethodError(
-        f"constraints={shown(constraints)}: {repr(method) if isinstance(method, str) else kind.__name__} knows no "
-        "constraints but bounds; write scipy.optimize.minimize(fun, x0, method='SLSQP', constraints=…), or "
-        "'trust-constr', or 'COBYQA'"
+        f"constraints={shown(constraints)}: {name} knows no constraints but bounds; write "
+        "scipy.optimize.minimize(fun, x0, method='SLSQP', constraints=…), or 'trust-constr', or 'COBYQA'"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def check(
     fun: Callable[..., Any],
     x0: Any,
     jac: Jac = None,
-    args: Sequence[Any] = (),
+    args: Any = (),
     *,
     rtol: float | None = None,
 ) -> GradientCheck:
@@ -84,7 +84,7 @@ def check(
     memory = Memory(as_start(x0))
     objective = Objective(fun, jac, memory)
     value = (lambda x, *a: fun(x, *a)[0]) if objective.source == "together" else fun
-    return check_at(memory, objective, value, tuple(args), rtol)
+    return check_at(memory, objective, value, args if isinstance(args, tuple) else (args,), rtol)
 
 
 def check_at(

@@ -213,7 +213,7 @@ def _shaped(leaf: Any, shape: tuple[int, ...], name: str, what: str) -> Array:
         array = as_reals(leaf)
     except TypeError as error:
         raise ObjectiveError(
-            f"{what} gave {shown(leaf)} for {name}: {error}; real numbers of shape {shape} are needed"
+            f"{what} gave {shown(leaf)} for {name}: real numbers of shape {shape} are needed ({error})"
         ) from None
     if array.shape == shape:
         return array
