@@ -32,9 +32,7 @@ def jacobian(t, *p):
         {"sigma": COVARIANCE},
         {"sigma": COVARIANCE, "absolute_sigma": True, "jac": jacobian},
         {"jac": jacobian, "sigma": SIGMA},
-        {"bounds": (0.0, [10.0, 10.0, 1.2, 10.0])},
         {"bounds": scipy.optimize.Bounds(np.zeros(4), np.full(4, 10.0)), "method": "trf"},
-        {"loss": "soft_l1", "f_scale": 0.05, "method": "trf"},
     ],
 )
 def test_parameters_and_covariance_are_scipys(options):
@@ -43,6 +41,19 @@ def test_parameters_and_covariance_are_scipys(options):
     popt, pcov = scipy.optimize.curve_fit(Decay.model, T, Y, P0, ftol=1e-14, xtol=1e-14, gtol=1e-13, **options)
     np.testing.assert_allclose(ours[0], popt, rtol=1e-6)
     np.testing.assert_allclose(ours[1], pcov, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bounds": (0.0, [10.0, 10.0, 1.2, 10.0])},
+        {"loss": "soft_l1", "f_scale": 0.05, "method": "trf"},
+    ],
+)
+def test_parameters_at_bounds_and_of_robust_losses_are_scipys(options):
+    """The fit where its errors are not those of a plain sum of squares."""
+    popt, _ = scipy.optimize.curve_fit(Decay.model, T, Y, P0, ftol=1e-14, xtol=1e-14, gtol=1e-13, **options)
+    np.testing.assert_allclose(descend.curve_fit(Decay.model, T, Y, P0, **options)[0], popt, rtol=1e-6)
 
 
 def test_a_fit_unpacks_and_knows_names():
