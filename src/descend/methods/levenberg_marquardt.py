@@ -26,6 +26,8 @@ ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75
 """Shares of the predicted decrease: what a step is accepted with, and below and above which the radius changes."""
 SHRINK, GROW = 0.1, 2.0
 """The radius becomes no less than a tenth, and twice the length of a step that went well."""
+EXACT, FAR = 0.001, 10.0
+"""It becomes ten times that length where the decrease was the predicted one but for this share."""
 LEVEL = 0.5
 """A step whose decrease rounding hides must have the promise fall to this share, or the descent has ended."""
 NEAR_CENTRAL = 1e-6
@@ -258,7 +260,9 @@ class _LevenbergMarquardt(MethodRun):
                 share = max(SHRINK, 0.5 * step.slope / (step.slope + decrease))
             self.radius = share * min(self.radius, step.length / SHRINK)
         elif decrease >= GOOD * step.predicted:
-            self.radius = GROW * step.length
+            # A model that is as good as exact is that of a linear function, whose answer may be far away.
+            exact = abs(decrease - step.predicted) <= EXACT * step.predicted
+            self.radius = (FAR if exact else GROW) * step.length
 
     # ---- ends -------------------------------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ class Lockstep:
     def _evaluate(self) -> None:
         """Evaluate the points of all that still descend, and let each go on."""
         lanes = self.lanes
-        answers = self._at_once(lanes) if len(lanes) > 1 else []
+        answers = self.at_once(lanes) if lanes else []
         for lane, answer in zip(lanes, answers or [lane.alone() for lane in lanes], strict=True):
             lane.go(answer)
         self._drop_ended()
@@ -137,8 +137,10 @@ class Lockstep:
             return []
         return np.split(losses, np.cumsum([len(rows) for rows in points])[:-1])
 
-    def _at_once(self, lanes: list[Lane]) -> list[Any]:
-        """The losses at all points, by one call; none if it raises."""
+    def at_once(self, lanes: list[Lane]) -> list[Any]:
+        """The losses at all points, by one call; none if it raises, or for one point alone."""
+        if len(lanes) < 2:
+            return []
         if self.together is None:
             return self._losses_at_once(lanes)
         if lanes != self._rows_of:

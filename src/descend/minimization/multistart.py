@@ -23,13 +23,13 @@ from descend.parameters.free import FreeMemory, memory_of
 from descend.parameters.memory import Memory
 from descend.parameters.starts import as_start
 
-__all__ = ["minimize_from"]
+__all__ = ["alike", "best_of", "listed", "minimize_from"]
 
 
 def minimize_from(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) -> Result:
     """The best of the results from `x0` and from each of ``options.starts``, with all of them."""
-    points = [x0, *([] if options.starts is None else _listed(options.starts))]
-    memories = _alike(points)
+    points = [x0, *([] if options.starts is None else listed(options.starts))]
+    memories = alike(points)
     first = memory_of(as_start(x0), fixed=options.fixed, tied=options.tied, names=options.names)
     if isinstance(first, FreeMemory):  # what is fixed is so at the same values from every start
         options = dataclasses.replace(options, fixed=first.roles.held)
@@ -58,11 +58,11 @@ def minimize_from(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) ->
             outcomes = one_by_one(minimizations, interrupted)
         else:
             outcomes = Lockstep(minimizations, memories, together, interrupted).run()
-    best = _best(outcomes)
+    best: Result = best_of(outcomes, lambda run: run.fun)
     return best if options.starts is not None else dataclasses.replace(best, runs=())
 
 
-def _listed(starts: Any) -> list[Any]:
+def listed(starts: Any) -> list[Any]:
     """The further starts; raises `OptionError`."""
     try:
         if not isinstance(starts, (str, Mapping)):
@@ -72,7 +72,7 @@ def _listed(starts: Any) -> list[Any]:
     raise OptionError(f"starts={starts!r}: a list of starts is needed, each built as x0")
 
 
-def _alike(points: Sequence[Any]) -> list[Memory]:
+def alike(points: Sequence[Any]) -> list[Memory]:
     """The memories of all starts; raises `ParameterError` if one is not built as the first."""
     names = ["x0", *(f"starts[{i}]" for i in range(len(points) - 1))]
     memories = [Memory(as_start(point, name), name) for point, name in zip(points, names, strict=True)]
@@ -92,13 +92,13 @@ def _build(memory: Memory) -> str:
     return f"{', '.join(leaves)} ({memory.kind})"
 
 
-def _best(outcomes: Sequence[Outcome]) -> Result:
-    """The best result, whose `runs` are all; raises what was raised if there is no other outcome."""
+def best_of(outcomes: Sequence[Outcome], loss: Callable[[Any], float]) -> Any:
+    """The result of the best loss, whose `runs` are all; raises what was raised if there is no other outcome."""
     alive = [outcome for outcome in outcomes if isinstance(outcome, Result)]
     if not alive:
         raised = [outcome for outcome in outcomes if isinstance(outcome, ObjectiveError)]
         raise raised[0] if raised else KeyboardInterrupt  # before any had begun
     sign = -1.0 if alive[0].method.maximize else 1.0
-    best = min(alive, key=lambda run: (not math.isfinite(run.fun), sign * run.fun))
+    best = min(alive, key=lambda run: (not math.isfinite(loss(run)), sign * loss(run)))
     runs = [outcome.result if isinstance(outcome, ObjectiveError) else outcome for outcome in outcomes]
     return dataclasses.replace(best, runs=tuple(run for run in runs if run is not None))

@@ -93,6 +93,8 @@ class ResidualObjective:
         self._together: Any = None
         self._known: Any = None
         self.differences: Differences | None = None
+        self.many_losses: Any = None
+        """None: losses of many points are not asked for."""
 
     # ---- what a descent asks ----------------------------------------------------------------------------------------
 
@@ -120,7 +122,21 @@ class ResidualObjective:
 
     def __call__(self, grad: list[Array]) -> float:
         """The loss at the memory's point; its gradient goes into `grad`, but not at points that are tried."""
-        loss = self.evaluate()
+        return self._told(self.evaluate(), grad)
+
+    def take(self, values: Any, jacobian: Any, grad: list[Array]) -> float:
+        """The same, where residuals and Jacobian come from elsewhere: what evaluates many points at once."""
+        self.nfev += 1
+        self.values = self.weighted(self._residuals(values))
+        self._known = self._scaled(as_matrix(jacobian, self.memory.whole, self.shape or (), self.fun_name))
+        return self._told(self.loss(self.values), grad)
+
+    def know(self) -> None:
+        """Evaluate the Jacobian at the last point already, for whoever asks for it next."""
+        if self._known is None:
+            self._known = self._scaled(self._matrix())
+
+    def _told(self, loss: float, grad: list[Array]) -> float:
         if not self.trials:
             self._require_finite(self.values, "residual")
             self.differentiate(grad)
@@ -130,15 +146,14 @@ class ResidualObjective:
 
     def evaluate(self) -> float:
         """Evaluate the residuals at the memory's point; returns their loss."""
-        self.values = self._weighted(self._value())
+        self.values = self.weighted(self._value())
         self._known = None
         return self.loss(self.values)
 
     def differentiate(self, grad: list[Array]) -> None:
         """Evaluate the Jacobian where the residuals were evaluated last; the gradient goes into `grad`."""
-        if self._known is None:
-            self.njev += 1
-            self._known = self._scaled(self._matrix())
+        self.know()
+        self.njev += 1
         self._take(self._known, grad)
 
     def refine(self, grad: list[Array]) -> bool:
@@ -148,10 +163,6 @@ class ResidualObjective:
             return False
         self._take(self._scaled(differences.complete()), grad)
         return True
-
-    def hold(self, values: Array, jacobian: Any) -> None:
-        """Take residuals and Jacobian at the memory's point from elsewhere: what differentiates many points at once."""
-        self.values, self._known = values, jacobian
 
     def model(self) -> tuple[Array, Any]:
         """Residuals and Jacobian of a sum of squares that is like the loss near the last point."""
@@ -209,7 +220,7 @@ class ResidualObjective:
         if not np.iscomplexobj(flat):
             parts = [p.astype(v.dtype, copy=False) for p, v in zip(parts, self.memory.vectors, strict=True)]
         out = self._called(lambda: self.memory.tree(parts))
-        return self._weighted(self._residuals(out, is_complex=np.iscomplexobj(flat)))
+        return self.weighted(self._residuals(out, is_complex=np.iscomplexobj(flat)))
 
     def _residuals(self, out: Any, *, is_complex: bool = False) -> Array:
         array = as_residuals(out, self.fun_name, is_complex=is_complex)
@@ -253,7 +264,12 @@ class ResidualObjective:
         rounded = [p.astype(v.dtype) for p, v in zip(parts, self.memory.vectors, strict=True)]
         return np.concatenate(rounded).astype(np.float64)
 
-    def _weighted(self, values: Array) -> Array:
+    def forget(self) -> None:
+        """Know nothing of any point."""
+        self.values, self.jacobian, self._known = np.empty(0), None, None
+
+    def weighted(self, values: Array) -> Array:
+        """Residuals, or columns of a Jacobian in rows, times the roots of their weights."""
         return values if self._roots is None else np.where(self._roots > 0.0, values * self._roots, 0.0)
 
     def unweighted(self, values: Array) -> Array:
@@ -322,12 +338,11 @@ class ResidualObjective:
         if self.differences is not None and "second" in state:
             self.differences.second = np.array(state["second"])
         if "jacobian" in state:
-            self.hold(values, np.array(state["jacobian"]))
+            self._known = np.array(state["jacobian"])
         elif "data" in state:
             parts = [np.array(state[name]) for name in ("data", "indices", "indptr")]
-            self.hold(values, csr_array(tuple(parts), shape=(values.size, self.memory.size)))
-        else:
-            self.values = values
+            self._known = csr_array(tuple(parts), shape=(values.size, self.memory.size))
+        self.values = values
         self.differentiate(grad)
 
 

@@ -9,6 +9,7 @@ from descend.objectives.objective import Jac
 from descend.regression.options import LeastSquaresOptions
 from descend.regression.result import LeastSquaresResult
 from descend.regression.run import Regression
+from descend.regression.starts import least_squares_from
 
 __all__ = ["least_squares"]
 
@@ -143,4 +144,4 @@ def least_squares(
         max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback, history=history, fixed=fixed,
         tied=tied, names=names, starts=starts, state=state,
     )  # fmt: skip
-    return Regression(fun, x0, options).run()
+    return Regression(fun, x0, options).run() if starts is None else least_squares_from(fun, x0, options)

@@ -1,0 +1,112 @@
+"""`curve_fit`: the parameters, the covariance and the manners of SciPy's."""
+
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+from tests.regression.fits import Decay
+
+import descend
+from descend.errors import FitError, OptionError
+
+T, P0 = Decay.t, Decay.start
+Y = Decay.y
+SIGMA = 0.02 * (1.0 + T)
+COVARIANCE = np.diag(SIGMA**2) + 1e-4 * np.exp(-np.abs(T[:, None] - T))
+
+
+def jacobian(t, *p):
+    """Derivatives of the model."""
+    return Decay.jacobian(p)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"sigma": SIGMA},
+        {"sigma": SIGMA, "absolute_sigma": True},
+        {"sigma": 0.1, "absolute_sigma": True},
+        {"sigma": COVARIANCE},
+        {"sigma": COVARIANCE, "absolute_sigma": True, "jac": jacobian},
+        {"jac": jacobian, "sigma": SIGMA},
+        {"bounds": scipy.optimize.Bounds(np.zeros(4), np.full(4, 10.0)), "method": "trf"},
+    ],
+)
+def test_parameters_and_covariance_are_scipys(options):
+    """The fit, and its covariance, to the digits that SciPy's has by differences."""
+    ours = descend.curve_fit(Decay.model, T, Y, P0, **options)
+    popt, pcov = scipy.optimize.curve_fit(Decay.model, T, Y, P0, ftol=1e-14, xtol=1e-14, gtol=1e-13, **options)
+    np.testing.assert_allclose(ours[0], popt, rtol=1e-6)
+    np.testing.assert_allclose(ours[1], pcov, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bounds": (0.0, [10.0, 10.0, 1.2, 10.0])},
+        {"loss": "soft_l1", "f_scale": 0.05, "method": "trf"},
+    ],
+)
+def test_parameters_at_bounds_and_of_robust_losses_are_scipys(options):
+    """The fit where its errors are not those of a plain sum of squares."""
+    popt, _ = scipy.optimize.curve_fit(Decay.model, T, Y, P0, ftol=1e-14, xtol=1e-14, gtol=1e-13, **options)
+    np.testing.assert_allclose(descend.curve_fit(Decay.model, T, Y, P0, **options)[0], popt, rtol=1e-6)
+
+
+def test_a_fit_unpacks_and_knows_names():
+    """A tuple of parameters and covariance, with names from the signature."""
+    popt, pcov = fit = descend.curve_fit(lambda t, level, slope: level + slope * t, T, Y)
+    assert (len(fit), fit.names) == (2, ("level", "slope"))
+    np.testing.assert_allclose(popt, np.polynomial.polynomial.polyfit(T, Y, 1), rtol=1e-9)
+    np.testing.assert_array_equal(fit.standard_errors, np.sqrt(np.diag(pcov)))
+    assert fit.parameters == dict(zip(fit.names, popt.tolist(), strict=True))
+    assert len(descend.curve_fit(lambda t, a: a + 0 * t, T, Y, full_output=True)) == 5
+
+
+def test_models_of_jax():
+    """The Jacobian of a model in JAX is differentiated, with a covariance of the errors, too."""
+    fit = descend.curve_fit(
+        lambda t, a, b, c, d: Decay.model(t, a, b, c, d, jnp), T, Y, P0, sigma=COVARIANCE, jac="jax"
+    )
+    given = descend.curve_fit(Decay.model, T, Y, P0, sigma=COVARIANCE, jac=jacobian)
+    np.testing.assert_allclose(fit.popt, given.popt, rtol=1e-9)
+
+
+def test_covariance_that_the_data_do_not_tell():
+    """It is infinite, with SciPy's warning: two parameters of one sum; as many parameters as data."""
+    with pytest.warns(scipy.optimize.OptimizeWarning, match="could not be estimated"):
+        assert np.all(np.isinf(descend.curve_fit(lambda t, a, b: (a + b) * t, T, Y).pcov))
+    with pytest.warns(scipy.optimize.OptimizeWarning):
+        assert np.all(np.isinf(descend.curve_fit(lambda t, a, b: a + b * t, T[:2], Y[:2]).pcov))
+
+
+def test_missing_data():
+    """NaN is refused, or left out where that is asked for."""
+    missing = np.where(np.arange(40) == 7, np.nan, Y)
+    kept = np.isfinite(missing)
+    with pytest.raises(OptionError, match=r"ydata\[7\] is nan.*nan_policy='omit'"):
+        descend.curve_fit(Decay.model, T, missing, P0)
+    fit = descend.curve_fit(Decay.model, T, missing, P0, sigma=SIGMA, nan_policy="omit")
+    np.testing.assert_allclose(fit[0], descend.curve_fit(Decay.model, T[kept], Y[kept], P0, sigma=SIGMA[kept])[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        ({"maxfev": 6}, FitError, "Optimal parameters not found"),
+        ({"los": "huber"}, OptionError, "did you mean 'loss'"),
+        ({"sigma": np.ones(3)}, OptionError, r"sigma has shape \(3,\)"),
+        ({"sigma": -SIGMA}, OptionError, "must be positive"),
+        ({"sigma": -COVARIANCE}, OptionError, "positive definite"),
+        ({"p0": None, "f": lambda t, *p: t}, OptionError, "give p0"),
+        ({"xdata": 1j * T}, OptionError, "complex"),
+    ],
+)
+def test_refusals(call, error, message):
+    """What does not fit is said, with its remedy."""
+    arguments = {"f": Decay.model, "xdata": T, "ydata": Y, "p0": P0} | call
+    with warnings.catch_warnings(), pytest.raises(error, match=message):
+        descend.curve_fit(**arguments)
