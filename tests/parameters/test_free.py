@@ -145,3 +145,21 @@ def test_a_tie_that_raises_later_is_named():
     memory = memory_of({"a": 1.0, "b": 0.0}, tied={"b": tie})
     with pytest.raises(ObjectiveError, match=r"tied\['b'\] raised ValueError: too large"):
         memory.tree([np.array([6.0])])
+
+
+def test_ties_of_an_array_know_the_names_of_its_numbers():
+    """They may ask by name or index, in any library; an unknown name is told with those that there are."""
+    names = ["a", "b", "c"]
+    memory = memory_of(np.array([1.0, 2.0, 9.0]), names=names, tied={"c": lambda p: 2 * p["a"] + p[1] + len(p)})
+    assert memory.result().tolist() == [1.0, 2.0, 7.0]
+    assert memory_of(np.arange(3.0), names=names, tied={"c": lambda p: np.sum(np.asarray(p)[:2])}).result()[2] == 1.0
+    with pytest.raises(OptionError, match="no parameter 'aa'; did you mean 'a'"):
+        memory_of(np.arange(3.0), names=names, tied={"c": lambda p: p["aa"]})
+
+
+def test_steps_of_the_whole_are_those_of_the_free_ones():
+    """One number for each of the whole loses those of what is held; anything else stays."""
+    memory = memory_of(np.arange(3.0), fixed=[1])
+    assert memory.of_free([1.0, 2.0, 3.0]).tolist() == [1.0, 3.0]
+    assert memory.of_free(0.1) == 0.1
+    assert memory.of_free(None) is None

@@ -101,6 +101,22 @@ def test_fixed_and_tied_parameters_of_a_fit():
     assert result.profile_intervals()["a"] == pytest.approx(by_hand.profile_intervals()["x"], rel=1e-6)
 
 
+def test_parameters_of_a_curve_fit_are_held_by_the_names_of_its_signature():
+    """Fixed and tied by name; pcov is that of the whole, zero for what is fixed."""
+
+    def model(x, a, rate, c):
+        return a * np.exp(-rate * x) + c
+
+    fit = descend.curve_fit(model, X, Y, fixed={"c": 0.5}, tied={"rate": lambda p: p["a"] / 2})
+    assert fit.parameters["rate"] == fit.parameters["a"] / 2
+    assert fit.parameters["c"] == 0.5
+    assert fit.pcov[2].tolist() == [0.0, 0.0, 0.0]
+    assert fit.pcov[1, 1] == pytest.approx(fit.pcov[0, 0] / 4)
+    with pytest.warns(RuntimeWarning, match="c at a bound"):
+        fit = descend.curve_fit(model, X, Y, bounds=([0, 0, 0.6], [9, 9, 9]))
+    assert np.isnan(fit.pcov[2, 2])
+
+
 def test_known_standard_deviations_are_taken_as_they_are():
     """SciPy's curve_fit has the same covariance, with sigma absolute and relative."""
 

@@ -24,7 +24,7 @@ from descend.stopping import Reason
 from descend.uncertainty.answer import Answer
 from descend.uncertainty.automatic import AUTOMATIC
 from descend.uncertainty.covariance import Covariance, from_hessian
-from descend.uncertainty.hessian import Hessian, of_function, of_gradient
+from descend.uncertainty.hessian import Hessian, of_function, of_gradient, scaled
 
 if TYPE_CHECKING:
     from descend.minimization.run import Minimization
@@ -101,8 +101,7 @@ class LikelihoodAnswer(Answer):
             except (RuntimeError, NotImplementedError, TypeError):  # an operation without a second derivative
                 pass
             else:
-                matrix = matrix[np.ix_(flat.inside, flat.inside)]
-                return Hessian(matrix, np.eye(len(matrix)), np.zeros(len(matrix)))
+                return scaled(matrix[np.ix_(flat.inside, flat.inside)], objective.resolution.eps)
         eps, loss = objective.resolution.eps, flat.loss
         if objective.source in DIFFERENCES and objective.source != "cs":
             noise = max(objective.resolution.error(loss), 4 * eps * abs(loss))
@@ -113,7 +112,7 @@ class LikelihoodAnswer(Answer):
     def _objective(self, memory: Memory) -> Objective:
         if self.fun is None:
             raise UncertaintyError(
-                "the errors of the answer need the function, which a result loses when it is pickled: "
+                "the errors of the answer need the function, which a result loses when it is pickled or copied: "
                 "result.covariance(fun), or result.covariance(fun, jac)"
             )
         objective = Objective(self.fun, self.options.jac, memory)

@@ -41,7 +41,10 @@ class Minimization:
         criteria = options.criteria((v.dtype for v in memory.vectors), searches=isinstance(rule, Method))
         self.args = args = options.arguments
         self.objective = objective = Objective(
-            fun, options.jac, memory, steps=(options.finite_diff_rel_step, options.finite_diff_abs_step)
+            fun,
+            options.jac,
+            memory,
+            steps=(memory.of_free(options.finite_diff_rel_step), memory.of_free(options.finite_diff_abs_step)),
         )
         objective.max_evals = criteria.max_evals
         self._moved = "" if bounds is None or options.state is not None else bounds.first_outside(memory)

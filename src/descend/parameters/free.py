@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.errors import ObjectiveError, OptionError, ParameterError, described
+from descend.errors import ObjectiveError, OptionError, ParameterError, described, did_you_mean
 from descend.parameters.memory import Array, Kind, Memory, as_leaf, kind_of, plain
 from descend.parameters.names import flat_places
 from descend.parameters.roles import Roles, Tie, in_order
@@ -126,6 +126,14 @@ class FreeMemory(Memory):
         """What `vectors`, laid out as those of the whole, have for the free numbers."""
         kept = np.concatenate(vectors)[self._free]
         return np.split(kept, np.cumsum([v.size for v in self.vectors])[:-1])
+
+    def of_free(self, given: Any) -> Any:
+        """What is given as one number for each of the whole as one for each free number; anything else as it is."""
+        try:
+            numbers = np.asarray(given)
+        except (TypeError, ValueError):
+            return given
+        return numbers.reshape(-1)[self._free] if numbers.ndim and numbers.size == self._whole.size else given
 
     def check_bounds(self, lower: Sequence[Array], upper: Sequence[Array]) -> None:
         """Raise `ParameterError` for a bound of what is tied, and where what is fixed lies outside its bounds."""
@@ -249,13 +257,18 @@ class FreeMemory(Memory):
 
     def _call(self, tie: Tie, container: Any) -> Any:
         try:
-            return tie.function(container)
+            return tie.function(self._named(container))
         except Exception as error:
             raise ObjectiveError(f"tied[{tie.label!r}] raised {described(error)}") from error
 
+    def _named(self, container: Any) -> Any:
+        """The container for a tie: an array whose numbers were given names may be asked for them."""
+        names = self.roles.given_names
+        return container if names is None or not self._whole.spec.is_leaf() else Named(container, names)
+
     def _value(self, tie: Tie, container: Any, *, raises: bool = True) -> Array:
         """The numbers that a tie gives, as a vector."""
-        value = self._call(tie, container) if raises else tie.function(container)
+        value = self._call(tie, container) if raises else tie.function(self._named(container))
         try:
             array = plain(value)
             if array.dtype.kind not in "fiuc":
@@ -274,6 +287,29 @@ class FreeMemory(Memory):
         for leaf, at, which in self._spots[id(tie)]:
             one = getattr(value, "ndim", 0) == 0 or tie.numbers.size == 1
             parts[leaf] = _put(parts[leaf], at, value if one else value.reshape(-1)[which], kind)
+
+
+class Named:
+    """An array or tensor whose numbers have names: ``p["rate"]`` beside ``p[1]``; anything else is the array's own."""
+
+    def __init__(self, array: Any, names: Sequence[str]) -> None:
+        self.array, self.names = array, {name: i for i, name in enumerate(names)}
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return self.array[key]
+        if key not in self.names:
+            raise OptionError(f"there is no parameter {key!r}; {did_you_mean(key, self.names)}")
+        return self.array.reshape(-1)[self.names[key]]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.array, name)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.array, dtype=dtype) if copy or dtype is not None else np.asarray(self.array)
+
+    def __len__(self) -> int:
+        return len(self.array)
 
 
 def _spots(tie: Tie, places: Sequence[slice]) -> list[tuple[int, Array, Array]]:

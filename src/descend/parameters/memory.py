@@ -142,6 +142,10 @@ class Memory:
         """What `vectors`, laid out as those of the whole, have for the free numbers."""
         return list(vectors)
 
+    def of_free(self, given: Any) -> Any:
+        """What is given as one number for each of the whole as one for each free number; anything else as it is."""
+        return given
+
     def check_bounds(self, lower: Sequence[Array], upper: Sequence[Array]) -> None:
         """Raise `ParameterError` where bounds of the whole do not fit what is held."""
 

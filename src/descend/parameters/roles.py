@@ -47,7 +47,7 @@ class Roles:
     """
 
     def __init__(self, memory: Memory, fixed: Any = None, tied: Any = None, names: Sequence[str] | None = None) -> None:
-        self.names = names_of(memory, names)
+        self.names, self.given_names = names_of(memory, names), None if names is None else list(names)
         self._memory_names = dict(zip(leaf_names(memory), flat_places(memory), strict=True))
         self._in_order = container_order(memory)
         self._by_index = memory.spec.is_leaf() or memory.spec.type in (list, tuple)

@@ -1,4 +1,4 @@
-"""Pictures: a loss falling, a path over its contours, a range test, a comparison's curves and learning rates, profiles.
+"""Pictures: a loss falling, a path over its contours, a range test, a fit, a comparison's curves, profiles.
 
 Every function returns a `plotly.graph_objects.Figure` and shows nothing: ``figure.show()`` opens it,
 ``figure.write_html`` keeps it.
@@ -13,6 +13,7 @@ Every function returns a `plotly.graph_objects.Figure` and shows nothing: ``figu
 from descend.plots.bands import Band, What, bands
 from descend.plots.comparisons import above_minimum, curves, profiles, sensitivity
 from descend.plots.descents import loss, path, range_test
+from descend.plots.fits import fitted
 from descend.plots.styles import Style, style
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "above_minimum",
     "bands",
     "curves",
+    "fitted",
     "loss",
     "path",
     "profiles",

@@ -166,7 +166,9 @@ class FitAnswer(Answer):
     def refit(self, result: Any, fixed: Mapping[str, float], x: Any) -> tuple[float, Any, bool]:
         """The least loss with those fixed; where nothing is left free, the loss there."""
         if self.again is None:
-            raise UncertaintyError("profiles need the residuals' function, which a result loses when it is pickled")
+            raise UncertaintyError(
+                "profiles need the residuals' function, which a result loses when it is pickled or copied"
+            )
         if self.memory(x).size == 1:
             run = self.again(x, dataclasses.replace(self.options, fixed=self.fixed))
             (name,) = fixed.keys() - (self.fixed or {}).keys()

@@ -277,15 +277,17 @@ def _covariance(result: LeastSquaresResult) -> Array:
     """The covariance of the parameters; infinite throughout, with SciPy's warning, where the data do not tell."""
     from scipy.optimize import OptimizeWarning
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
+    why, size = "", np.size(result.x)
+    found = np.full((size, size), np.inf)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
             found = result.covariance().matrix
-    except UncertaintyError as error:
-        why, found = f": {error}", np.full((1, 1), np.inf)
-    else:
-        why = ""
+        except UncertaintyError as error:
+            why = f": {error}"
     if np.any(np.isinf(found)):
         warnings.warn(f"Covariance of the parameters could not be estimated{why}", OptimizeWarning, stacklevel=3)
-        return np.full((np.size(result.x), np.size(result.x)), np.inf)
+        return np.full((size, size), np.inf)
+    for warning in said:
+        warnings.warn(warning.message, warning.category, stacklevel=3)
     return found

@@ -83,6 +83,11 @@ class CurveData:
             raise ObjectiveError(f"f returned shape {shape}, and ydata has shape {self.y.shape}: they must be the same")
         return self._over(values - self._like(self.y, values))
 
+    @property
+    def sigma(self) -> Array | None:
+        """The standard deviation of each observation; None where none are given, or a covariance is."""
+        return None if self._weights is None else 1.0 / self._weights
+
     def about_mean(self) -> float:
         """The sum of squares of the data about their mean, over their errors."""
         ones, y = (np.asarray(self._over(values)).reshape(-1) for values in (np.ones_like(self.y), self.y))

@@ -56,7 +56,7 @@ class Regression:
             self.args,
             loss=ResidualLoss(options.loss, options.f_scale),
             weights=options.weights,
-            relative_step=options.diff_step,
+            relative_step=memory.of_free(options.diff_step),
             structure=options.jac_sparsity,
         )
         if bounds is not None:

@@ -17,8 +17,6 @@ __all__ = ["Covariance", "NamedMatrix", "from_hessian", "from_jacobian"]
 
 UNKNOWN = 0.1
 """The error of a curvature, scaled to 1, from which on nothing is known of it."""
-LOST = 1e-6
-"""The curvature along a direction, scaled to 1 by a first Hessian, below which that first one was rounding alone."""
 IN_DIRECTION = 1e-5
 """How large a parameter's share in a direction is, its length being 1, if the direction is said to move it."""
 
@@ -173,8 +171,8 @@ def from_hessian(
     size = np.ones(len(hessian)) if scaled else np.sqrt(np.abs(np.diag(hessian)))
     scale = np.where(size > 0, size, 1.0)
     values, vectors = np.linalg.eigh(hessian / scale[:, None] / scale)
-    rounding = LOST if scaled else len(hessian) * float(np.finfo(float).eps)
-    least = max(rounding * float(np.max(np.abs(values), initial=0.0)), float(np.max(error[known], initial=0.0)))
+    rounding = len(hessian) * float(np.finfo(float).eps) * float(np.max(np.abs(values), initial=0.0))
+    least = max(rounding, float(np.max(error[known], initial=0.0)))
     moved = basis[:, known] / scale @ vectors
     share = _of_rows(moved)
     if values.size and values[0] < -least:

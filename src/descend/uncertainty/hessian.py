@@ -19,7 +19,7 @@ import numpy as np
 from descend.errors import UncertaintyError
 from descend.parameters.memory import Array
 
-__all__ = ["Hessian", "of_function", "of_gradient"]
+__all__ = ["Hessian", "of_function", "of_gradient", "scaled"]
 
 FIRST_STEP = 1e-4
 """The first step along an axis, relative to the parameter."""
@@ -27,6 +27,8 @@ TRIES = 24
 """How often a first step is changed at most."""
 SHORTER, UNSURE = 8, 0.1
 """How many lengths of steps are tried along a direction; by how much two estimates of its curvature may differ."""
+LOST = 1e-6
+"""The curvature along a direction, scaled to 1 by a first Hessian, below which that first one was rounding alone."""
 FLOOR = 1e-14
 """The least curvature of a scaled Hessian, relative to the largest, that directions are scaled by."""
 
@@ -117,11 +119,18 @@ def of_function(function: Callable[[Array], float], x: Array, *, noise: float, l
     return _extrapolated(wide, narrow, basis, 32 * noise / lengths**2)
 
 
+def scaled(matrix: Array, eps: float) -> Hessian:
+    """A Hessian that was computed in floats of this spacing, along axes that its diagonal scales."""
+    size = np.sqrt(np.abs(np.diag(matrix)))
+    scale = 1.0 / np.where(size > 0, size, 1.0)
+    return Hessian(matrix * scale[:, None] * scale, np.diag(scale), np.full(len(matrix), len(matrix) * eps))
+
+
 def _extrapolated(wide: Array, narrow: Array, basis: Array, noise: Any) -> Hessian:
     """The Hessian for steps of length zero, from that of steps and that of steps of half the length."""
     with np.errstate(invalid="ignore"):
         found = (4 * narrow - wide) / 3
-        error = np.abs(np.diag(wide - narrow)) / 15 + noise
+        error = np.maximum(np.abs(np.diag(wide - narrow)) / 15 + noise, LOST)
     return Hessian((found + found.T) / 2, basis, np.where(np.isfinite(error), error, math.inf))
 
 

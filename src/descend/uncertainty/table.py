@@ -57,7 +57,7 @@ def table(
     lines = wrapped(one_line(message), WIDTH)
     wide = max((len(name) for name, _ in statistics), default=0)
     lines += ["", *(f"  {name:<{wide}}  {_number(value)}" for name, value in statistics), ""]
-    lines += _columns([["parameter", "value", "std. error", "relative", "start", ""], *(row.cells() for row in rows)])
+    lines += _fitting([["parameter", "value", "std. error", "relative", "start", ""], *(row.cells() for row in rows)])
     bounded = [row for row in rows if any(map(math.isfinite, row.bounds))]
     if bounded:
         lines += ["", "bounds", *(f"  {_short(r.name)}: {r.bounds[0]:g} to {r.bounds[1]:g}" for r in bounded)]
@@ -67,6 +67,16 @@ def table(
     return "\n".join(line.rstrip() for line in lines)
 
 
+def _fitting(cells: list[list[str]]) -> list[str]:
+    """Lines of cells, without the start, and then without relative errors, where they would be too wide."""
+    lines = _columns(cells)
+    for column in (4, 3):
+        if max(map(len, lines)) > WIDTH:
+            cells = [row[:column] + row[column + 1 :] for row in cells]
+            lines = _columns(cells)
+    return lines
+
+
 def _columns(cells: list[list[str]]) -> list[str]:
     """Lines of cells below each other: names to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
@@ -74,7 +84,7 @@ def _columns(cells: list[list[str]]) -> list[str]:
     for row in cells:
         name, *numbers, words = row
         line = name.ljust(widths[0]) + "".join(f"  {n:>{w}}" for n, w in zip(numbers, widths[1:], strict=False))
-        lines.append(f"{line}  {words}")
+        lines.append(f"{line}  {words}".rstrip())
     return lines
 
 
