@@ -62,6 +62,8 @@ class Descent:
         Has gradients be more exact from then on; returns False if that can't be had.
     line
         Makes what a method sees of the descent.
+    product
+        The Hessian's product with a vector of float64, at the memory's point, whose gradient it is given as well.
     """
 
     def __init__(
@@ -78,13 +80,14 @@ class Descent:
         bounds: Bounds | None = None,
         resolution: LossResolution | None = None,
         refine: Callable[[], bool] = lambda: False,
+        product: Callable[[Array, Array], Array] | None = None,
         line: Callable[[Descent], MemoryLineObjective] = MemoryLineObjective,
     ) -> None:
         self.memory, self.bounds, self.rule = memory, bounds, rule
         self.evaluate, self.evaluations, self.each = evaluate, evaluations, each
         self.criteria, self.history, self.whole = criteria, history, whole
         self.resolution = resolution or LossResolution(max(float(np.finfo(v.dtype).eps) for v in memory.vectors))
-        self.refine, self._make_line = refine, line
+        self.refine, self._make_line, self.product = refine, line, product
         self.steps = 0
         self.point, self.health = CurrentPoint(memory, bounds), HealthMonitor(memory, rule)
         self.engine: Any = None
@@ -211,6 +214,12 @@ class Descent:
         """The loss at the memory's point; its gradient is that of the point at hand then."""
         with np.errstate(**self._users_errstate):
             return self.evaluate(self.point.grad)
+
+    def multiply(self, direction: Array, gradient: Array) -> Array:
+        """The product of the Hessian at the memory's point, where the gradient is known, with a direction."""
+        assert self.product is not None
+        with np.errstate(**self._users_errstate):
+            return self.product(direction, gradient)
 
     def spent(self) -> Reason | None:
         """A reason not to evaluate another point: the budget."""
