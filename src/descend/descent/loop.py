@@ -97,11 +97,9 @@ class Descent:
         self._line: MemoryLineObjective | None = None
         if isinstance(rule, Rule):
             # A cautious step counts over each of the user's arrays; a usual one sees one long vector of them all.
-            grad = self.point.grad
-            arrays, self._grads = (
-                (memory.leaves, memory.views(grad)) if looks_at_arrays(rule) else (memory.vectors, grad)
-            )
-            self.engine = engine(rule, arrays, criteria.max_steps)
+            cautious = looks_at_arrays(rule)
+            self._grads = memory.views(self.point.grad) if cautious else self.point.grad
+            self.engine = engine(rule, memory.leaves if cautious else memory.vectors, criteria.max_steps)
         if criteria.xtol is not None:
             self.point.before = memory.snapshot()
         self.began = math.nan
