@@ -56,6 +56,7 @@ from descend.methods import (
     LevenbergMarquardt,
     Method,
     SteepestDescent,
+    TruncatedNewton,
     Wolfe,
 )
 from descend.minimization.minimize import minimize
@@ -147,6 +148,7 @@ __all__ = [
     "SteepestDescent",
     "Suite",
     "TorchProblem",
+    "TruncatedNewton",
     "Uniform",
     "Wolfe",
     "Yogi",

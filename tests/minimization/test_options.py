@@ -69,7 +69,7 @@ def test_the_defaults_that_are_told_are_those_that_hold(text):
         (dict(constraints={"type": "eq", "fun": square}), MethodError, "'auto' knows no constraints .*'SLSQP'.*COBYQA"),
         (dict(constraints=[{}], method=None), MethodError, "'auto' knows no constraints"),
         (dict(constraints=[{}], method=descend.LBFGS), MethodError, "LBFGS knows no constraints"),
-        (dict(hess="2-point"), OptionError, "hess='2-point': no method here uses it"),
+        (dict(hess="4-point"), OptionError, "hess='4-point': a function hess"),
         (dict(callback=lambda xk, state: None), OptionError, r"takes \(xk, state\), and is called with one argument"),
         (dict(callback=lambda: None), OptionError, r"takes \(\), and is called with one argument"),
         (dict(callback=lambda *, xk: None), OptionError, r"takes \(\*, xk\), and is called with one argument"),

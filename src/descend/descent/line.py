@@ -9,6 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from descend.descent.loop import Descent
+    from descend.methods import MethodRun
     from descend.parameters.memory import Array
     from descend.stopping import Reason
 
@@ -114,6 +115,16 @@ class MemoryLineObjective:
             _write(base, self.memory.vectors)
             _write(gradient, self.point.grad)
         self.loss = self.point.loss = loss
+
+    def product(self, run: MethodRun, direction: Array) -> Array:
+        """As in `descend.methods.LineObjective`; raises `BudgetSpent` where the budget has no room for a product."""
+        descent = self.descent
+        spent = descent.spent() if descent.criteria.limits_evaluations else None
+        if spent is not None:
+            raise BudgetSpent(spent)
+        if not np.array_equal(self.x, run.x):
+            self.return_to(run.x, run.g, run.loss)
+        return descent.multiply(direction, run.g)
 
     def project(self, point: Array) -> None:
         """Move a point into the bounds."""

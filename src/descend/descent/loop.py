@@ -62,6 +62,8 @@ class Descent:
         Has gradients be more exact from then on; returns False if that can't be had.
     line
         Makes what a method sees of the descent.
+    product
+        The Hessian's product with a vector of float64, at the memory's point, whose gradient it is given as well.
     """
 
     def __init__(
@@ -78,13 +80,14 @@ class Descent:
         bounds: Bounds | None = None,
         resolution: LossResolution | None = None,
         refine: Callable[[], bool] = lambda: False,
+        product: Callable[[Array, Array], Array] | None = None,
         line: Callable[[Descent], MemoryLineObjective] = MemoryLineObjective,
     ) -> None:
         self.memory, self.bounds, self.rule = memory, bounds, rule
         self.evaluate, self.evaluations, self.each = evaluate, evaluations, each
         self.criteria, self.history, self.whole = criteria, history, whole
         self.resolution = resolution or LossResolution(max(float(np.finfo(v.dtype).eps) for v in memory.vectors))
-        self.refine, self._make_line = refine, line
+        self.refine, self._make_line, self.product = refine, line, product
         self.steps = 0
         self.point, self.health = CurrentPoint(memory, bounds), HealthMonitor(memory, rule)
         self.engine: Any = None
@@ -94,11 +97,9 @@ class Descent:
         self._line: MemoryLineObjective | None = None
         if isinstance(rule, Rule):
             # A cautious step counts over each of the user's arrays; a usual one sees one long vector of them all.
-            grad = self.point.grad
-            arrays, self._grads = (
-                (memory.leaves, memory.views(grad)) if looks_at_arrays(rule) else (memory.vectors, grad)
-            )
-            self.engine = engine(rule, arrays, criteria.max_steps)
+            cautious = looks_at_arrays(rule)
+            self._grads = memory.views(self.point.grad) if cautious else self.point.grad
+            self.engine = engine(rule, memory.leaves if cautious else memory.vectors, criteria.max_steps)
         if criteria.xtol is not None:
             self.point.before = memory.snapshot()
         self.began = math.nan
@@ -211,6 +212,12 @@ class Descent:
         """The loss at the memory's point; its gradient is that of the point at hand then."""
         with np.errstate(**self._users_errstate):
             return self.evaluate(self.point.grad)
+
+    def multiply(self, direction: Array, gradient: Array) -> Array:
+        """The product of the Hessian at the memory's point, where the gradient is known, with a direction."""
+        assert self.product is not None
+        with np.errstate(**self._users_errstate):
+            return self.product(direction, gradient)
 
     def spent(self) -> Reason | None:
         """A reason not to evaluate another point: the budget."""

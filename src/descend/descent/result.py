@@ -19,7 +19,8 @@ class Result(Fields, Uncertain):
 
     `x` is the point where a criterion that was asked for holds or, where none does, the best finite point seen; it is
     built as `x0` was. `fun` and `jac` belong to it; `x_last` is where the last step led. `nit` counts steps, `nfev`
-    evaluations of the function, `njev` of its gradient. `success` says whether a criterion that was asked for holds;
+    evaluations of the function, `njev` of its gradient, `nhev` of products with its Hessian, or of the matrix where
+    that is given. `success` says whether a criterion that was asked for holds;
     `reason` is why it stopped, `message` the same for people. `method` is the rule or method that was used, and `why`
     why it was picked, if it was. `state` is what it takes to go on (``minimize(state=…)``), `runs` the results from
     each of several starts.
@@ -39,6 +40,7 @@ class Result(Fields, Uncertain):
     history: History | None
     x_last: Any
     seconds: float
+    nhev: int = dataclasses.field(default=0, kw_only=True)
     method: Any = dataclasses.field(default=None, kw_only=True)
     why: str = dataclasses.field(default="", kw_only=True)
     runs: tuple[Result, ...] = dataclasses.field(default=(), kw_only=True, repr=False)

@@ -15,6 +15,7 @@ from descend.methods.base import LineObjective, Method, MethodRun, registry
 from descend.methods.conjugate import ConjugateGradient
 from descend.methods.first_order import AcceleratedGradient, AdaptiveGradient, BarzilaiBorwein, SteepestDescent
 from descend.methods.levenberg_marquardt import LevenbergMarquardt
+from descend.methods.newton import TruncatedNewton
 from descend.methods.quasi_newton import BFGS, LBFGS
 from descend.methods.searches import Armijo, Search, Wolfe
 from descend.rules.registry import spelling
@@ -34,12 +35,21 @@ __all__ = [
     "MethodRun",
     "Search",
     "SteepestDescent",
+    "TruncatedNewton",
     "Wolfe",
     "known",
     "registry",
 ]
 
-ALIASES = {"bb": "barzilaiborwein", "cg": "conjugategradient", "lbfgsb": "lbfgs", "lm": "levenbergmarquardt"}
+ALIASES = {
+    "bb": "barzilaiborwein",
+    "cg": "conjugategradient",
+    "lbfgsb": "lbfgs",
+    "lm": "levenbergmarquardt",
+    "newtoncg": "truncatednewton",
+    "trustkrylov": "truncatednewton",
+    "trustncg": "truncatednewton",
+}
 """What SciPy and the literature call some of them."""
 
 

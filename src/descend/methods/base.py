@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from descend.checks import count
+from descend.checks import count, real
 from descend.errors import MethodError
 from descend.rules.registry import spelling
 from descend.rules.scipy_method import SciPyMethod
@@ -87,6 +87,9 @@ class LineObjective(Protocol):
     def project(self, point: Array) -> None:
         """Move a point into the bounds."""
 
+    def product(self, run: MethodRun, direction: Array) -> Array:
+        """The product of the Hessian where a run stands with a direction. May raise what ends the descent."""
+
 
 class MethodRun:
     """One run of a method: what it remembers, and the point that its last step led to.
@@ -151,6 +154,8 @@ class Method(SciPyMethod):
     name: ClassVar[str] = ""
     maximize: ClassVar[bool] = False
     takes_bounds: ClassVar[bool] = False
+    takes_products: ClassVar[bool] = False
+    """Whether it asks for products with the Hessian."""
     needs_residuals: ClassVar[bool] = False
     """Whether it is for residuals alone, and so for `descend.least_squares`."""
 
@@ -165,6 +170,12 @@ class Method(SciPyMethod):
 
     def _whole(self, name: str, least: int, usual: int) -> None:
         count(name, getattr(self, name), least, of=type(self).__name__, error=MethodError, remedy=f"try {usual}")
+
+    def _within(self, name: str, low: float, high: float, usual: float) -> None:
+        real(
+            name, getattr(self, name), above=low, below=high, of=type(self).__name__, error=MethodError,
+            remedy=f"try {usual:g}",
+        )  # fmt: skip
 
     def _kind(self, name: str, kinds: tuple[type, ...]) -> None:
         value = getattr(self, name)

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from descend import rules
 from descend.errors import MethodError, did_you_mean
-from descend.methods import LBFGS, BarzilaiBorwein, ConjugateGradient, Method, known, registry
+from descend.methods import LBFGS, BarzilaiBorwein, ConjugateGradient, Method, TruncatedNewton, known, registry
 from descend.minimization.options import MethodLike
 from descend.parameters.bounds import Bounds
 from descend.parameters.memory import Memory
 from descend.rules import Rule, resolve
 from descend.rules.registry import PACKAGE, own_rules, rule_named, spelling
 
-__all__ = ["PAIRS_BYTES", "chosen", "named"]
+__all__ = ["PAIRS_BYTES", "chosen", "named", "unused"]
 
 SCIPYS = {
     "COBYLA": "for constraints, without gradients",
     "COBYQA": "for constraints, without gradients",
     "Nelder-Mead": "which needs no gradient",
-    "Newton-CG": "which needs Hessians",
     "Powell": "which needs no gradient",
     "SLSQP": "for constraints",
     "TNC": "a truncated Newton method for bounds",
-    "dogleg": "which needs Hessians",
+    "dogleg": "which factorises Hessians",
     "trust-constr": "for constraints",
-    "trust-exact": "which needs Hessians",
-    "trust-krylov": "which needs Hessians",
-    "trust-ncg": "which needs Hessians",
+    "trust-exact": "which factorises Hessians",
 }
 """SciPy's methods that have no name here, and what each is for."""
 
@@ -35,9 +33,16 @@ PAIRS_BYTES, LEAST_PAIRS = 4 * 2**30, 5
 """What the pairs of "auto" may take, as may descents side by side; below how many pairs it takes another method."""
 
 
-def chosen(method: MethodLike | None, memory: Memory, bounds: Bounds | None) -> tuple[Rule | Method, str]:
-    """The rule or method that was named, or picked, and why; raises `MethodError` or `RuleError`."""
+def chosen(
+    method: MethodLike | None, memory: Memory, bounds: Bounds | None, *, hessian: bool = False
+) -> tuple[Rule | Method, str]:
+    """The rule or method that was named, or picked, and why; raises `MethodError` or `RuleError`.
+
+    `hessian` says that the Hessian is given, or products with it.
+    """
     if method is None or (isinstance(method, str) and method.strip().lower() == "auto"):
+        if hessian and bounds is None:
+            return TruncatedNewton(), "TruncatedNewton, as products with the Hessian are given"
         return _automatic(memory, bounds)
     found = named(method)
     if bounds is not None and isinstance(found, Method) and not found.takes_bounds:
@@ -46,6 +51,15 @@ def chosen(method: MethodLike | None, memory: Memory, bounds: Bounds | None) -> 
             f"{type(found).__name__} cannot keep to bounds; use a rule, or {', '.join(map(repr, sorted(able)))}"
         )
     return found, ""
+
+
+def unused(rule: Rule | Method, argument: str) -> None:
+    """Say that a rule or method makes no use of a Hessian that was given by an argument."""
+    warnings.warn(
+        f"{type(rule).__name__} does not use the Hessian ({argument}); leave it out, or use method='truncatednewton'",
+        RuntimeWarning,
+        stacklevel=6,
+    )
 
 
 def named(method: Any) -> Rule | Method:

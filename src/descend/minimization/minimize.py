@@ -60,9 +60,9 @@ def minimize(
     args
         Further arguments of `fun` and `jac`, a tuple; anything else is one argument, as in SciPy.
     method
-        ``"auto"``: L-BFGS, unless its pairs would take more than 4 GiB, and `Result.why` says so. Or a method
-        (``descend.LBFGS(memory=10)``, see `descend.methods`) or a rule (``descend.Adam(lr=0.1)``), its class, or its
-        name with default constants. None is ``"auto"``.
+        ``"auto"``: L-BFGS, unless its pairs would take more than 4 GiB; with `hess` or `hessp` the truncated Newton
+        method; `Result.why` says so. Or a method (``descend.LBFGS(memory=10)``, see `descend.methods`) or a rule
+        (``descend.Adam(lr=0.1)``), its class, or its name with default constants. None is ``"auto"``.
     jac
         Where the gradient comes from: a function ``jac(x, *args)`` that returns it in the shape of `x`, but for axes
         of length 1, as a row, a column, a matrix, a list, or anything else that holds numbers; True if `fun`
@@ -71,7 +71,11 @@ def minimize(
         ``"2-point"``, ``"3-point"`` or ``"cs"`` for SciPy's schemes throughout. None: autodiff if `x0` holds tensors of
         either, else ``"differences"``.
     hess, hessp
-        SciPy's Hessian: None, as no method uses it.
+        The Hessian, for `descend.TruncatedNewton`, which ``"auto"`` is then, but for bounds: ``hess(x, *args)`` returns
+        the matrix, as an array, a sparse one or a `scipy.sparse.linalg.LinearOperator`, in the order of the leaves'
+        numbers; ``hessp(x, p, *args)`` its product with `p`, both built as `x`. `hess` goes first; ``hess="2-point"``
+        is differences of gradients. Where neither is given, that method has products from PyTorch or JAX if the
+        gradient is theirs, else from differences of gradients. Other methods warn that they do not use it.
     bounds
         Where the parameters may lie: a tuple ``(lower, upper)``, each None, a number, or a container like `x0`; a
         `scipy.optimize.Bounds`; or a list, an array of shape (n, 2) or an iterator of a ``(low, high)`` pair for each
@@ -96,7 +100,8 @@ def minimize(
         (float32: 1e-3) within 10,000 steps; if a budget alone is given, a rule spends exactly that, and a method what
         it takes until no lower point can be told.
     max_steps, max_evals, max_seconds
-        Budgets: steps, evaluations of `fun` (never exceeded; finite differences count each one), seconds.
+        Budgets: steps, evaluations of `fun` (never exceeded; finite differences count each one, and products
+        with the Hessian one each), seconds.
     target
         Stop when the loss is at most this (at least, with ``maximize=True``).
     history

@@ -54,7 +54,8 @@ def minimize_from(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) ->
         elif vectorized or (vectorized is None and source in AUTODIFF and len(minimizations) > 1):
             many = fun, options.jac
             together = together_of(many, one, source, minimizations, memories, vectorized=bool(vectorized))
-        if interrupted() or not (differs or together):
+        # Products with the Hessian are each descent's own.
+        if interrupted() or not (differs or together) or minimizations[0].products is not None:
             outcomes = one_by_one(minimizations, interrupted)
         else:
             outcomes = Lockstep(minimizations, memories, together, interrupted).run()

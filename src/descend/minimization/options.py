@@ -13,6 +13,7 @@ from descend.checks import flag, function, optional, record, shown, tolerance
 from descend.errors import MethodError, OptionError
 from descend.methods import Method
 from descend.objectives.objective import Jac
+from descend.objectives.products import check_hessian
 from descend.rules import Rule
 from descend.stopping import Criteria
 
@@ -68,9 +69,7 @@ class MinimizeOptions:
             )
         if isinstance(self.bounds, Iterator):  # which can be read once, and there may be several starts
             object.__setattr__(self, "bounds", list(self.bounds))
-        for name in ("hess", "hessp"):
-            if getattr(self, name) is not None:
-                raise OptionError(f"{name}={shown(getattr(self, name))}: no method here uses it; leave it out")
+        check_hessian(self.hess, self.hessp)
         no_constraints(self.constraints, self.method)
         optional(tolerance, "tol", self.tol)
         record("history", self.history)
@@ -87,6 +86,11 @@ class MinimizeOptions:
     def arguments(self) -> tuple[Any, ...]:
         """Further arguments of the function: `args`, where anything but a tuple is one argument, as in SciPy."""
         return self.args if isinstance(self.args, tuple) else (self.args,)
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether the Hessian is given, or products with it."""
+        return callable(self.hess) or self.hessp is not None
 
     def criteria(self, dtypes: Iterable[np.dtype[Any]], *, searches: bool) -> Criteria:
         """When to stop, with the defaults for parameters of these dtypes; raises `OptionError`.

@@ -14,14 +14,16 @@ from descend.descent.result import Result
 from descend.errors import ObjectiveError, OptionError, StateError
 from descend.methods import LBFGS, Method
 from descend.minimization.callbacks import telling
-from descend.minimization.choice import chosen
+from descend.minimization.choice import chosen, unused
 from descend.minimization.likelihood import LikelihoodAnswer
 from descend.minimization.options import MinimizeOptions
 from descend.objectives.gradient_check import check_at, require_agreement
 from descend.objectives.objective import Objective
+from descend.objectives.products import HessianProducts
 from descend.parameters.bounds import Bounds
 from descend.parameters.free import memory_of
 from descend.parameters.starts import as_start
+from descend.rules import Rule
 from descend.stopping import Reason
 
 __all__ = ["Minimization"]
@@ -37,7 +39,7 @@ class Minimization:
     def __init__(self, fun: Callable[..., Any], x0: Any, options: MinimizeOptions) -> None:
         self.memory = memory = memory_of(as_start(x0), fixed=options.fixed, tied=options.tied, names=options.names)
         bounds = None if options.bounds is None else Bounds(memory, options.bounds)
-        rule, self.why = chosen(options.method, memory, bounds)
+        rule, self.why = chosen(options.method, memory, bounds, hessian=options.has_hessian)
         criteria = options.criteria((v.dtype for v in memory.vectors), searches=isinstance(rule, Method))
         self.args = args = options.arguments
         self.objective = objective = Objective(
@@ -47,6 +49,7 @@ class Minimization:
             steps=(memory.of_free(options.finite_diff_rel_step), memory.of_free(options.finite_diff_abs_step)),
         )
         objective.max_evals = criteria.max_evals
+        self.products = self._products(rule, options)
         self._moved = "" if bounds is None or options.state is not None else bounds.first_outside(memory)
         if bounds is not None:
             bounds.apply(memory.vectors)
@@ -64,11 +67,12 @@ class Minimization:
             criteria,
             History(path=options.history == "path") if options.history else None,
             whole=True,
-            evaluations=lambda: (objective.nfev, objective.cost),
+            evaluations=self._evaluations,
             each=None if options.callback is None else telling(options.callback, objective),
             bounds=bounds,
             resolution=objective.resolution,
             refine=objective.refine,
+            product=self.products,
         )
         self._errors = LikelihoodAnswer(fun, options, memory, self.descent.health.sign, Minimization)
         if options.state is not None:
@@ -80,8 +84,23 @@ class Minimization:
         try:
             self.objective.nfev, self.objective.njev = int(state["nfev"]), int(state["njev"])
             self.objective.restore(state)
+            if self.products is not None:
+                self.products.nhev = int(state["nhev"])
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
+
+    def _products(self, rule: Rule | Method, options: MinimizeOptions) -> HessianProducts | None:
+        """The products with the Hessian, for a method that asks for them; a warning where they are given to another."""
+        if isinstance(rule, Method) and rule.takes_products:
+            return HessianProducts(self.objective, self.args, options.hess, options.hessp)
+        if options.has_hessian or options.hess is not None:
+            unused(rule, "hessp" if options.hess is None else "hess")
+        return None
+
+    def _evaluations(self) -> tuple[int, int]:
+        """How many evaluations there were, as a budget counts them, and how many one more gradient takes."""
+        charged = 0 if self.products is None else self.products.charged
+        return self.objective.nfev + charged, self.objective.cost
 
     @property
     def bytes(self) -> int:
@@ -124,7 +143,8 @@ class Minimization:
         elif vectors is None or grad is None:
             nothing_known = [np.full_like(g, math.nan) for g in point.grad]
             vectors, grad, loss = memory.vectors, nothing_known, point.loss
-        counts = {"nfev": np.array(objective.nfev), "njev": np.array(objective.njev)}
+        nhev = 0 if self.products is None else self.products.nhev
+        counts = {"nfev": np.array(objective.nfev), "njev": np.array(objective.njev), "nhev": np.array(nhev)}
         return Result(
             x=memory.result(vectors),
             fun=loss,
@@ -132,6 +152,7 @@ class Minimization:
             nit=descent.steps,
             nfev=objective.nfev,
             njev=objective.njev,
+            nhev=nhev,
             reason=reason,
             message=self._message(reason, detail),
             history=descent.history,

@@ -23,8 +23,8 @@ def as_scipy_method(
     x0: Any,
     args: Sequence[Any] = (),
     jac: Any = None,
-    hess: Any = None,  # noqa: ARG001 - SciPy gives it
-    hessp: Any = None,  # noqa: ARG001
+    hess: Any = None,
+    hessp: Any = None,
     bounds: Any = None,
     constraints: Any = (),
     callback: Callable[..., Any] | None = None,
@@ -33,8 +33,8 @@ def as_scipy_method(
     """What `scipy.optimize.minimize` calls when its `method` is a rule or a method of descend's.
 
     `options` are those of `minimize`, by SciPy's names or by its own. A method keeps its tolerance on the gradient,
-    whatever the budget. `hess` and `hessp` are not used. Returns a `scipy.optimize.OptimizeResult` that has all fields
-    of a `Result` and, with ``return_all``, the points on the way as `allvecs`.
+    whatever the budget. Returns a `scipy.optimize.OptimizeResult` that has all fields of a `Result` and, with
+    ``return_all``, the points on the way as `allvecs`.
     """
     from scipy.optimize import OptimizeResult
 
@@ -44,7 +44,7 @@ def as_scipy_method(
     if bounds is not None and not hasattr(bounds, "lb"):
         bounds = list(bounds)  # SciPy's are pairs, whatever holds them
     tell = None if callback is None else _after_each_step(callback)
-    result = minimize(fun, x0, args, method, jac, bounds=bounds, callback=tell, options=options)
+    result = minimize(fun, x0, args, method, jac, hess, hessp, bounds=bounds, callback=tell, options=options)
     found = OptimizeResult(result)
     if keeps_path(options) and result.history is not None:
         found["allvecs"] = [*(result.history.path or []), result.x_last]
