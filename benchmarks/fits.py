@@ -130,7 +130,7 @@ def _negative_binomial() -> tuple[Loss, Array]:
     X, y = _visits()
 
     def loss(b: Array) -> tuple[float, Array]:
-        mean, a = np.exp(X @ b[:-1]), math.exp(-min(b[-1], 700.0))  # a = 1/α
+        mean, a = np.exp(X @ b[:-1]), math.exp(np.clip(-b[-1], -700.0, 700.0))  # a = 1/α
         logs = np.log(a / (a + mean))
         terms = gammaln(y + a) - gammaln(a) - gammaln(y + 1) + a * logs + y * np.log(mean / (a + mean))
         by_a = digamma(y + a) - digamma(a) + logs + (mean - y) / (a + mean)
@@ -146,10 +146,10 @@ def _gamma() -> tuple[Loss, Array]:
     logs = np.log(y)
 
     def loss(b: Array) -> tuple[float, Array]:
-        eta, a = X @ b[:-1], math.exp(min(b[-1], 700.0))
+        eta, a = X @ b[:-1], math.exp(np.clip(b[-1], -700.0, 700.0))
         relative = y * np.exp(-eta)
-        terms = gammaln(a) - a * math.log(a) + a * (eta + relative) - (a - 1) * logs
-        by_a = digamma(a) - math.log(a) - 1 + eta + relative - logs
+        terms = gammaln(a) - a * np.log(a) + a * (eta + relative) - (a - 1) * logs
+        by_a = digamma(a) - np.log(a) - 1 + eta + relative - logs
         return float(terms.sum()), np.r_[X.T @ (a * (1 - relative)), a * by_a.sum()]
 
     return loss, np.zeros(X.shape[1] + 1)
@@ -177,7 +177,7 @@ def _weibull() -> tuple[Loss, Array]:
     X, logs = _with_ones(data[["age"]]), np.log(times)
 
     def loss(b: Array) -> tuple[float, Array]:
-        k = math.exp(min(b[-1], 700.0))
+        k = math.exp(np.clip(b[-1], -700.0, 700.0))
         w = k * (logs - X @ b[:-1])
         hazard = np.exp(w)
         by_k = died * (1 + w) - w * hazard
@@ -194,7 +194,7 @@ def _student() -> tuple[Loss, Array]:
         scale, nu = np.exp(np.minimum(b[1:], 700.0))
         z = (y - b[0]) / scale
         u = 1 + z**2 / nu
-        constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * math.log(nu * math.pi) - b[1]
+        constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * np.log(nu * math.pi) - b[1]
         share = (nu + 1) * z**2 / (nu * u)
         by_nu = 0.5 * (digamma((nu + 1) / 2) - digamma(nu / 2) - 1 / nu - np.log(u) + share / nu)
         by_location = -((nu + 1) * z / (nu * u)).sum() / scale

@@ -120,8 +120,12 @@ def fitted(found: dict[str, Any], options: argparse.Namespace) -> list[str]:
         "nist": (fitting.of_nist, fitting.nist_tables),
         "fits": (fitting.of_fits, fitting.fits_tables),
     }[kind]
-    if not options.read:
-        solvers = machine.chosen(options.contenders or ",".join(fitters.USUAL), fitters.SOLVERS)
+    usual = fitters.SOLVERS if options.read else fitters.USUAL
+    solvers = machine.chosen(options.contenders or ",".join(usual), fitters.SOLVERS)
+    if options.read:
+        for row in found[kind]:
+            row["solvers"] = {name: row["solvers"][name] for name in solvers if name in row["solvers"]}
+    else:
         only = options.only.split(";" if kind == "fits" else ",") if options.only else None
         exact = [True, False] if options.derivatives is None else [options.derivatives == "exact"]
         found[kind] = [row for way in exact for row in measure(solvers, only, way)]
