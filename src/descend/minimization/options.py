@@ -52,6 +52,7 @@ class MinimizeOptions:
     target: float | None = None
     history: bool | Literal["path"] = True
     finite_diff_rel_step: Any = None
+    finite_diff_abs_step: Any = None
     check_gradient: bool = False
     starts: Sequence[Any] | None = None
     vectorized: bool | None = None
@@ -59,8 +60,6 @@ class MinimizeOptions:
     tied: Mapping[Any, Callable[[Any], Any]] | None = None
     names: Sequence[str] | None = None
     state: Mapping[str, Any] | None = None
-    finite_diff_abs_step: Any = None
-    """SciPy's option ``eps``, which is no argument of `minimize`."""
 
     def __post_init__(self) -> None:
         if self.tol is not None and self.gtol is not None:

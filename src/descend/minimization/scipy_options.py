@@ -22,7 +22,6 @@ SCIPY_OPTIONS = {
     "maxfev": "max_evals",
     "eps": "finite_diff_abs_step",
     "xrtol": "xtol",
-    "eps": "finite_diff_abs_step",
 }
 """SciPy's options that have another name here."""
 
