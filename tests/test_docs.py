@@ -224,6 +224,7 @@ def test_every_option_of_the_doors_is_in_a_guide():
     """Each argument of minimize, fit, compare and Problem is named in the page about it."""
     pages = {
         descend.minimize: "minimizing.md",
+        descend.least_squares: "least_squares.md",
         descend.fit: "fitting.md",
         descend.compare: "comparing.md",
         descend.Problem: "problems.md",

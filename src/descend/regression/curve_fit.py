@@ -29,6 +29,12 @@ class CurveFit(tuple[Any, ...]):
     With ``full_output=True`` it is SciPy's tuple ``(popt, pcov, infodict, mesg, ier)``. `names` are those of the
     parameters in the model's signature, `result` is the `LeastSquaresResult` of the fit, `model` the function and
     `data` its observations. Printed, it is a table.
+
+    >>> import descend
+    >>> fit = descend.curve_fit(lambda t, level, slope: level + slope * t, [0.0, 1.0, 2.0, 3.0], [1.0, 3.1, 4.9, 7.0])
+    >>> popt, pcov = fit
+    >>> popt.round(4), fit.standard_errors.round(4)
+    (array([1.03, 1.98]), array([0.0794, 0.0424]))
     """
 
     names: tuple[str, ...]

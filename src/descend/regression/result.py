@@ -23,6 +23,11 @@ class LeastSquaresResult(Result):
     largest entry that it has within the bounds; `active_mask` is, for each parameter, −1 at its lower bound, 1 at its
     upper one, and 0 elsewhere. `nfev` counts evaluations of the residuals, those of finite differences too; `njev`
     counts Jacobians.
+
+    >>> import descend
+    >>> result = descend.least_squares(lambda x: [x[0] - 2.0, x[0] - 4.0, x[1]], [0.0, 1.0])
+    >>> result.x.round(6), round(result.cost, 6), result.fun.round(6)
+    (array([3., 0.]), 1.0, array([ 1., -1.,  0.]))
     """
 
     fun: Any
