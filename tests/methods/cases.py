@@ -11,6 +11,7 @@ METHODS = {
     "lbfgs": descend.LBFGS(),
     "lbfgs, memory 3, strong": descend.LBFGS(memory=3, search=Wolfe(strong=True)),
     "bfgs": descend.BFGS(),
+    "truncated newton": descend.TruncatedNewton(),
     "hager-zhang": descend.ConjugateGradient(),
     "polak-ribiere": descend.ConjugateGradient("polak-ribiere"),
     "barzilai-borwein": descend.BarzilaiBorwein(),

@@ -45,6 +45,7 @@ def test_auto_takes_no_more_memory_than_it_may(monkeypatch):
         (4 * 4 * 16, box, descend.BarzilaiBorwein(), "BarzilaiBorwein, which keeps no pairs"),
     ]:
         monkeypatch.setattr("descend.minimization.choice.PAIRS_BYTES", room)
+        monkeypatch.setattr("descend.minimization.choice.FEW", 3)
         result = descend.minimize(bowl, start, jac=True, bounds=bounds)
         assert result.success
         assert result.method == made
@@ -52,10 +53,16 @@ def test_auto_takes_no_more_memory_than_it_may(monkeypatch):
 
 
 def test_auto_says_what_it_took_and_why():
-    result = descend.minimize(bowl, np.zeros(4), jac=True)
-    assert result.method == descend.LBFGS()
-    assert result.why == "LBFGS, as 4 parameters have a whole gradient"
-    assert result.why in str(result)
+    for n, bounds, made in (
+        (4, None, descend.BFGS()),
+        (100, None, descend.BFGS()),
+        (101, None, descend.LBFGS()),
+        (4, (-9.0, 9.0), descend.LBFGS()),
+    ):
+        result = descend.minimize(lambda x: (x @ x, 2 * x), np.ones(n), jac=True, bounds=bounds)
+        assert result.method == made
+        assert result.why == f"{type(made).__name__}, as {n} parameters have a whole gradient"
+        assert result.why in str(result)
 
 
 def test_wrong_names_and_constants_are_refused():

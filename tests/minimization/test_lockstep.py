@@ -199,7 +199,11 @@ def test_callbacks_and_the_function_run_where_minimize_was_called():
 def test_memory_bounds_how_many_go_side_by_side(monkeypatch):
     monkeypatch.setattr("descend.minimization.lockstep.PAIRS_BYTES", 5 * (80 * 2 + 30 * 32))
     many = Valleys()
-    descend.minimize(many, STARTS[0], jac=True, starts=STARTS[1:], vectorized=True)
+    descend.minimize(many, STARTS[0], jac=True, starts=STARTS[1:], vectorized=True, method="lbfgs")
+    assert max(shape[0] for shape in many.shapes) == 5
+    monkeypatch.setattr("descend.minimization.lockstep.PAIRS_BYTES", 5 * (80 * 2 + 2 * 32))
+    many = Valleys()
+    descend.minimize(many, STARTS[0], jac=True, starts=STARTS[1:], vectorized=True, method="bfgs")
     assert max(shape[0] for shape in many.shapes) == 5
 
 

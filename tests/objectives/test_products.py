@@ -21,8 +21,19 @@ def products_at(x0, fun, jac, args=(), **given):
     grad = memory.like()
     objective(grad, args)
     found = HessianProducts(objective, args, given.get("hess"), given.get("hessp"))
-    flat = np.concatenate(grad).astype(float)
-    return found, np.array([found(p, flat) for p in np.eye(memory.size)])
+    flat, at = np.concatenate(grad).astype(float), memory.snapshot()
+
+    def along(direction):
+        def beside(distance):
+            memory.vectors[0][...] = at[0] + distance * direction
+            slopes = memory.like()
+            objective(slopes, args)
+            memory.vectors[0][...] = at[0]
+            return slopes[0]
+
+        return found(direction, flat, beside)
+
+    return found, np.array([along(p) for p in np.eye(memory.size)])
 
 
 def test_differences_of_gradients_are_the_matrix_to_half_its_digits():

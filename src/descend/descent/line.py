@@ -118,13 +118,22 @@ class MemoryLineObjective:
 
     def product(self, run: MethodRun, direction: Array) -> Array:
         """As in `descend.methods.LineObjective`; raises `BudgetSpent` where the budget has no room for a product."""
-        descent = self.descent
+        descent, counts = self.descent, (self.since, self.mark, self.trials, self.finite_trials)
+        assert descent.product is not None
         spent = descent.spent() if descent.criteria.limits_evaluations else None
         if spent is not None:
             raise BudgetSpent(spent)
         if not np.array_equal(self.x, run.x):
             self.return_to(run.x, run.g, run.loss)
-        return descent.multiply(direction, run.g)
+
+        def beside(distance: float) -> Array:
+            self.evaluate(run.x, direction, distance)
+            return self.g
+
+        try:
+            return descent.product(direction, run.g, beside)
+        finally:  # a point beside is no trial of a step
+            self.since, self.mark, self.trials, self.finite_trials = counts
 
     def project(self, point: Array) -> None:
         """Move a point into the bounds."""

@@ -63,7 +63,8 @@ class Descent:
     line
         Makes what a method sees of the descent.
     product
-        The Hessian's product with a vector of float64, at the memory's point, whose gradient it is given as well.
+        ``product(p, g, beside)`` returns the Hessian's product with p, a vector of float64, at the memory's point,
+        whose gradient g is; it may ask for the gradient at a distance along p by ``beside(distance)``.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Descent:
         bounds: Bounds | None = None,
         resolution: LossResolution | None = None,
         refine: Callable[[], bool] = lambda: False,
-        product: Callable[[Array, Array], Array] | None = None,
+        product: Callable[[Array, Array, Callable[[float], Array]], Array] | None = None,
         line: Callable[[Descent], MemoryLineObjective] = MemoryLineObjective,
     ) -> None:
         self.memory, self.bounds, self.rule = memory, bounds, rule
@@ -212,12 +213,6 @@ class Descent:
         """The loss at the memory's point; its gradient is that of the point at hand then."""
         with np.errstate(**self._users_errstate):
             return self.evaluate(self.point.grad)
-
-    def multiply(self, direction: Array, gradient: Array) -> Array:
-        """The product of the Hessian at the memory's point, where the gradient is known, with a direction."""
-        assert self.product is not None
-        with np.errstate(**self._users_errstate):
-            return self.product(direction, gradient)
 
     def spent(self) -> Reason | None:
         """A reason not to evaluate another point: the budget."""

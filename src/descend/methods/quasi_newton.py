@@ -246,6 +246,11 @@ class BFGS(Method):
         """As in `Method`."""
         return _Full(objective, self)
 
+    @staticmethod
+    def bytes_of_matrices(parameters: int) -> int:
+        """The memory that the matrices take."""
+        return 8 * parameters * parameters * 2
+
 
 class _Full(_QuasiNewton):
     """A run of BFGS: the inverse Hessian is M + γP, of which the lower triangles are kept.

@@ -7,7 +7,7 @@ from typing import Any
 
 from descend import rules
 from descend.errors import MethodError, did_you_mean
-from descend.methods import LBFGS, BarzilaiBorwein, ConjugateGradient, Method, TruncatedNewton, known, registry
+from descend.methods import BFGS, LBFGS, BarzilaiBorwein, ConjugateGradient, Method, TruncatedNewton, known, registry
 from descend.minimization.options import MethodLike
 from descend.parameters.bounds import Bounds
 from descend.parameters.memory import Memory
@@ -29,6 +29,8 @@ SCIPYS = {
 }
 """SciPy's methods that have no name here, and what each is for."""
 
+FEW = 100
+"""Parameters for which "auto" takes BFGS, at most: its matrices take n² arithmetic a step, and save evaluations."""
 PAIRS_BYTES, LEAST_PAIRS = 4 * 2**30, 5
 """What the pairs of "auto" may take, as may descents side by side; below how many pairs it takes another method."""
 
@@ -100,8 +102,10 @@ def _method_named(name: str) -> type[Method] | None:
 
 
 def _automatic(memory: Memory, bounds: Bounds | None) -> tuple[Method, str]:
-    """L-BFGS, with as many pairs as there should be room for, and why; with room for few, what needs none."""
+    """BFGS for few parameters, and why; else L-BFGS, with the pairs that there is room for, or what needs none."""
     many = "1 parameter has" if memory.size == 1 else f"{memory.size:,} parameters have"
+    if bounds is None and memory.size <= FEW:
+        return BFGS(), f"BFGS, as {many} a whole gradient"
     usual = LBFGS()
     of_a_pair = LBFGS.bytes_of_a_pair(memory.size, bounded=bounds is not None)
     pairs = PAIRS_BYTES // of_a_pair

@@ -60,9 +60,10 @@ def minimize(
     args
         Further arguments of `fun` and `jac`, a tuple; anything else is one argument, as in SciPy.
     method
-        ``"auto"``: L-BFGS, unless its pairs would take more than 4 GiB; with `hess` or `hessp` the truncated Newton
-        method; `Result.why` says so. Or a method (``descend.LBFGS(memory=10)``, see `descend.methods`) or a rule
-        (``descend.Adam(lr=0.1)``), its class, or its name with default constants. None is ``"auto"``.
+        ``"auto"``: BFGS for up to 100 parameters without bounds; else L-BFGS, unless its pairs would take more than 4
+        GiB; with `hess` or `hessp` the truncated Newton method; `Result.why` says so. Or a method
+        (``descend.LBFGS(memory=10)``, see `descend.methods`) or a rule (``descend.Adam(lr=0.1)``), its class, or its
+        name with default constants. None is ``"auto"``.
     jac
         Where the gradient comes from: a function ``jac(x, *args)`` that returns it in the shape of `x`, but for axes
         of length 1, as a row, a column, a matrix, a list, or anything else that holds numbers; True if `fun`

@@ -12,7 +12,7 @@ from descend.descent.history import History
 from descend.descent.loop import Descent
 from descend.descent.result import Result
 from descend.errors import ObjectiveError, OptionError, StateError
-from descend.methods import LBFGS, Method
+from descend.methods import BFGS, LBFGS, Method
 from descend.minimization.callbacks import telling
 from descend.minimization.choice import chosen, unused
 from descend.minimization.likelihood import LikelihoodAnswer
@@ -104,11 +104,12 @@ class Minimization:
 
     @property
     def bytes(self) -> int:
-        """The memory that the descent takes, about: some ten vectors, and pairs."""
+        """The memory that the descent takes, about: some ten vectors, and pairs or matrices."""
         rule, size = self.descent.rule, self.memory.size
         bounded = self.descent.bounds is not None
         pairs = rule.memory * LBFGS.bytes_of_a_pair(size, bounded=bounded) if isinstance(rule, LBFGS) else 0
-        return 80 * size + pairs
+        matrices = BFGS.bytes_of_matrices(size) if isinstance(rule, BFGS) else 0
+        return 80 * size + pairs + matrices
 
     def check(self) -> None:
         """Compare the gradient with finite differences, if that was asked for and not done; raises `GradientError`."""

@@ -20,6 +20,10 @@ from descend.parameters.reals import as_reals
 __all__ = ["HessianProducts", "check_hessian"]
 
 
+Beside = Callable[[float], Array]
+"""What evaluates the gradient so far along a direction."""
+
+
 def check_hessian(hess: Any, hessp: Any) -> None:
     """Raise `OptionError` where `hess` or `hessp` is nothing that products can be made by."""
     if not (hess is None or callable(hess) or (isinstance(hess, str) and hess in DIFFERENCES)):
@@ -66,10 +70,9 @@ class HessianProducts:
         self._multiply: Callable[[Array], Array] = {
             "hess": self._by_matrix,
             "hessp": self._by_product,
-            "gradients": self._by_gradients,
         }.get(self.source, self._by_autodiff)
         self._cuts = np.cumsum([v.size for v in self.memory.vectors])[:-1]
-        self._out, self._beside = self.memory.like(), self.memory.like()
+        self._out = self.memory.like()
         self._point: Array | None = None
         self._made: Any = None
 
@@ -88,9 +91,14 @@ class HessianProducts:
         """What the products count in a budget of evaluations: one each, unless gradients were evaluated for them."""
         return 0 if self.source == "gradients" else self.nhev
 
-    def __call__(self, direction: Array, gradient: Array) -> Array:
-        """H p at the memory's point, where the gradient is known, for a direction p; raises `ObjectiveError`."""
-        self._gradient = gradient
+    def __call__(self, direction: Array, gradient: Array, beside: Beside) -> Array:
+        """H p at the memory's point x, for a direction p; raises `ObjectiveError`.
+
+        `gradient` is that at x, and `beside` evaluates the gradient at x + h p for a number h, where it is needed.
+        """
+        self.nhev += self.source != "hess"  # of which there is one for each point
+        if self.source == "gradients":
+            return self._by_gradients(direction, gradient, beside)
         return self._multiply(direction)
 
     def _parts(self, direction: Array) -> list[Array]:
@@ -115,7 +123,6 @@ class HessianProducts:
     # ---- given ------------------------------------------------------------------------------------------------------
 
     def _by_product(self, direction: Array) -> Array:
-        self.nhev += 1
         along = self.memory.gradient(self._parts(direction))
         found = call(self.function, self.name, self.memory.tree(), (along, *self.args))
         self.memory.gather(found, self._out, self.name)
@@ -150,26 +157,16 @@ class HessianProducts:
 
     # ---- made of gradients ------------------------------------------------------------------------------------------
 
-    def _by_gradients(self, direction: Array) -> Array:
+    def _by_gradients(self, direction: Array, gradient: Array, beside: Beside) -> Array:
         """(∇f(x + h p) − ∇f(x)) / h, with h p as long as the root of the floats' spacing, in units of x."""
-        self.nhev += 1
-        memory, reach = self.memory, math.sqrt(float(np.dot(direction, direction)))
+        reach, point = math.sqrt(float(np.dot(direction, direction))), self.memory.vectors
         if not (0.0 < reach < math.inf):
             return np.zeros_like(direction) if reach == 0.0 else np.full_like(direction, math.nan)
-        at = memory.snapshot()
-        size = math.sqrt(sum(float(np.dot(v, v)) for v in at)) or 1.0
-        h = math.sqrt(max(float(np.finfo(v.dtype).eps) for v in at)) * size / reach
-        try:
-            for vector, part in zip(memory.vectors, np.split(h * direction, self._cuts), strict=True):
-                np.add(vector, part, out=vector, casting="same_kind")
-            self.objective(self._beside, self.args)
-        finally:
-            for vector, before in zip(memory.vectors, at, strict=True):
-                np.copyto(vector, before)
-        return (np.concatenate(self._beside) - self._gradient) / h
+        size = math.sqrt(sum(float(np.dot(v, v)) for v in point)) or 1.0
+        h = math.sqrt(max(float(np.finfo(v.dtype).eps) for v in point)) * size / reach
+        return (beside(h) - gradient) / h
 
     def _by_autodiff(self, direction: Array) -> Array:
-        self.nhev += 1
         made = self._at_point(self._linearised_by_torch if self.source == "torch" else self._linearised_by_jax)
         for view, part in zip(self.memory.views(self._out), made(self._parts(direction)), strict=True):
             view[...] = 0.0 if part is None else np.asarray(part)
