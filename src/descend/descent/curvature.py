@@ -22,7 +22,7 @@ LONG, FAINT = 0.3, 1e-8
 """The same for gradients that are differences themselves, and what their eigenvalues leave in doubt."""
 CLEAR, FLAT = 1e-4, 1e-9
 """Eigenvalues above this share of the largest one are sure by forward differences; below that, not by central ones."""
-PRODUCTS, FEW = 8, 3
+PRODUCTS, FEW = 8, 2
 """Products with the Hessian that `along_gradient` makes at most; of gradients that are differences."""
 
 
@@ -32,7 +32,8 @@ class Curvature:
 
     `steps` has a row s for each direction, `changes` the gradient's change y along it, and `values` the curvature sᵀy.
     `decreases` is by how much the loss falls along each, (gᵀs)² / 2|sᵀy|. `noise` is the error of the loss, as far as
-    losses beside the point lie off the parabolas that gradients give; 0 where that was not measured.
+    losses beside the point lie off the parabolas that gradients give; 0 where that was not measured. What is below the
+    share `flat` of the largest value is in doubt. `diagonal` is that of the Hessian, of free parameters, if known.
     """
 
     steps: Array
@@ -41,6 +42,7 @@ class Curvature:
     decreases: Array
     noise: float = 0.0
     flat: float = FLAT
+    diagonal: Array | None = None
 
     @property
     def positive(self) -> bool:
@@ -126,24 +128,24 @@ def _conjugate(hessian: Array, chosen: Array, gradient: Array, flat: float) -> C
     bend = np.maximum(np.abs(values), least)
     # Where nothing bends, a slope leads down for ever.
     decreases = np.divide(squares, bend, out=np.where(squares > 0.0, math.inf, 0.0), where=bend > 0.0)
-    return Curvature(steps, along @ hessian, values, decreases, flat=flat)
+    return Curvature(steps, along @ hessian, values, decreases, flat=flat, diagonal=np.diagonal(square))
 
 
 def along_gradient(
-    line: MemoryLineObjective, run: MethodRun, free: Array, size: float, *, exact: bool = True
+    line: MemoryLineObjective, run: MethodRun, free: Array, sizes: Array, *, exact: bool = True
 ) -> Curvature | None:
     """The curvature along the first directions of conjugate gradients from where a run stands, by forward differences.
 
-    Its decrease is a lower bound of that of the whole quadratic model (Nocedal and Wright 2006, algorithm 5.2). `size`
-    is how far the parameters reach.
+    Each parameter is in units of its typical size. The decrease is a lower bound of that of the whole quadratic model
+    (Nocedal and Wright 2006, algorithm 5.3).
     """
-    residual = np.where(free, run.g, 0.0)
-    square = first = float(np.dot(residual, residual))
-    direction = -residual
+    residual, metric = np.where(free, run.g, 0.0), sizes * sizes
+    square = first = float(np.dot(residual, metric * residual))
+    direction = -metric * residual
     steps, changes, values, decreases = [], [], [], []
-    length = line.resolution.eps ** (EXPONENT if exact else LONG) * size
+    length = line.resolution.eps ** (EXPONENT if exact else LONG)
     for _ in range(PRODUCTS if exact else FEW):
-        reach = math.sqrt(float(np.dot(direction, direction)))
+        reach = float(np.max(np.abs(direction) / sizes))
         if not (reach > 0.0 and math.isfinite(reach)):
             break
         if not math.isfinite(line.evaluate(run.x, direction, length / reach)):
@@ -157,9 +159,9 @@ def along_gradient(
         if not value > 0.0 or decreases[-1] < 0.1 * sum(decreases):
             break
         residual = residual + square / value * change
-        before, square = square, float(np.dot(residual, residual))
+        before, square = square, float(np.dot(residual, metric * residual))
         if not square < first:
             break
-        direction = square / before * direction - residual
+        direction = square / before * direction - metric * residual
     empty = np.zeros((0, run.x.size))
     return Curvature(np.array(steps or empty), np.array(changes or empty), np.array(values), np.array(decreases))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from descend.descent.line import MemoryLineObjective
     from descend.descent.loop import Descent
     from descend.methods import MethodRun
+    from descend.parameters.memory import Array
 
 __all__ = ["Ending"]
 
@@ -61,6 +62,8 @@ class Ending:
         self.period = max(PERIOD, 10 * run.x.size)
         self.dear = descent.evaluations()[1] > 1
         """Whether a gradient takes many evaluations, by differences."""
+        self._errors: Array | None = None
+        """Those of the gradient where that was last asked."""
         line.begin_mark(run.loss)
         self._keep()
 
@@ -133,6 +136,7 @@ class Ending:
         if not by_period and descent.refine():
             self._renew()
             return None
+        self._errors = descent.gradient_error()
         curvature, whole = self._curvature(by_period=by_period)
         self.asked = descent.steps
         if curvature is None:
@@ -167,6 +171,24 @@ class Ending:
         x, eps = self.run.x, self.descent.resolution.eps
         return bool(np.all(np.abs(curvature.step(self.run.g)) <= NOWHERE * eps * np.abs(x)))
 
+    def _sizes(self) -> Array:
+        """The typical size of each parameter; of very many, one for all."""
+        x = self.run.x
+        if not self.start.size:
+            return np.full_like(x, float(np.max(np.abs(x))) or 1.0)
+        sizes: Array = np.maximum(np.abs(x), np.abs(x - self.start))
+        sizes[sizes == 0.0] = 1.0
+        return sizes
+
+    def _in_doubt(self, curvature: Curvature) -> bool:
+        """Whether the errors of a gradient by differences leave a decrease open that losses would show."""
+        errors = self._errors
+        if errors is None or curvature.diagonal is None or len(curvature.diagonal) != len(errors):
+            return False
+        bend = np.abs(curvature.diagonal)
+        left = np.divide(0.5 * errors**2, bend, out=np.where(errors > 0.0, math.inf, 0.0), where=bend > 0.0)
+        return float(np.sum(left)) > SEVERAL * self.descent.resolution.error(self.run.loss)
+
     def _error(self, noise: float) -> float:
         return max(rounding_error(self.line, self.run.loss), noise)
 
@@ -181,11 +203,13 @@ class Ending:
             blind = unseen(descent)
             if blind:
                 detail = f"Differences see no change of the loss in {blind} of {run.x.size} parameters, and {resolved}."
+            elif self._in_doubt(curvature):
+                detail = f"Differences are no more exact than that, and {resolved}."
             elif self.by_itself:
                 failed = Reason.RESOLUTION
         else:
             detail = f"The curvature promises a decrease of {curvature.decrease:.2g}, and {resolved}."
-        if failed is Reason.STALLED:
+        if failed is Reason.STALLED and line.since >= run.patience:
             detail = f"It has not for {line.since} evaluations. {detail}"
         elif failed is Reason.LINE_SEARCH:
             detail = (
@@ -210,11 +234,8 @@ class Ending:
             free = (lower < upper) & ~(((run.x <= lower) & (run.g > 0.0)) | ((run.x >= upper) & (run.g < 0.0)))
         counts = line.since, line.mark, line.trials, line.finite_trials
         try:
-            if not whole:
-                return along_gradient(line, run, free, float(np.max(np.abs(run.x))) or 1.0, exact=not self.dear), False
-            sizes = np.maximum(np.abs(run.x), np.abs(run.x - self.start))
-            sizes[sizes == 0.0] = 1.0
-            return of_all(line, run, free, sizes, exact=not self.dear), True
+            around = of_all if whole else along_gradient
+            return around(line, run, free, self._sizes(), exact=not self.dear), whole
         finally:
             line.since, line.mark, line.trials, line.finite_trials = counts
             line.return_to(run.x, run.g, run.loss)
