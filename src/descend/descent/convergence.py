@@ -13,7 +13,7 @@ from descend.stopping import Reason
 if TYPE_CHECKING:
     from descend.descent.loop import Descent
 
-__all__ = ["converged"]
+__all__ = ["converged", "unseen"]
 
 
 def converged(descent: Descent) -> Reason | None:
@@ -41,11 +41,17 @@ def _by_gradient(descent: Descent) -> Reason | None:
     if descent.bounds is None and descent.norm > 1.001 * gtol * math.sqrt(descent.memory.size):
         return None
     largest = largest_entry(point.projected_gradient(descent.health.sign))
-    if not largest <= gtol:
+    if not largest <= gtol or unseen(descent):
         return None
     entry = "Its largest entry" if descent.bounds is None else "Within the bounds, its largest entry"
     descent.detail = f"{entry} is {largest:.3g}, gtol {gtol:g}."
     return Reason.GRADIENT
+
+
+def unseen(descent: Descent) -> int:
+    """Of how many parameters the differences say nothing, as the loss has not changed within their steps."""
+    errors = descent.gradient_error()
+    return 0 if errors is None else int(np.count_nonzero(np.isinf(errors)))
 
 
 def _by_value(descent: Descent) -> Reason | None:

@@ -18,10 +18,12 @@ __all__ = ["Curvature", "along_gradient", "of_all"]
 EXPONENT = 0.4
 """A difference is as long as the floats' spacing to this power, in units of the parameter's size: between the best of
 forward and of central differences, 1/2 and 1/3."""
+LONG, FAINT = 0.3, 1e-8
+"""The same for gradients that are differences themselves, and what their eigenvalues leave in doubt."""
 CLEAR, FLAT = 1e-4, 1e-9
 """Eigenvalues above this share of the largest one are sure by forward differences; below that, not by central ones."""
-PRODUCTS = 8
-"""Products with the Hessian that `along_gradient` makes at most."""
+PRODUCTS, FEW = 8, 2
+"""Products with the Hessian that `along_gradient` makes at most; of gradients that are differences."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Curvature:
 
     `steps` has a row s for each direction, `changes` the gradient's change y along it, and `values` the curvature sᵀy.
     `decreases` is by how much the loss falls along each, (gᵀs)² / 2|sᵀy|. `noise` is the error of the loss, as far as
-    losses beside the point lie off the parabolas that gradients give; 0 where that was not measured.
+    losses beside the point lie off the parabolas that gradients give; 0 where that was not measured. What is below the
+    share `flat` of the largest value is in doubt. `diagonal` is that of the Hessian, of free parameters, if known.
     """
 
     steps: Array
@@ -38,16 +41,25 @@ class Curvature:
     values: Array
     decreases: Array
     noise: float = 0.0
+    flat: float = FLAT
+    diagonal: Array | None = None
 
     @property
     def positive(self) -> bool:
         """Whether the loss curves upwards along each direction, as far as the differences can tell."""
-        return bool(np.all(self.values >= -FLAT * np.max(np.abs(self.values), initial=0.0)))
+        return bool(np.all(self.values >= -self.flat * np.max(np.abs(self.values), initial=0.0)))
 
     @property
     def clear(self) -> bool:
         """Whether forward differences leave no doubt of the curvature."""
         return bool(np.all(self.values > CLEAR * np.max(np.abs(self.values), initial=0.0)))
+
+    def step(self, gradient: Array) -> Array:
+        """Newton's step from where the gradient is that, in all directions that bend."""
+        bend = np.maximum(np.abs(self.values), self.flat * np.max(np.abs(self.values), initial=0.0))
+        weights = np.divide(self.steps @ gradient, bend, out=np.zeros_like(bend), where=bend > 0.0)
+        step: Array = -weights @ self.steps
+        return step
 
     @property
     def decrease(self) -> float:
@@ -55,14 +67,17 @@ class Curvature:
         return float(np.sum(self.decreases))
 
 
-def of_all(line: MemoryLineObjective, run: MethodRun, free: Array, sizes: Array) -> Curvature | None:
+def of_all(
+    line: MemoryLineObjective, run: MethodRun, free: Array, sizes: Array, *, exact: bool = True
+) -> Curvature | None:
     """The curvature of the free parameters where a run stands; None where the loss is not finite around.
 
     `sizes` are the parameters' typical sizes. Takes an evaluation for each free parameter or, where these leave doubt,
     two.
     """
     chosen = np.flatnonzero(free)
-    lengths = line.resolution.eps**EXPONENT * sizes
+    lengths = line.resolution.eps ** (EXPONENT if exact else LONG) * sizes
+    flat = FLAT if exact else FAINT
     ahead = [_beside(line, run, int(i), lengths[i]) for i in chosen]
     for at, i in enumerate(chosen):
         if ahead[at] is None:
@@ -70,7 +85,10 @@ def of_all(line: MemoryLineObjective, run: MethodRun, free: Array, sizes: Array)
     sides = [side for side in ahead if side is not None]
     if len(sides) < len(chosen):
         return None
-    found = _conjugate(np.array([(g - run.g) / moved for moved, g, _ in sides]), chosen, run.g)
+    if not sides:
+        nothing = np.zeros((0, run.x.size))
+        return Curvature(nothing, nothing, nothing[:, 0], nothing[:, 0])
+    found = _conjugate(np.array([(g - run.g) / moved for moved, g, _ in sides]), chosen, run.g, flat)
     if found.clear:
         return found
     differences, off = [], []
@@ -81,7 +99,7 @@ def of_all(line: MemoryLineObjective, run: MethodRun, free: Array, sizes: Array)
         span = moved - other[0]
         differences.append((g - other[1]) / span)
         off.append(abs(loss + other[2] - 2 * run.loss - 0.25 * span * span * differences[-1][i]))
-    found = _conjugate(np.array(differences), chosen, run.g)
+    found = _conjugate(np.array(differences), chosen, run.g, flat)
     return dataclasses.replace(found, noise=float(np.median(off)))
 
 
@@ -96,7 +114,7 @@ def _beside(line: MemoryLineObjective, run: MethodRun, i: int, length: float) ->
     return moved, line.g.copy(), loss
 
 
-def _conjugate(hessian: Array, chosen: Array, gradient: Array) -> Curvature:
+def _conjugate(hessian: Array, chosen: Array, gradient: Array, flat: float) -> Curvature:
     """The eigenvectors of the Hessian, in units of each parameter in which its own curvature is 1."""
     square = hessian[:, chosen]
     own = np.abs(np.diagonal(square))
@@ -105,27 +123,29 @@ def _conjugate(hessian: Array, chosen: Array, gradient: Array) -> Curvature:
     along = (vectors * unit[:, None]).T
     steps = np.zeros((len(chosen), gradient.size))
     steps[:, chosen] = along
-    least = FLAT * np.max(np.abs(values), initial=0.0)
+    least = flat * np.max(np.abs(values), initial=0.0)
     squares = 0.5 * (steps @ gradient) ** 2
     bend = np.maximum(np.abs(values), least)
     # Where nothing bends, a slope leads down for ever.
     decreases = np.divide(squares, bend, out=np.where(squares > 0.0, math.inf, 0.0), where=bend > 0.0)
-    return Curvature(steps, along @ hessian, values, decreases)
+    return Curvature(steps, along @ hessian, values, decreases, flat=flat, diagonal=np.diagonal(square))
 
 
-def along_gradient(line: MemoryLineObjective, run: MethodRun, free: Array, size: float) -> Curvature | None:
+def along_gradient(
+    line: MemoryLineObjective, run: MethodRun, free: Array, sizes: Array, *, exact: bool = True
+) -> Curvature | None:
     """The curvature along the first directions of conjugate gradients from where a run stands, by forward differences.
 
-    Its decrease is a lower bound of that of the whole quadratic model (Nocedal and Wright 2006, algorithm 5.2). `size`
-    is how far the parameters reach.
+    Each parameter is in units of its typical size. The decrease is a lower bound of that of the whole quadratic model
+    (Nocedal and Wright 2006, algorithm 5.3).
     """
-    residual = np.where(free, run.g, 0.0)
-    square = first = float(np.dot(residual, residual))
-    direction = -residual
+    residual, metric = np.where(free, run.g, 0.0), sizes * sizes
+    square = first = float(np.dot(residual, metric * residual))
+    direction = -metric * residual
     steps, changes, values, decreases = [], [], [], []
-    length = line.resolution.eps**EXPONENT * size
-    for _ in range(PRODUCTS):
-        reach = math.sqrt(float(np.dot(direction, direction)))
+    length = line.resolution.eps ** (EXPONENT if exact else LONG)
+    for _ in range(PRODUCTS if exact else FEW):
+        reach = float(np.max(np.abs(direction) / sizes))
         if not (reach > 0.0 and math.isfinite(reach)):
             break
         if not math.isfinite(line.evaluate(run.x, direction, length / reach)):
@@ -139,9 +159,9 @@ def along_gradient(line: MemoryLineObjective, run: MethodRun, free: Array, size:
         if not value > 0.0 or decreases[-1] < 0.1 * sum(decreases):
             break
         residual = residual + square / value * change
-        before, square = square, float(np.dot(residual, residual))
+        before, square = square, float(np.dot(residual, metric * residual))
         if not square < first:
             break
-        direction = square / before * direction - residual
+        direction = square / before * direction - metric * residual
     empty = np.zeros((0, run.x.size))
     return Curvature(np.array(steps or empty), np.array(changes or empty), np.array(values), np.array(decreases))

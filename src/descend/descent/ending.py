@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.descent.curvature import along_gradient, of_all
+from descend.descent.convergence import unseen
+from descend.descent.curvature import Curvature, along_gradient, of_all
 from descend.descent.point import largest_entry
 from descend.methods.base import restore_attribute
 from descend.methods.searches import rounding_error
 from descend.stopping import Reason
 
 if TYPE_CHECKING:
-    from descend.descent.curvature import Curvature
     from descend.descent.line import MemoryLineObjective
     from descend.descent.loop import Descent
     from descend.methods import MethodRun
+    from descend.parameters.memory import Array
 
 __all__ = ["Ending"]
 
@@ -33,6 +34,10 @@ LARGEST = 200
 PERIOD = 100
 """After how many steps a method is given the curvature around its point, if that is cheap, should it still descend."""
 
+SEVERAL = 8
+"""How many errors of the loss the decrease that a model expects is compared with."""
+NOWHERE = 1024
+"""A step is none that moves each parameter by so many units in its last place at most."""
 FAR = 1e25
 """By how many times parameters have grown where they no longer approach a minimum."""
 
@@ -55,6 +60,10 @@ class Ending:
         self.judged, self.asked, self.flattest = math.nan, 0, math.inf
         self.start = run.x.copy() if run.x.size <= LARGEST else run.x[:0].copy()
         self.period = max(PERIOD, 10 * run.x.size)
+        self.dear = descent.evaluations()[1] > 1
+        """Whether a gradient takes many evaluations, by differences."""
+        self._errors: Array | None = None
+        """Those of the gradient where that was last asked."""
         line.begin_mark(run.loss)
         self._keep()
 
@@ -77,11 +86,11 @@ class Ending:
         return self._judge(Reason.LINE_SEARCH, learns=False) or Reason.LINE_SEARCH
 
     def undo(self) -> None:
-        """Count the trials of a step that was broken off as not made: they are made again when it is gone on with."""
-        self.line.since, self.line.mark = self._kept
+        """Forget what a step that was broken off has counted: it is made again when the descent is gone on with."""
+        self.line.since, self.line.mark, self.run.expected = self._kept
 
     def _keep(self) -> None:
-        self._kept = self.line.since, self.line.mark
+        self._kept = self.line.since, self.line.mark, self.run.expected
 
     def state(self) -> dict[str, Any]:
         """What it takes to go on later."""
@@ -99,13 +108,20 @@ class Ending:
         if descent.steps - self.asked >= self.period:
             return True
         if self.by_itself:
-            return line.since >= run.patience or run.expected <= 8 * descent.resolution.error(run.loss)
+            return line.since >= run.patience or self._promises_nothing()
         if line.since < run.patience:
             return False
         # Where a tolerance was given, a flatter gradient is progress too, though the loss may no longer show it.
         if descent.norm < 0.5 * self.flattest:
             self.flattest, line.since = descent.norm, 0
         return line.since >= run.patience
+
+    def _promises_nothing(self) -> bool:
+        """Whether the model of the method expects a decrease that rounding hides."""
+        expected, loss = self.run.expected, self.run.loss
+        if self.dear:
+            return expected <= self._error(0.0)
+        return expected <= SEVERAL * self.descent.resolution.error(loss)
 
     def _judge(self, failed: Reason = Reason.STALLED, *, learns: bool = True) -> Reason | None:
         """Why the descent ends where the run stands, if not as it should as `failed`; None where it goes on."""
@@ -116,13 +132,17 @@ class Ending:
         without_end = descent.health.falls_without_end(run.loss, descent.steps, endless=True, far=FAR)
         if without_end is not None:
             return without_end
-        by_period = failed is Reason.STALLED and line.since < run.patience
+        by_period = failed is Reason.STALLED and line.since < run.patience and not self._promises_nothing()
+        if not by_period and descent.refine():
+            self._renew()
+            return None
+        self._errors = descent.gradient_error()
         curvature, whole = self._curvature(by_period=by_period)
         self.asked = descent.steps
         if curvature is None:
             return None if by_period else failed
         error = self._error(curvature.noise)
-        if curvature.positive and curvature.decrease <= error:
+        if self._is_minimum(curvature, error):
             return self._verdict(curvature, error, failed)
         fallen = not run.loss >= self.judged - error
         self.judged = run.loss
@@ -130,9 +150,44 @@ class Ending:
             line.begin_mark(run.loss)
             self._keep()
             return None
-        if by_period:
-            return None
-        return self._verdict(curvature, error, failed)
+        return None if by_period else self._verdict(curvature, error, failed)
+
+    def _renew(self) -> None:
+        """Evaluate the gradient anew, now that it is more exact, and go on."""
+        line, run = self.line, self.run
+        line.evaluate(run.x, np.zeros_like(run.x), 0.0)
+        run.renew()
+        run.expected = math.nan
+        line.begin_mark(run.loss)
+        self._keep()
+
+    def _is_minimum(self, curvature: Curvature, error: float) -> bool:
+        """Whether the curvature leads to no point that can be told from the one where the run stands."""
+        if not curvature.positive:
+            return False
+        if curvature.decrease <= error:
+            return True
+        # Where the loss is zero at its minimum its own floats tell more than the parameters' do.
+        x, eps = self.run.x, self.descent.resolution.eps
+        return bool(np.all(np.abs(curvature.step(self.run.g)) <= NOWHERE * eps * np.abs(x)))
+
+    def _sizes(self) -> Array:
+        """The typical size of each parameter; of very many, one for all."""
+        x = self.run.x
+        if not self.start.size:
+            return np.full_like(x, float(np.max(np.abs(x))) or 1.0)
+        sizes: Array = np.maximum(np.abs(x), np.abs(x - self.start))
+        sizes[sizes == 0.0] = 1.0
+        return sizes
+
+    def _in_doubt(self, curvature: Curvature) -> bool:
+        """Whether the errors of a gradient by differences leave a decrease open that losses would show."""
+        errors = self._errors
+        if errors is None or curvature.diagonal is None or len(curvature.diagonal) != len(errors):
+            return False
+        bend = np.abs(curvature.diagonal)
+        left = np.divide(0.5 * errors**2, bend, out=np.where(errors > 0.0, math.inf, 0.0), where=bend > 0.0)
+        return float(np.sum(left)) > SEVERAL * self.descent.resolution.error(self.run.loss)
 
     def _error(self, noise: float) -> float:
         return max(rounding_error(self.line, self.run.loss), noise)
@@ -143,12 +198,18 @@ class Ending:
         resolved = f"losses near {run.loss:.6g} are told apart by {error:.2g}"
         if not curvature.positive:
             detail = f"The loss curves downwards there, and {resolved}."
-        elif curvature.decrease <= error:
+        elif self._is_minimum(curvature, error):
             detail = f"The curvature promises a decrease of {curvature.decrease:.2g} at most, and {resolved}."
-            failed = Reason.RESOLUTION if self.by_itself else failed
+            blind = unseen(descent)
+            if blind:
+                detail = f"Differences see no change of the loss in {blind} of {run.x.size} parameters, and {resolved}."
+            elif self._in_doubt(curvature):
+                detail = f"Differences are no more exact than that, and {resolved}."
+            elif self.by_itself:
+                failed = Reason.RESOLUTION
         else:
             detail = f"The curvature promises a decrease of {curvature.decrease:.2g}, and {resolved}."
-        if failed is Reason.STALLED:
+        if failed is Reason.STALLED and line.since >= run.patience:
             detail = f"It has not for {line.since} evaluations. {detail}"
         elif failed is Reason.LINE_SEARCH:
             detail = (
@@ -164,17 +225,17 @@ class Ending:
         whole = self.start.size > 0 and 2 * run.x.size <= max(CHEAP / cost, SHARE * descent.steps)
         if by_period and not whole:
             return None, False
+        trusted = self.dear and descent.steps >= 2 * run.x.size
+        if trusted and not whole and self._promises_nothing():  # the method's own model has to do
+            return Curvature(np.zeros((1, run.x.size)), run.g[None], np.ones(1), np.array([run.expected])), False
         free = np.ones(run.x.size, bool)
         if line.bounds is not None:
             lower, upper = line.bounds
             free = (lower < upper) & ~(((run.x <= lower) & (run.g > 0.0)) | ((run.x >= upper) & (run.g < 0.0)))
         counts = line.since, line.mark, line.trials, line.finite_trials
         try:
-            if not whole:
-                return along_gradient(line, run, free, float(np.max(np.abs(run.x))) or 1.0), False
-            sizes = np.maximum(np.abs(run.x), np.abs(run.x - self.start))
-            sizes[sizes == 0.0] = 1.0
-            return of_all(line, run, free, sizes), True
+            around = of_all if whole else along_gradient
+            return around(line, run, free, self._sizes(), exact=not self.dear), whole
         finally:
             line.since, line.mark, line.trials, line.finite_trials = counts
             line.return_to(run.x, run.g, run.loss)

@@ -60,6 +60,8 @@ class Descent:
         How finely the loss tells points apart; by default as finely as the parameters' floats.
     refine
         Has gradients be more exact from then on; returns False if that can't be had.
+    gradient_error
+        The error of each entry of the last gradient, infinite where nothing is known of it; None for an exact one.
     line
         Makes what a method sees of the descent.
     product
@@ -82,13 +84,14 @@ class Descent:
         resolution: LossResolution | None = None,
         refine: Callable[[], bool] = lambda: False,
         product: Callable[[Array, Array, Callable[[float], Array]], Array] | None = None,
+        gradient_error: Callable[[], Array | None] = lambda: None,
         line: Callable[[Descent], MemoryLineObjective] = MemoryLineObjective,
     ) -> None:
         self.memory, self.bounds, self.rule = memory, bounds, rule
         self.evaluate, self.evaluations, self.each = evaluate, evaluations, each
         self.criteria, self.history, self.whole = criteria, history, whole
         self.resolution = resolution or LossResolution(max(float(np.finfo(v.dtype).eps) for v in memory.vectors))
-        self.refine, self._make_line, self.product = refine, line, product
+        self.refine, self.gradient_error, self._make_line, self.product = refine, gradient_error, line, product
         self.steps = 0
         self.point, self.health = CurrentPoint(memory, bounds), HealthMonitor(memory, rule)
         self.engine: Any = None

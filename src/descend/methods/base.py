@@ -30,6 +30,9 @@ class Resolution(Protocol):
     eps: float
     noise: float
 
+    def error(self, loss: float) -> float:
+        """The error of one value of the loss."""
+
 
 class Curvature(Protocol):
     """The curvature around a point along conjugate directions, as `descend.descent.curvature` has it."""
@@ -118,6 +121,10 @@ class MethodRun:
         np.copyto(self.x, self.objective.x)
         np.copyto(self.g, self.objective.g)
         self.loss = self.objective.loss
+
+    def renew(self) -> None:
+        """Take the gradient that was evaluated anew at the point where the run stands."""
+        self.accept()
 
     def learn_curvature(self, curvature: Curvature) -> bool:
         """Go on with a curvature that was measured where the run stands; whether the method can."""

@@ -97,6 +97,10 @@ class _Conjugate(MethodRun):
         self.first = min(alpha * last_slope / self.slope, LENGTHEN * alpha) if self.slope < 0.0 else alpha
         return None
 
+    def renew(self) -> None:
+        super().renew()
+        self._restart()
+
     def _along(self) -> float | None:
         if not (self.slope < 0.0 and math.isfinite(self.slope)):
             return None

@@ -121,6 +121,8 @@ class BarzilaiBorwein(Method):
 class _Spectral(_Steepest):
     """A run of Barzilai and Borwein's method; its first trial is always the spectral step, of length `spectral`."""
 
+    patience = 100  # the loss rises now and then
+
     def __init__(self, objective: LineObjective, method: BarzilaiBorwein) -> None:
         super().__init__(objective, method)
         self.spectral = self.first
@@ -173,6 +175,7 @@ class _Accelerated(MethodRun):
     """A run of the accelerated gradient: extrapolate by the momentum, then step along the gradient from there."""
 
     workspace = ("d", "move", "change")
+    patience = 200  # with momentum it comes and goes in waves
 
     def __init__(self, objective: LineObjective) -> None:
         super().__init__(objective)
@@ -192,6 +195,10 @@ class _Accelerated(MethodRun):
                 return None
             self._restart()  # not down from where the momentum led: once more, from the point itself
         return Reason.LINE_SEARCH
+
+    def renew(self) -> None:
+        super().renew()
+        self._restart()
 
     def _extrapolate(self) -> None:
         """Evaluate the point to which the momentum leads."""
@@ -270,6 +277,7 @@ class _Adaptive(MethodRun):
     """A run of the adaptive gradient; `growth` is by how much the last step length exceeds the one before."""
 
     workspace = ("d",)
+    patience = 200  # without a search the loss may rise for long
 
     def __init__(self, objective: LineObjective) -> None:
         super().__init__(objective)

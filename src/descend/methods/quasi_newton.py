@@ -187,6 +187,11 @@ class _Limited(_QuasiNewton):
         for model in self.models.values():
             model.forget()
 
+    def renew(self) -> None:
+        super().renew()
+        for model in self.models.values():
+            np.dot(model.rows, self.g, out=model.with_gradient)
+
     def learn_curvature(self, curvature: Curvature) -> bool:
         pairs = self.models["all"]
         self.forget()

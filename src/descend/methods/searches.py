@@ -98,10 +98,10 @@ class Armijo(Search):
     ) -> float | None:
         """As in `Search`; `before` are the losses of the points before."""
         reference = max([loss, *before[-(self.window - 1) :]]) if self.window > 1 else loss
-        noise = rounding_error(objective, loss)
+        noise, least = rounding_error(objective, loss), objective.resolution.noise
         alpha = first
         for _ in range(self.most):
-            if alpha < MIN_SHARE * first:
+            if alpha < MIN_SHARE * first or (alpha < first and -alpha * slope < least):
                 break
             found = objective.evaluate(base, direction, alpha)
             if not math.isfinite(found) or not math.isfinite(objective.slope(direction)):
@@ -158,11 +158,11 @@ class Wolfe(Search):
         decrease: Callable[[], float] | None = None,
     ) -> float | None:
         """As in `Search`; `decrease` gives the first-order decrease gᵀ(x_new − x), with bounds. Else: alpha · slope."""
-        noise = rounding_error(objective, loss)
+        noise, least = rounding_error(objective, loss), objective.resolution.noise
         low, high = (0.0, loss, slope), _NONE
         alpha, widths = first, (math.inf, math.inf)
         for _ in range(self.most):
-            if alpha < MIN_SHARE * first:
+            if alpha < MIN_SHARE * first or (high is not _NONE and -alpha * slope < least):
                 break
             f = objective.evaluate(base, direction, alpha)
             s = objective.slope(direction) if math.isfinite(f) else math.nan
@@ -185,11 +185,10 @@ class Wolfe(Search):
             if width <= MIN_BRACKET * high[0]:
                 break
             alpha, widths = _between(low, high, halve=width > 0.66 * widths[0]), (widths[1], width)
-        if low[1] >= loss:
-            return None
-        objective.endless = high is _NONE
-        objective.evaluate(base, direction, low[0])  # lower than the start, if not by as much as the conditions ask
-        return low[0]
+        if low[1] < loss:  # lower than the start, if not by as much as the conditions ask
+            objective.evaluate(base, direction, low[0])
+            objective.endless = high is _NONE
+        return low[0] if low[1] < loss else None
 
     def _flattens(self, s: float, slope: float) -> bool:
         """The approximate Armijo condition (Hager and Zhang 2005), for losses that rounding levels.

@@ -73,6 +73,7 @@ class Minimization:
             resolution=objective.resolution,
             refine=objective.refine,
             product=self.products,
+            gradient_error=lambda: objective.gradient_error,
         )
         self._errors = LikelihoodAnswer(fun, options, memory, self.descent.health.sign, Minimization)
         if options.state is not None:
@@ -172,7 +173,8 @@ class Minimization:
         if reason is Reason.MAX_STEPS and not descent.criteria.has_tolerance and not isinstance(descent.rule, Method):
             done = f"{reason.sentence} {descent.steps} were asked for, and no tolerance"
             return f"{done}; pass gtol to stop when converged.{moved}"
-        return f"{reason.message(detail)}{moved}"
+        searches, given = isinstance(descent.rule, Method), self.objective.source in ("given", "together")
+        return f"{reason.message(detail, searches=searches, jac_given=given)}{moved}"
 
     def failed(self, error: ObjectiveError) -> ObjectiveError:
         """An error that has ended the descent, with the result so far."""
