@@ -107,9 +107,9 @@ class Reason(enum.Enum):
         """SciPy's status number: 0 for success, else the position of the reason in this enum."""
         return 0 if self.success else list(Reason).index(self)
 
-    def message(self, detail: str = "") -> str:
-        """The sentence, what was seen, and the advice."""
-        return " ".join(part for part in (self.sentence, detail, self.advice) if part)
+    def message(self, detail: str = "", advice: str | None = None) -> str:
+        """The sentence, what was seen, and the advice: that for the case at hand, where there is one."""
+        return " ".join(part for part in (self.sentence, detail, self.advice if advice is None else advice) if part)
 
     def __str__(self) -> str:
         return self.code

@@ -13,6 +13,7 @@ from descend.descent.loop import Descent
 from descend.descent.result import Result
 from descend.errors import ObjectiveError, OptionError, StateError
 from descend.methods import LBFGS, Method
+from descend.minimization.advice import advice_for
 from descend.minimization.callbacks import telling
 from descend.minimization.choice import chosen, unused
 from descend.minimization.likelihood import LikelihoodAnswer
@@ -171,7 +172,8 @@ class Minimization:
         if reason is Reason.MAX_STEPS and not descent.criteria.has_tolerance and not isinstance(descent.rule, Method):
             done = f"{reason.sentence} {descent.steps} were asked for, and no tolerance"
             return f"{done}; pass gtol to stop when converged.{moved}"
-        return f"{reason.message(detail)}{moved}"
+        advice = advice_for(reason, descent.rule, self.objective.source)
+        return f"{reason.message(detail, advice)}{moved}"
 
     def failed(self, error: ObjectiveError) -> ObjectiveError:
         """An error that has ended the descent, with the result so far."""
