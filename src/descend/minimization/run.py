@@ -43,12 +43,7 @@ class Minimization:
         rule, self.why = chosen(options.method, memory, bounds, hessian=options.has_hessian)
         criteria = options.criteria((v.dtype for v in memory.vectors), searches=isinstance(rule, Method))
         self.args = args = options.arguments
-        self.objective = objective = Objective(
-            fun,
-            options.jac,
-            memory,
-            steps=(memory.of_free(options.finite_diff_rel_step), memory.of_free(options.finite_diff_abs_step)),
-        )
+        self.objective = objective = Objective(fun, options.jac, memory, steps=options.steps(memory))
         objective.max_evals = criteria.max_evals
         self.products = self._products(rule, options)
         self._moved = "" if bounds is None or options.state is not None else bounds.first_outside(memory)
@@ -160,7 +155,7 @@ class Minimization:
             x_last=memory.result(),
             seconds=descent.seconds,
             method=descent.rule,
-            why=self.why,
+            why="; ".join(part for part in (self.why, objective.description) if part),
             _state=lambda: descent.state() | objective.state() | counts,
             _errors=self._errors,
         )

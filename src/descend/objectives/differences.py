@@ -70,6 +70,8 @@ class Differences:
         What was learned of the parameters, once there was a gradient.
     central
         Whether all differences are central ones from here on.
+    kinds
+        Which were taken: ``"forward"``, ``"central"`` or ``"complex"``.
     """
 
     def __init__(self, objective: Objective, scheme: str, relative: Any = None, absolute: Any = None) -> None:
@@ -79,6 +81,7 @@ class Differences:
         self.error: Array | None = None
         self.steps: Array = np.ones(objective.memory.size)
         self.scales: Scales | None = None
+        self.kinds: set[str] = set()
         self._slope: Array = np.zeros(0)
         self._whole = False
         """Whether the last gradient was by central differences in every parameter."""
@@ -94,6 +97,11 @@ class Differences:
     def adapts(self) -> bool:
         """Whether it may choose more than the lengths of steps."""
         return self.scheme == AUTOMATIC and self.given is None
+
+    @property
+    def description(self) -> str:
+        """What the gradients were by, for people."""
+        return f"gradients by {' and '.join(sorted(self.kinds, reverse=True))} differences" if self.kinds else ""
 
     def refine(self) -> bool:
         """Have central differences from here on, for the noise as it is there; False if they are central already."""
@@ -167,10 +175,12 @@ class Differences:
 
         if free.size and math.isfinite(stencil.loss):
             steps = COMPLEX_STEP * typical_sizes(flat.x, self.objective.bounds)[free]
+            self.kinds.add("complex")
             self._slope[free] = approx_derivative(of_free, flat.x[free], method="cs", f0=stencil.loss, abs_step=steps)
 
     def _by_given_steps(self, stencil: Stencil, free: Array, relative: Any, absolute: Any) -> None:
         scheme = "3-point" if self.central else "2-point"
+        self.kinds.add("central" if self.central else "forward")
         steps = given_steps(stencil.flat.x, scheme, relative, absolute)[free]
         taken = difference(stencil, free, np.abs(steps) if self.central else steps, np.full(free.shape, self.central))
         self._take(free, taken, 2.0 * self._noise(taken) / taken.step)
@@ -203,6 +213,7 @@ class Differences:
         else:
             self._by_forward(stencil, free, scales)
         self._whole = learn or bool(np.all(scales.flat[free]))
+        self.kinds |= {"central"} if learn else {"forward"} if not scales.flat[free].any() else {"forward", "central"}
         assert stencil.loss is not None
         scales.last = stencil.loss
 
