@@ -107,29 +107,15 @@ class Reason(enum.Enum):
         """SciPy's status number: 0 for success, else the position of the reason in this enum."""
         return 0 if self.success else list(Reason).index(self)
 
-    def message(self, detail: str = "", *, searches: bool = False, jac_given: bool = True) -> str:
-        """The sentence, what was seen, and the advice: for a method that `searches`, and for who gave the gradient."""
-        fitting = (METHOD_ADVICE if searches else {}) | ({} if jac_given else NO_JAC_ADVICE)
-        return " ".join(part for part in (self.sentence, detail, fitting.get(self, self.advice)) if part)
+    def message(self, detail: str = "", advice: str | None = None) -> str:
+        """The sentence, what was seen, and the advice: that for the case at hand, where there is one."""
+        return " ".join(part for part in (self.sentence, detail, self.advice if advice is None else advice) if part)
 
     def __str__(self) -> str:
         return self.code
 
     def __repr__(self) -> str:
         return f"<Reason.{self.name}>"
-
-
-METHOD_ADVICE = {
-    Reason.DIVERGED: "Take another method, or bound the parameters.",
-    Reason.NON_FINITE: "Keep the function's argument inside its domain, by bounds for example.",
-}
-"""Advice where a method has descended, which has no learning rate."""
-
-NO_JAC_ADVICE = {
-    Reason.LINE_SEARCH: "The function is not smooth there, or rounding hides what is left: loosen gtol, or give jac.",
-    Reason.STALLED: "See whether the function is smooth there; if so, loosen the tolerance, or give jac.",
-}
-"""Advice where the gradient is none that its user could check."""
 
 
 @dataclasses.dataclass(frozen=True)

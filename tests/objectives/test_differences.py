@@ -209,3 +209,17 @@ def test_complex_steps_need_a_complex_function():
     """A function that drops the imaginary part has no gradient by complex steps, and is told so."""
     with pytest.raises(ObjectiveError, match=r"for a complex x: .*use jac='3-point'"):
         descend.minimize(lambda x: abs(x - 3) ** 2, 0.0, jac="cs")
+
+
+def test_a_result_says_by_which_differences():
+    """Chosen by the descent, or as asked for; nothing of gradients that are given."""
+    why = {
+        None: "; gradients by forward and central differences",
+        "2-point": "; gradients by forward differences",
+        "3-point": "; gradients by central differences",
+        "cs": "; gradients by complex differences",
+        rosen_der: "a whole gradient",
+    }
+    for jac, expected in why.items():
+        result = descend.minimize(lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2, np.zeros(2), jac=jac)
+        assert result.why.endswith(expected)

@@ -25,10 +25,14 @@ __all__ = ["LineObjective", "Method", "MethodRun", "first_step_length", "registr
 
 
 class Resolution(Protocol):
-    """What is known of the errors of a loss: `eps`, relative to its value, and `noise`, whatever its value."""
+    """What is known of the errors of a loss: `eps`, relative to its value, and `noise`, whatever its value.
+
+    Above the `ceiling` no gradient need be had of a trial.
+    """
 
     eps: float
     noise: float
+    ceiling: float
 
     def error(self, loss: float) -> float:
         """The error of one value of the loss."""

@@ -164,9 +164,8 @@ class Wolfe(Search):
         for _ in range(self.most):
             if alpha < MIN_SHARE * first or (high is not _NONE and -alpha * slope < least):
                 break
-            f = objective.evaluate(base, direction, alpha)
-            s = objective.slope(direction) if math.isfinite(f) else math.nan
-            if not math.isfinite(s):
+            f, s = _trial(objective, base, direction, alpha, low[1] + noise)
+            if not (math.isfinite(s) or low[1] + noise < f < math.inf):
                 high, alpha = (alpha, math.inf, math.inf), low[0] + 0.1 * (alpha - low[0])
                 continue
             first_order = alpha * slope if decrease is None else decrease()
@@ -198,6 +197,18 @@ class Wolfe(Search):
         return s <= (2 * self.c1 - 1) * slope
 
 
+def _trial(
+    objective: LineObjective, base: Array, direction: Array, alpha: float, ceiling: float
+) -> tuple[float, float]:
+    """Loss and slope of a trial; the slope is NaN where it cannot be had, or is not, as the loss is above a ceiling."""
+    objective.resolution.ceiling = ceiling
+    try:
+        loss = objective.evaluate(base, direction, alpha)
+    finally:
+        objective.resolution.ceiling = math.inf
+    return loss, objective.slope(direction) if math.isfinite(loss) else math.nan
+
+
 _Trial = tuple[float, float, float]
 """A trial: its step length, loss and slope."""
 _NONE: _Trial = (math.inf, math.inf, math.inf)
@@ -221,6 +232,9 @@ def _cubic(first: _Trial, second: _Trial) -> float:
     Nocedal and Wright 2006, equation 3.59.
     """
     (a, f_a, s_a), (b, f_b, s_b) = first, second
+    if math.isnan(s_b):  # the parabola through both losses and the first slope
+        bend = 2 * (f_b - f_a - s_a * (b - a))
+        return a - s_a * (b - a) ** 2 / bend if bend > 0.0 else 0.5 * (a + b)
     d1 = s_a + s_b - 3 * (f_a - f_b) / (a - b)
     square = d1 * d1 - s_a * s_b
     if not 0.0 <= square < math.inf:

@@ -14,6 +14,7 @@ from descend.errors import MethodError, OptionError
 from descend.methods import Method
 from descend.objectives.objective import Jac
 from descend.objectives.products import check_hessian
+from descend.parameters.memory import Memory
 from descend.rules import Rule
 from descend.stopping import Criteria
 
@@ -90,6 +91,10 @@ class MinimizeOptions:
     def has_hessian(self) -> bool:
         """Whether the Hessian is given, or products with it."""
         return callable(self.hess) or self.hessp is not None
+
+    def steps(self, memory: Memory) -> tuple[Any, Any]:
+        """Steps of finite differences that are given, relative and absolute, for the memory's numbers."""
+        return memory.of_free(self.finite_diff_rel_step), memory.of_free(self.finite_diff_abs_step)
 
     def criteria(self, dtypes: Iterable[np.dtype[Any]], *, searches: bool) -> Criteria:
         """When to stop, with the defaults for parameters of these dtypes; raises `OptionError`.

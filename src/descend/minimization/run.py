@@ -13,6 +13,7 @@ from descend.descent.loop import Descent
 from descend.descent.result import Result
 from descend.errors import ObjectiveError, OptionError, StateError
 from descend.methods import BFGS, LBFGS, Method
+from descend.minimization.advice import advice_for
 from descend.minimization.callbacks import telling
 from descend.minimization.choice import chosen, unused
 from descend.minimization.likelihood import LikelihoodAnswer
@@ -42,12 +43,7 @@ class Minimization:
         rule, self.why = chosen(options.method, memory, bounds, hessian=options.has_hessian)
         criteria = options.criteria((v.dtype for v in memory.vectors), searches=isinstance(rule, Method))
         self.args = args = options.arguments
-        self.objective = objective = Objective(
-            fun,
-            options.jac,
-            memory,
-            steps=(memory.of_free(options.finite_diff_rel_step), memory.of_free(options.finite_diff_abs_step)),
-        )
+        self.objective = objective = Objective(fun, options.jac, memory, steps=options.steps(memory))
         objective.max_evals = criteria.max_evals
         self.products = self._products(rule, options)
         self._moved = "" if bounds is None or options.state is not None else bounds.first_outside(memory)
@@ -161,7 +157,7 @@ class Minimization:
             x_last=memory.result(),
             seconds=descent.seconds,
             method=descent.rule,
-            why=self.why,
+            why="; ".join(part for part in (self.why, objective.description) if part),
             _state=lambda: descent.state() | objective.state() | counts,
             _errors=self._errors,
         )
@@ -173,8 +169,8 @@ class Minimization:
         if reason is Reason.MAX_STEPS and not descent.criteria.has_tolerance and not isinstance(descent.rule, Method):
             done = f"{reason.sentence} {descent.steps} were asked for, and no tolerance"
             return f"{done}; pass gtol to stop when converged.{moved}"
-        searches, given = isinstance(descent.rule, Method), self.objective.source in ("given", "together")
-        return f"{reason.message(detail, searches=searches, jac_given=given)}{moved}"
+        advice = advice_for(reason, descent.rule, self.objective.source)
+        return f"{reason.message(detail, advice)}{moved}"
 
     def failed(self, error: ObjectiveError) -> ObjectiveError:
         """An error that has ended the descent, with the result so far."""

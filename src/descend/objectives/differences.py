@@ -70,6 +70,8 @@ class Differences:
         What was learned of the parameters, once there was a gradient.
     central
         Whether all differences are central ones from here on.
+    kinds
+        Which were taken: ``"forward"``, ``"central"`` or ``"complex"``.
     """
 
     def __init__(self, objective: Objective, scheme: str, relative: Any = None, absolute: Any = None) -> None:
@@ -79,6 +81,7 @@ class Differences:
         self.error: Array | None = None
         self.steps: Array = np.ones(objective.memory.size)
         self.scales: Scales | None = None
+        self.kinds: set[str] = set()
         self._slope: Array = np.zeros(0)
         self._whole = False
         """Whether the last gradient was by central differences in every parameter."""
@@ -94,6 +97,11 @@ class Differences:
     def adapts(self) -> bool:
         """Whether it may choose more than the lengths of steps."""
         return self.scheme == AUTOMATIC and self.given is None
+
+    @property
+    def description(self) -> str:
+        """What the gradients were by, for people."""
+        return f"gradients by {' and '.join(sorted(self.kinds, reverse=True))} differences" if self.kinds else ""
 
     def refine(self) -> bool:
         """Have central differences from here on, for the noise as it is there; False if they are central already."""
@@ -119,11 +127,16 @@ class Differences:
     def __call__(self, args: tuple[Any, ...], grad: list[Array]) -> float:
         """The loss at the memory's point; its gradient goes into `grad`."""
         flat = FlatLoss(self.objective, args)
-        self.objective.njev += 1
         lower, upper = (np.broadcast_to(end, flat.x.shape) for end in self.objective.bounds or (-np.inf, np.inf))
         stencil, free = Stencil(flat, lower, upper), np.flatnonzero(lower < upper)
         # What has no room within the bounds keeps a slope of zero.
         self._slope, self.error = np.zeros_like(flat.x), np.zeros_like(flat.x)
+        if self._is_given_up(stencil):
+            for vector in grad:
+                vector[...] = np.nan
+            assert stencil.loss is not None
+            return stencil.loss
+        self.objective.njev += 1
         with np.errstate(all="ignore"):  # what overflows is judged later; the user's function warns as it does
             if self.scheme == "cs":
                 self._by_complex_steps(stencil, free)
@@ -137,6 +150,14 @@ class Differences:
             vector[...] = part
         assert stencil.loss is not None
         return stencil.loss
+
+    def _is_given_up(self, stencil: Stencil) -> bool:
+        """Whether the loss alone tells that a trial is given up; not asked where all points are one call."""
+        ceiling = self.objective.resolution.ceiling
+        if ceiling == np.inf or stencil.flat.at_once:
+            return False
+        stencil.losses(np.zeros(0, int), np.zeros(0))
+        return stencil.loss is not None and stencil.loss > ceiling
 
     # ---- steps that do not depend on the loss -------------------------------------------------------------------
 
@@ -154,10 +175,12 @@ class Differences:
 
         if free.size and math.isfinite(stencil.loss):
             steps = COMPLEX_STEP * typical_sizes(flat.x, self.objective.bounds)[free]
+            self.kinds.add("complex")
             self._slope[free] = approx_derivative(of_free, flat.x[free], method="cs", f0=stencil.loss, abs_step=steps)
 
     def _by_given_steps(self, stencil: Stencil, free: Array, relative: Any, absolute: Any) -> None:
         scheme = "3-point" if self.central else "2-point"
+        self.kinds.add("central" if self.central else "forward")
         steps = given_steps(stencil.flat.x, scheme, relative, absolute)[free]
         taken = difference(stencil, free, np.abs(steps) if self.central else steps, np.full(free.shape, self.central))
         self._take(free, taken, 2.0 * self._noise(taken) / taken.step)
@@ -190,24 +213,33 @@ class Differences:
         else:
             self._by_forward(stencil, free, scales)
         self._whole = learn or bool(np.all(scales.flat[free]))
+        self.kinds |= {"central"} if learn else {"forward"} if not scales.flat[free].any() else {"forward", "central"}
         assert stencil.loss is not None
         scales.last = stencil.loss
 
     def _by_central(self, stencil: Stencil, free: Array, scales: Scales) -> None:
-        """Central differences, which become longer where the loss is not seen to change, and shorter where wild."""
-        eps = self._eps(stencil, free)
+        """Central differences in all parameters, which tell their scales."""
         steps = scales.central_steps(self._eps(stencil), self.objective.resolution.error(scales.last))[free]
-        both = np.ones(free.shape, bool)
-        taken = difference(stencil, free, steps, both)
+        taken = difference(stencil, free, steps, np.ones(free.shape, bool))
         if stencil.loss is None or not math.isfinite(stencil.loss):
             self._take(free, taken, np.full(free.shape, np.inf))
             return
-        shortest = FURTHEST_SHORTER * scales.size[free]
-        grown = np.zeros(free.shape, bool)
+        self._clarify(stencil, free, taken, scales)
+        noise = self._noise(taken)
+        scales.learn(free, taken, noise, self._eps(stencil, free))
+        scales.look(free, taken, noise)
+        scales.stand(stencil.flat.x, stencil.loss)
+        self._take(free, taken, self._central_error(free, taken, noise, scales))
+
+    def _clarify(self, stencil: Stencil, index: Array, taken: Taken, scales: Scales) -> None:
+        """Have longer steps where the loss is not seen to change, and shorter ones where it changes wildly."""
+        assert stencil.loss is not None
+        steps, shortest = taken.step, FURTHEST_SHORTER * scales.size[index]
+        grown = np.zeros(index.shape, bool)
         wild = TOO_LONG * max(abs(stencil.loss), scales.largest) or np.inf
         for _ in range(ROUNDS):
             noise, lost = self._noise(taken), ~np.isfinite(taken.slope)
-            longest = self._longest(stencil, free, taken)
+            longest = self._longest(stencil, index, taken)
             hidden = (taken.bend < CLEAR_BEND * noise) & (taken.change < CLEAR_CHANGE * noise)
             short = ~lost & hidden & (steps < longest)
             long = (lost | (taken.change > wild)) & (steps > shortest) & ~grown
@@ -216,14 +248,9 @@ class Differences:
             if not again.size or not self._may(2 * again.size):
                 break
             other = np.clip(steps * np.where(short, LENGTHEN, SHORTEN), shortest, longest)
-            scales.reach[free[again]] *= (other / steps)[again]
+            scales.reach[index[again]] *= (other / steps)[again]
             steps[again] = other[again]
-            taken.put(again, difference(stencil, free[again], steps[again], both[again]))
-        noise = self._noise(taken)
-        scales.learn(free, taken, noise, eps)
-        scales.look(free, taken, noise)
-        scales.stand(stencil.flat.x, stencil.loss)
-        self._take(free, taken, self._central_error(free, taken, noise, scales))
+            taken.put(again, difference(stencil, index[again], steps[again], np.ones(again.shape, bool)))
 
     def _by_forward(self, stencil: Stencil, free: Array, scales: Scales) -> None:
         """Forward differences, and central ones in parameters whose slope would be lost in the forward one's error."""
@@ -242,13 +269,19 @@ class Differences:
             noise = self._noise(taken)
             error = np.where(taken.change > noise, 2.0 * noise / taken.step, error)
         elif not astray:
-            again = np.flatnonzero(~both & (error > LOST * np.abs(taken.slope)) & (scales.bound[free] > 0.0))
+            unseen = (taken.change == 0.0) & (taken.step < 0.99 * self._longest(stencil, free, taken))
+            lost = ~both & (error > LOST * np.abs(taken.slope)) & (scales.bound[free] > 0.0)
+            again = np.flatnonzero(lost | unseen)
             if again.size and self._may(2 * again.size):
-                taken.put(again, difference(stencil, free[again], central[again], np.ones(again.shape, bool)))
+                second = difference(stencil, free[again], central[again], np.ones(again.shape, bool))
+                if unseen.any():
+                    self._clarify(stencil, free[again], second, scales)
+                taken.put(again, second)
                 both[again] = True
                 noise = self._noise(taken)
             scales.learn(free[both], taken.of(both), noise[both], eps[both])
             error = np.where(both, self._central_error(free, taken, noise, scales), error)
+            error[unseen & ~both] = np.inf
             scales.look(free, taken, noise)
         self._take(free, taken, error)
 

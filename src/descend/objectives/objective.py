@@ -95,6 +95,11 @@ class Objective:
         """
         return None if self.differences is None else self.differences.error
 
+    @property
+    def description(self) -> str:
+        """By which finite differences the gradients were, for people; empty if by none."""
+        return "" if self.differences is None else self.differences.description
+
     def evaluations_left(self) -> int | None:
         """How many evaluations the budget has left; None without one."""
         return None if self.max_evals is None else self.max_evals - self.nfev

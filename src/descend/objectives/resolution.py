@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,8 @@ class LossResolution:
         float32 as long as every loss is one, once some have been seen.
     noise
         The error that was measured of the loss; 0 where none was.
+    ceiling
+        Above this loss a trial of a search is given up whatever its gradient, which need not be had then.
     watching
         Whether the next loss can tell more: until one is no float32. It need not be given to `see` otherwise.
     """
@@ -40,6 +43,7 @@ class LossResolution:
         self.eps = self._given = eps
         self.noise = 0.0
         self.watching = eps < EPS32
+        self.ceiling = math.inf
         self._distinct: set[float] = set()
 
     def error(self, loss: float) -> float:

@@ -78,7 +78,7 @@ class Scales:
     def bend_over(self) -> Array:
         """Within which distance the curvature may change: the parameter's size, or less where the loss is small."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            within = np.sqrt(self.largest / self.bound)
+            within = np.sqrt(self.largest / np.abs(self.curvature))
         return np.where(within > 0.0, np.minimum(self.size, within), self.size)
 
     def resize(self, x: Array) -> None:
