@@ -69,6 +69,8 @@ def test_what_is_not_there_is_named():
         _ = result.nfevs
     with pytest.raises(AttributeError, match=r"'allvecs': pass history='path', and read history\.path"):
         _ = result.allvecs
+    with pytest.raises(AttributeError, match=r"'hess_inv': covariance\(\) computes the inverse of the Hessian"):
+        _ = result.hess_inv
     with pytest.raises(KeyError, match="hess_inv"):
         result["hess_inv"]
     assert not hasattr(result, "hess_inv")

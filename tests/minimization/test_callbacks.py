@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.sparse
 import torch
 from tests.objectives.functions import ROSEN, slope, square
 
@@ -40,7 +41,13 @@ def test_a_point_is_the_array_of_its_parameters():
     ):  # fmt: skip
         assert np.array_equal(of(last), of(x))
         assert type(of(last)) in (type(of(x)), Point)
-    for of in (np.copy, np.exp, lambda v: v.copy(), lambda v: v[:1], lambda v: v - 1.0, lambda v: v.sum()):
+    matrix = scipy.sparse.csr_matrix([[1.0, 2.0], [3.0, 4.0]])
+    for of in (
+        np.copy, np.exp, lambda v: v.copy(), lambda v: v[:1], lambda v: v - 1.0, lambda v: v.sum(), np.sort, np.cumsum,
+        lambda v: np.dot(matrix.toarray(), v), lambda v: matrix @ v, lambda v: np.concatenate([v, v]), np.atleast_2d,
+        lambda v: np.linalg.solve(matrix.toarray(), v), lambda v: np.where(v > 0, v, 0.0), lambda v: np.append(v, 1.0),
+    ):  # fmt: skip
+        assert np.array_equal(of(last), of(x))
         assert type(of(last)) is type(of(x))
 
 

@@ -195,3 +195,20 @@ def test_an_index_into_one_number_is_told_how_to_have_an_array():
     with pytest.raises(ObjectiveError, match=r"IndexError.*pass x0 as \[x0\] for an array of one"):
         descend.minimize(lambda x: x[0] ** 2, 3.0)
     assert descend.minimize(lambda x: x[0] ** 2, [3.0]).x == pytest.approx([0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("jac", ["torch", "jax", "3-point", "cs", None])
+@pytest.mark.parametrize("shape", [(1,), (1, 1)])
+def test_a_loss_of_one_entry_is_one_number_wherever_the_gradient_comes_from(jac, shape):
+    found = descend.minimize(
+        lambda x: ((x - 1) ** 2).sum().reshape(shape), np.zeros(2), jac=jac, starts=[np.full(2, 3.0)]
+    )
+    assert found.x == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert isinstance(found.fun, float)
+
+
+@pytest.mark.parametrize("jac", ["torch", "jax", "2-point", None])
+def test_value_and_gradient_without_jac_is_told_what_to_pass(jac):
+    with pytest.raises(ObjectiveError, match="if it returns value and gradient, pass jac=True"):
+        descend.minimize(lambda x: ((x**2).sum(), 2 * x), np.ones(3), jac=jac)
+    assert descend.minimize(lambda x: (float(x @ x), 2 * x), np.ones(3), jac=np.True_).fun == pytest.approx(0.0)

@@ -142,6 +142,30 @@ def test_bounded_optima_are_those_of_the_reflective_method(seed, sparse):
     np.testing.assert_array_equal(ours.active_mask, theirs.active_mask)
 
 
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        ((-2.0, -1.0), (0.5, 3.0)),
+        [(-2.0, -1.0), (0.5, 3.0)],
+        [[-2.0, -1.0], [0.5, 3.0]],
+        np.array([[-2.0, -1.0], [0.5, 3.0]]),
+        scipy.optimize.Bounds([-2.0, -1.0], [0.5, 3.0]),
+    ],
+    ids=["tuples", "list of tuples", "lists", "array", "Bounds"],
+)
+def test_two_bounds_of_two_parameters_are_lower_and_upper(bounds):
+    """As in SciPy's least_squares, and in curve_fit; minimize would read some of these as pairs, as SciPy's does."""
+    valley = lambda x: np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]])  # noqa: E731
+    ours = descend.least_squares(valley, [0.0, 0.0], bounds=bounds)
+    theirs = scipy.optimize.least_squares(valley, [0.0, 0.0], bounds=bounds, **TIGHT)
+    np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-6)
+    x = np.arange(8.0)
+    line = lambda x, a, b: a + b * x  # noqa: E731
+    y = 0.25 + 2.0 * x + 0.01 * np.sin(9.0 * x)
+    popt, _ = descend.curve_fit(line, x, y, p0=[0.0, 0.0], bounds=bounds)
+    np.testing.assert_allclose(popt[::-1], np.polyfit(x, y, 1), rtol=1e-6)
+
+
 def test_bounds_are_never_left():
     """Differences, too, evaluate points within the bounds alone."""
     seen = []

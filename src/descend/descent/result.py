@@ -27,7 +27,10 @@ class Result(Fields, Uncertain):
     """
 
     derived: ClassVar[tuple[str, ...]] = ("success", "status", "state")
-    elsewhere: ClassVar[dict[str, str]] = {"allvecs": "pass history='path', and read history.path"}
+    elsewhere: ClassVar[dict[str, str]] = {
+        "allvecs": "pass history='path', and read history.path",
+        "hess_inv": "covariance() computes the inverse of the Hessian at x",
+    }
 
     x: Any
     fun: float

@@ -60,6 +60,10 @@ class Point(np.ndarray):
             options["out"] = tuple(_usual(one) for one in options["out"])
         return getattr(ufunc, method)(*(_usual(one) for one in inputs), **options)
 
+    def __array_function__(self, function: Any, _types: Any, arguments: Any, options: Any) -> Any:
+        """The same of usual arrays, for NumPy's other functions."""
+        return function(*_usual(arguments), **_usual(options))
+
     def __getitem__(self, key: Any) -> Any:
         if not isinstance(key, str):
             return _usual(self)[key]
@@ -93,7 +97,12 @@ def _point(known: dict[str, Any]) -> Point:
 
 
 def _usual(value: Any) -> Any:
-    return value.view(np.ndarray) if isinstance(value, Point) else value
+    """A value with usual arrays in place of points, in lists, tuples and dicts, too."""
+    if isinstance(value, Point):
+        return value.view(np.ndarray)
+    if type(value) in (list, tuple):
+        return type(value)(_usual(one) for one in value)
+    return {name: _usual(one) for name, one in value.items()} if type(value) is dict else value
 
 
 def _as_row(x: Any) -> Array:

@@ -13,7 +13,7 @@ import optree
 from descend.errors import ObjectiveError, OptionError
 from descend.minimization.run import Minimization
 from descend.objectives.agreement import disagreement
-from descend.objectives.autodiff import precision
+from descend.objectives.autodiff import precision, scalar_of
 from descend.objectives.batch import Batch
 from descend.objectives.objective import Jac, Objective
 from descend.objectives.steps import step_sizes
@@ -185,7 +185,7 @@ def _by_jax(fun: Callable[..., Any], memory: Memory, *, stacked: bool) -> Callab
             if stacked:
                 (_, losses), slopes = jax.value_and_grad(total, has_aux=True)(leaves)
             else:
-                losses, slopes = jax.vmap(jax.value_and_grad(loss))(leaves)
+                losses, slopes = jax.vmap(jax.value_and_grad(lambda one: scalar_of(loss(one), "fun")))(leaves)
             return np.asarray(losses), [np.asarray(slope) for slope in slopes]
 
     return _by_autodiff(fun, memory, evaluate)

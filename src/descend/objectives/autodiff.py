@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.checks import shown
 from descend.errors import ObjectiveError, described
-from descend.objectives.calls import call
+from descend.objectives.calls import advice_of, call
 
 if TYPE_CHECKING:
     from descend.objectives.objective import Objective
     from descend.parameters.memory import Array, Memory
 
-__all__ = ["AUTODIFF", "by_jax", "by_torch", "check_differentiable", "precision"]
+__all__ = ["AUTODIFF", "by_jax", "by_torch", "check_differentiable", "precision", "scalar_of"]
 
 
 def by_torch(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> Any:
@@ -51,7 +52,7 @@ def check_differentiable(loss: Any, name: str, source: str) -> None:
         found = repr(loss)
     raise ObjectiveError(
         f"{name} returned {found}: a real scalar tensor computed from {source} is needed, "
-        "without .item(), .detach() or .numpy() on the way"
+        f"without .item(), .detach() or .numpy() on the way{advice_of(loss)}"
     )
 
 
@@ -66,12 +67,19 @@ def by_jax(objective: Objective, args: tuple[Any, ...], grad: list[Array]) -> An
         leaves = [jax.numpy.asarray(leaf.copy()) for leaf in objective.memory.leaves]
 
         def of_leaves(leaves: Any, *args: Any) -> Any:
-            return objective.fun(objective.memory.unflatten(leaves), *args)
+            return scalar_of(objective.fun(objective.memory.unflatten(leaves), *args), name)
 
         loss, slopes = call(jax.value_and_grad(of_leaves), name, leaves, args)
         for view, slope in zip(objective.memory.views(grad), slopes, strict=True):
             view[...] = slope
         return float(loss)
+
+
+def scalar_of(loss: Any, name: str) -> Any:
+    """A loss that JAX has computed, as a scalar if it is an array of one number; raises `ObjectiveError` for a pair."""
+    if isinstance(loss, (tuple, list)):
+        raise ObjectiveError(f"{name} returned {shown(loss)}: it must return one number{advice_of(loss)}")
+    return loss.reshape(()) if getattr(loss, "size", 0) == 1 else loss
 
 
 def precision(memory: Memory) -> contextlib.AbstractContextManager[Any]:

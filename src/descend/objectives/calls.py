@@ -10,7 +10,7 @@ from descend.checks import shown
 from descend.errors import ObjectiveError, described
 from descend.parameters.reals import as_reals
 
-__all__ = ["as_complex", "as_loss", "call", "losses_of", "name_of"]
+__all__ = ["advice_of", "as_complex", "as_loss", "call", "losses_of", "name_of"]
 
 
 def name_of(function: Any, role: str) -> str:
@@ -42,14 +42,19 @@ def as_complex(value: Any, name: str) -> Any:
     return array.reshape(())
 
 
+def advice_of(value: Any) -> str:
+    """What is said of a function that returns two things in place of a number."""
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    return "; if it returns value and gradient, pass jac=True" if pair else ""
+
+
 def as_loss(value: Any, name: str) -> float:
     """What a loss function returned, as a float; NaN and infinities pass. Raises `ObjectiveError` for anything else."""
     if isinstance(value, float):  # NumPy's float64 is one, too
         return float(value)
     if value is None:
         raise ObjectiveError(f"{name} returned None: it must return a number; does it end without 'return'?")
-    pair = isinstance(value, (tuple, list)) and len(value) == 2
-    advice = "; if it returns value and gradient, pass jac=True" if pair else ""
+    advice = advice_of(value)
     try:
         array = as_reals(value)
     except TypeError as error:

@@ -194,6 +194,8 @@ def gradient_source(jac: Jac, memory: Memory) -> str:
     """The name of where the gradient comes from."""
     if callable(jac):
         return "given"
+    if isinstance(jac, np.bool_):
+        jac = bool(jac)
     if jac is True:
         return "together"
     if jac is None or jac is False:

@@ -64,7 +64,8 @@ def least_squares(
         end; ``"3-point"`` and ``"cs"`` as in SciPy. ``"torch"`` or ``"jax"`` for automatic differentiation. None:
         autodiff if `x0` holds tensors of either, else ``"2-point"``.
     bounds
-        Where the parameters may lie, in any of the forms of `descend.minimize`.
+        Where the parameters may lie, in any of the forms of `descend.minimize`, but that two things, be they tuples,
+        lists or rows of an array, are always lower and upper bounds, as in `scipy.optimize.least_squares`.
     method
         ``descend.LevenbergMarquardt(…)``; "auto" and SciPy's names stand for its defaults.
     ftol, xtol, gtol

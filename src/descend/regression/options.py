@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from descend.checks import count, flag, function, optional, record, refuse, shown, tolerance
+from descend.checks import count, flag, function, is_real, optional, record, refuse, shown, tolerance
 from descend.errors import OptionError
 from descend.methods import LevenbergMarquardt
 from descend.minimization.options import DEFAULT_MAX_STEPS
@@ -58,6 +58,7 @@ class LeastSquaresOptions:
     state: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bounds", _lower_and_upper(self.bounds))
         record("history", self.history)
         optional(function, "callback", self.callback)
         for name in ("ftol", "xtol"):
@@ -132,3 +133,15 @@ class LeastSquaresOptions:
         if not np.all((found > 0.0) & np.isfinite(found)):
             raise refuse("x_scale", given, "a positive number for each parameter", otherwise="'jac'")
         return found
+
+
+def _lower_and_upper(bounds: Any) -> Any:
+    """Bounds of which two things are (lower, upper), as in `scipy.optimize.least_squares`, and never two pairs."""
+    if isinstance(bounds, Iterator):
+        bounds = list(bounds)
+    if not isinstance(bounds, (tuple, list, np.ndarray)) or len(bounds) != 2:
+        return bounds
+    # Two tuples of numbers would be read as pairs where there are two parameters.
+    return tuple(
+        list(end) if isinstance(end, tuple) and all(e is None or is_real(e) for e in end) else end for end in bounds
+    )
