@@ -116,6 +116,14 @@ def test_a_parameter_at_its_bound_is_taken_as_fixed_there():
     assert errors["mu"] == pytest.approx(math.e / math.sqrt(200))
 
 
+def test_a_lower_minimum_on_the_way_is_told():
+    """Of a double well, the profile from the upper minimum comes by the lower one, and a warning gives its point."""
+    result = descend.minimize(lambda p: (p["x"] ** 2 - 1) ** 2 / 2 + 0.3 * p["x"], {"x": 1.0}, gtol=1e-8)
+    with pytest.warns(RuntimeWarning, match=r"a lower minimum was found on the way along x: .* go on from \{'x': -"):
+        low, high = result.profile_intervals()["x"]
+    assert low < -1 < 0.8 < high
+
+
 def test_no_errors_beside_the_minimum():
     """An answer that its gradient says is no minimum is refused, with how far it is."""
     with pytest.raises(UncertaintyError, match="standard errors away"):

@@ -135,7 +135,7 @@ class Answer:
         self.learn_names(result.x)
         quantile = self.quantile(level)
         free = [name for name, role in zip(self.names, self.roles(result.x), strict=True) if not role]
-        wanted = free if names is None else [names] if isinstance(names, str) else list(names)
+        wanted = free if names is None else [names] if isinstance(names, (str, int)) else list(names)
         for name in wanted:
             if name not in free:
                 raise OptionError(f"names holds {name!r}, which is no free parameter; {did_you_mean(str(name), free)}")
