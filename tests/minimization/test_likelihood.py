@@ -47,6 +47,28 @@ def test_standard_errors_are_those_of_the_information(jac):
     assert result.covariance().names == ("mu", "log_sigma")
 
 
+def hessian(p):
+    """The Hessian of the normal likelihood, in the order of its names."""
+    s = np.exp(p["log_sigma"])
+    z = (Y - p["mu"]) / s
+    both = 2 * np.sum(z) / s
+    return np.array([[2 * np.sum(z * z), both], [both, len(Y) / s**2]])
+
+
+@pytest.mark.parametrize("given", ["hess", "hessp"])
+def test_a_hessian_that_is_given_is_taken(given):
+    """Whole or as products with directions; with a parameter fixed it is the rest of it."""
+
+    def product(p, along):
+        found = hessian(p) @ [along["log_sigma"], along["mu"]]
+        return {"log_sigma": found[0], "mu": found[1]}
+
+    options = {given: hessian if given == "hess" else product, "jac": slope, "gtol": 1e-7}
+    assert descend.minimize(normal, START, **options).standard_errors == pytest.approx(RIGHT, rel=1e-9)
+    held = descend.minimize(normal, START, fixed={"log_sigma": 0.0}, **options)
+    assert held.standard_errors == pytest.approx({"mu": 1 / math.sqrt(200), "log_sigma": 0.0}, rel=1e-12)
+
+
 def test_the_gradient_of_a_climb_counts_too():
     """A rule that climbs a log-likelihood has the same errors and profiles as one that descends its negative."""
     top = descend.minimize(

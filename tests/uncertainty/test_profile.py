@@ -69,7 +69,7 @@ def test_a_lower_minimum_is_kept():
 
 
 def test_a_pole_at_zero_is_not_stepped_over():
-    """1/k tells k no better than a wide interval: beyond the pole, far out, it is as good as here, and no part of it."""
+    """Where 1/k is what is told, k is as good far beyond the pole as here, and that is no part of the interval."""
 
     def loss(k):
         return (1 / k - 0.01) ** 2 / (2 * 0.02**2) if k else math.inf
