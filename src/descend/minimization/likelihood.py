@@ -76,7 +76,7 @@ class LikelihoodAnswer(Answer):
 
     # ---- the covariance ---------------------------------------------------------------------------------------------
 
-    def of_free(self, result: Any, memory: Memory) -> Covariance:
+    def of_free(self, result: Any, memory: Memory, *, quick: bool) -> Covariance:
         """The inverse Hessian of the free numbers; those at a bound are taken as fixed there."""
         objective = self._objective(memory)
         size = memory.size
