@@ -48,6 +48,28 @@ def test_standard_errors_are_those_of_the_information(jac):
     assert result.covariance().names == ("mu", "log_sigma")
 
 
+def hessian(p):
+    """The Hessian of the normal likelihood, in the order of its names."""
+    s = np.exp(p["log_sigma"])
+    z = (Y - p["mu"]) / s
+    both = 2 * np.sum(z) / s
+    return np.array([[2 * np.sum(z * z), both], [both, len(Y) / s**2]])
+
+
+@pytest.mark.parametrize("given", ["hess", "hessp"])
+def test_a_hessian_that_is_given_is_taken(given):
+    """Whole or as products with directions; with a parameter fixed it is the rest of it."""
+
+    def product(p, along):
+        found = hessian(p) @ [along["log_sigma"], along["mu"]]
+        return {"log_sigma": found[0], "mu": found[1]}
+
+    options = {given: hessian if given == "hess" else product, "jac": slope, "gtol": 1e-7}
+    assert descend.minimize(normal, START, **options).standard_errors == pytest.approx(RIGHT, rel=1e-9)
+    held = descend.minimize(normal, START, fixed={"log_sigma": 0.0}, **options)
+    assert held.standard_errors == pytest.approx({"mu": 1 / math.sqrt(200), "log_sigma": 0.0}, rel=1e-12)
+
+
 def test_the_gradient_of_a_climb_counts_too():
     """A rule that climbs a log-likelihood has the same errors and profiles as one that descends its negative."""
     top = descend.minimize(
@@ -115,6 +137,14 @@ def test_a_parameter_at_its_bound_is_taken_as_fixed_there():
         errors = result.standard_errors
     assert math.isnan(errors["log_sigma"])
     assert errors["mu"] == pytest.approx(math.e / math.sqrt(200))
+
+
+def test_a_lower_minimum_on_the_way_is_told():
+    """Of a double well, the profile from the upper minimum comes by the lower one, and a warning gives its point."""
+    result = descend.minimize(lambda p: (p["x"] ** 2 - 1) ** 2 / 2 + 0.3 * p["x"], {"x": 1.0}, gtol=1e-8)
+    with pytest.warns(RuntimeWarning, match=r"a lower minimum was found on the way along x: .* go on from \{'x': -"):
+        low, high = result.profile_intervals()["x"]
+    assert low < -1 < 0.8 < high
 
 
 def test_no_errors_beside_the_minimum():

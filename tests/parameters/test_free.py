@@ -114,6 +114,8 @@ def test_a_name_stands_for_all_below_it():
         ({"tied": {"a": lambda p: np.inf}}, "finite number"),
         ({"fixed": "a", "tied": {"a": lambda p: 1.0}}, "a is tied and is fixed as well"),
         ({"fixed": ["a"], "names": ["u", "v"]}, "each of the 6 parameters"),
+        ({"names": ["u"] * 6}, "a different name for each of the 6 parameters"),
+        ({"names": 6}, "in a list"),
     ],
 )
 def test_roles_that_make_no_sense_are_refused(roles, said):

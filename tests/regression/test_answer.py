@@ -193,3 +193,20 @@ def test_a_printed_fit_is_a_table_of_80_columns():
     assert float(rows["R-squared"][1]) == pytest.approx(1 - np.sum(fit.result.fun**2) / np.sum((Y - Y.mean()) ** 2))
     (shown,) = [row.split()[-1] for row in text.splitlines() if row.startswith("  rate, c ")]
     assert shown == f"{fit.correlations['rate', 'c']:+.4f}"
+
+
+def test_printing_a_fit_calls_no_function():
+    """The table has the errors by the Jacobian that is there; better differences are made when errors are asked for."""
+    calls = []
+
+    def counted(p):
+        calls.append(p)
+        return decay(p)
+
+    result = descend.least_squares(counted, {"a": 1.0, "rate": 1.0, "c": 0.0})
+    before = len(calls)
+    text = str(result)
+    assert len(calls) == before
+    errors = result.standard_errors
+    assert len(calls) > before
+    assert f"{errors['a']:.4g}" in text

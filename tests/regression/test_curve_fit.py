@@ -1,5 +1,6 @@
 """`curve_fit`: the parameters, the covariance and the manners of SciPy's."""
 
+import contextlib
 import warnings
 
 import jax.numpy as jnp
@@ -53,7 +54,10 @@ def test_parameters_and_covariance_are_scipys(options):
 def test_parameters_at_bounds_and_of_robust_losses_are_scipys(options):
     """The fit where its errors are not those of a plain sum of squares."""
     popt, _ = scipy.optimize.curve_fit(Decay.model, T, Y, P0, ftol=1e-14, xtol=1e-14, gtol=1e-13, **options)
-    np.testing.assert_allclose(descend.curve_fit(Decay.model, T, Y, P0, **options)[0], popt, rtol=1e-6)
+    told = pytest.warns(RuntimeWarning, match=" at a bound") if "bounds" in options else contextlib.nullcontext()
+    with told:  # which of them has no error of its own
+        ours = descend.curve_fit(Decay.model, T, Y, P0, **options)
+    np.testing.assert_allclose(ours[0], popt, rtol=1e-6)
 
 
 def test_a_fit_unpacks_and_knows_names():

@@ -100,6 +100,21 @@ def test_hessians_by_differences_follow_the_scale_and_correlation(scale, way, fo
     np.testing.assert_allclose(found.standard_errors, right, rtol=digits)
 
 
+@pytest.mark.parametrize("way", ["gradient", "function"])
+def test_a_kink_has_no_curvature(way):
+    """Absolute deviations: there is no standard error of b, which a warning says, and a has its own."""
+    ends = {"lower": np.full(2, -np.inf), "upper": np.full(2, np.inf)}
+    at = np.array([2.0, 3.0])
+    if way == "gradient":
+        made = of_gradient(lambda x: np.array([4 * (x[0] - 2), np.sign(x[1] - 3)]), at, length=0.01, **ends)
+    else:
+        made = of_function(lambda x: 2 * (x[0] - 2) ** 2 + abs(x[1] - 3), at, noise=1e-15, **ends)
+    with pytest.warns(RuntimeWarning, match="no curvature in b"):
+        found = covariance(made, ["a", "b"])
+    assert found["a"] == pytest.approx(0.25)
+    assert np.isnan(found["b"])
+
+
 def test_no_minimum_is_refused_by_name():
     """Where the curvature is negative there is no covariance, and the parameters it is negative along are named."""
     with pytest.raises(UncertaintyError, match="negative along b"):

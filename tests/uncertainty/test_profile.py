@@ -66,3 +66,14 @@ def test_a_lower_minimum_is_kept():
     loss, x = found.lower
     assert loss < -1.0
     assert loss == pytest.approx(-np.cos(x) - 0.3 * x)
+
+
+def test_a_pole_at_zero_is_not_stepped_over():
+    """Where 1/k is what is told, k is as good far beyond the pole as here, and that is no part of the interval."""
+
+    def loss(k):
+        return (1 / k - 0.01) ** 2 / (2 * 0.02**2) if k else math.inf
+
+    low, high = profile_interval(profile(loss, 100.0), 200.0, Z)
+    assert low == pytest.approx(1 / (0.01 + 0.02 * Z), rel=1e-8)
+    assert high == math.inf

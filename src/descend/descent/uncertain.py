@@ -35,11 +35,12 @@ class Uncertain:
         """Compute the covariance of the parameters, by name: ``result.covariance()["a", "b"]``.
 
         Of a least-squares fit it is s² (JᵀJ)⁻¹. Of `minimize` it is the inverse Hessian of the function, which must be
-        a negative log-likelihood up to a constant: by automatic differentiation where the gradient comes from that,
-        by central differences of a gradient that is given or, without one, by second differences of the function, in
-        directions and steps that its curvature scales, which takes about 6 n² evaluations. What is fixed has zeros,
-        what is tied follows by the delta method. A parameter that lies at a bound is taken as fixed there, which a
-        warning says, and its own variance is NaN.
+        a negative log-likelihood up to a constant. The Hessian comes from `hess` or `hessp` where they were given, from
+        automatic differentiation where the gradient does, and else from central differences of the gradient that is
+        given. Without one it is of second differences of the function, about 6 n² evaluations. Differences go in
+        directions and steps that the curvature scales. What is fixed has zeros, what is tied follows by the delta
+        method. A parameter that lies at a bound is taken as fixed there, which a warning says, and its own variance is
+        NaN.
 
         Parameters
         ----------

@@ -15,14 +15,15 @@ import optree
 
 from descend.errors import ObjectiveError, UncertaintyError
 from descend.minimization.options import MinimizeOptions
+from descend.objectives.autodiff import AUTODIFF
 from descend.objectives.calls import as_loss, call
 from descend.objectives.differences import DIFFERENCES
 from descend.objectives.objective import Objective
+from descend.objectives.products import HessianProducts
 from descend.parameters.memory import Array, Memory
 from descend.rules import Rule
 from descend.stopping import Reason
 from descend.uncertainty.answer import Answer
-from descend.uncertainty.automatic import AUTOMATIC
 from descend.uncertainty.covariance import Covariance, from_hessian
 from descend.uncertainty.hessian import Hessian, of_function, of_gradient, scaled
 
@@ -69,13 +70,13 @@ class LikelihoodAnswer(Answer):
         if self.lost_ties:
             raise UncertaintyError("the functions that tie parameters are lost with pickling: minimise again")
         found = copy.copy(self)
-        found.fun, found.options = fun, dataclasses.replace(self.options, jac=jac)
+        found.fun, found.options = fun, dataclasses.replace(self.options, jac=jac, hess=None, hessp=None)
         found.forget()
         return found
 
     # ---- the covariance ---------------------------------------------------------------------------------------------
 
-    def of_free(self, result: Any, memory: Memory) -> Covariance:
+    def of_free(self, result: Any, memory: Memory, *, quick: bool) -> Covariance:
         """The inverse Hessian of the free numbers; those at a bound are taken as fixed there."""
         objective = self._objective(memory)
         size = memory.size
@@ -95,19 +96,32 @@ class LikelihoodAnswer(Answer):
 
     def _hessian(self, flat: FlatObjective, lower: Array, upper: Array) -> Hessian:
         objective = flat.objective
-        if objective.source in AUTOMATIC:
-            try:
-                matrix = AUTOMATIC[objective.source](objective, flat.args) * self.sign
-            except (RuntimeError, NotImplementedError, TypeError):  # an operation without a second derivative
-                pass
-            else:
-                return scaled(matrix[np.ix_(flat.inside, flat.inside)], objective.resolution.eps)
+        exact = self._by_products(flat)
+        if exact is not None:
+            return scaled(exact[np.ix_(flat.inside, flat.inside)], objective.resolution.eps)
         eps, loss = objective.resolution.eps, flat.loss
         if objective.source in DIFFERENCES and objective.source != "cs":
             noise = max(objective.resolution.error(loss), 4 * eps * abs(loss))
             return of_function(flat.value, flat.x, noise=noise, lower=lower, upper=upper)
         length = max(0.01, (2 * eps * max(1.0, abs(loss))) ** 0.2)
         return of_gradient(flat.gradient, flat.x, length=length, lower=lower, upper=upper)
+
+    def _by_products(self, flat: FlatObjective) -> Array | None:
+        """The Hessian from the user's own, or by automatic differentiation; None where there is neither."""
+        hess, hessp = self.options.hess, self.options.hessp
+        if self.tied is not None:  # of which the user's Hessian knows nothing
+            hess = hessp = None
+        given = callable(hess) or hessp is not None
+        if not given and flat.objective.source not in AUTODIFF:
+            return None
+        try:
+            products = HessianProducts(flat.objective, flat.args, hess if callable(hess) else None, hessp)
+            columns = [products(axis, flat.whole_slope) for axis in np.eye(flat.memory.size)]
+        except ObjectiveError:
+            if given:
+                raise
+            return None  # an operation without a second derivative
+        return self.sign * np.stack(columns, axis=1)
 
     def _objective(self, memory: Memory) -> Objective:
         if self.fun is None:
@@ -182,6 +196,7 @@ class FlatObjective:
         self.x = self._whole[inside]
         self._grad = self.memory.like()
         self.loss = sign * objective(self._grad, args)
+        self.whole_slope = np.concatenate(self._grad).astype(float)
         self.slope = self._slope()
         if not (math.isfinite(self.loss) and np.all(np.isfinite(self.slope))):
             raise UncertaintyError("the loss or its gradient is not finite at the answer: there are no errors of it")

@@ -14,7 +14,7 @@ import numpy as np
 
 from descend.errors import ObjectiveError, OptionError, ParameterError, described, did_you_mean
 from descend.parameters.memory import Array, Kind, Memory, as_leaf, kind_of, plain
-from descend.parameters.names import flat_places
+from descend.parameters.names import flat_places, names_of
 from descend.parameters.roles import Roles, Tie, in_order
 
 __all__ = ["FreeMemory", "memory_of"]
@@ -28,6 +28,8 @@ def memory_of(
     Arguments are those of `Roles`. Raises `ParameterError` and `OptionError` as `Memory` and `Roles` do.
     """
     whole = Memory(x0, what)
+    if names is not None:
+        names_of(whole, names)  # which raises where they do not fit
     if fixed is None and tied is None:
         return whole
     roles = Roles(whole, fixed, tied, names)

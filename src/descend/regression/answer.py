@@ -87,7 +87,7 @@ class FitAnswer(Answer):
             )
         return float(self.values @ self.values) / self.freedom
 
-    def of_free(self, result: Any, memory: Memory) -> Covariance:
+    def of_free(self, result: Any, memory: Memory, *, quick: bool) -> Covariance:
         """The covariance of the free numbers; those at a bound are taken as fixed there."""
         if result.jac is None:
             raise UncertaintyError("there is no Jacobian at the answer, and so no errors of it")
@@ -104,7 +104,7 @@ class FitAnswer(Answer):
         if inside.size:
             part = jacobian[:, inside]
             covariance = self._of(part, [names[i] for i in inside], self.accuracy)
-            exact = self._exact(result, order[inside], covariance)
+            exact = None if quick else self._exact(result, order[inside], covariance)
             if exact is not None:
                 part, covariance = exact, self._of(exact, [names[i] for i in inside], EXACT)
             if result.reason is not Reason.RESOLUTION:  # which has looked at more than the gradient

@@ -67,8 +67,11 @@ class Answer:
 
     # ---- what subclasses say ----------------------------------------------------------------------------------------
 
-    def of_free(self, result: Any, memory: Memory) -> Covariance:
-        """The covariance of the free numbers that the memory holds."""
+    def of_free(self, result: Any, memory: Memory, *, quick: bool) -> Covariance:
+        """The covariance of the free numbers that the memory holds; `quick` for four digits, without more evaluations.
+
+        Where there is none without evaluations, `quick` changes nothing.
+        """
         raise NotImplementedError
 
     def refit(self, result: Any, fixed: Mapping[str, float], x: Any) -> tuple[float, Any, bool]:
@@ -104,15 +107,16 @@ class Answer:
     def covariance(self, result: Any) -> Covariance:
         """The covariance of all parameters: zero for what is fixed, by the delta method for what is tied."""
         if self._covariance is None:
-            self.learn_names(result.x)
-            memory = self.memory(result.x)
-            if not all(np.all(np.isfinite(vector)) for vector in memory.vectors):
-                raise UncertaintyError("the answer is not finite: there are no errors of it")
-            found = self.of_free(result, memory)
-            if isinstance(memory, FreeMemory):
-                found = found.expanded(memory.expand(), memory.roles.names)
-            self._covariance = Covariance(self.names, found.matrix[np.ix_(self.order, self.order)])
+            self._covariance = self._computed(result, quick=False)
         return self._covariance
+
+    def _computed(self, result: Any, *, quick: bool) -> Covariance:
+        self.learn_names(result.x)
+        memory = self.memory(result.x)
+        found = self.of_free(result, memory, quick=quick)
+        if isinstance(memory, FreeMemory):
+            found = found.expanded(memory.expand(), memory.roles.names)
+        return Covariance(self.names, found.matrix[np.ix_(self.order, self.order)])
 
     def standard_errors(self, result: Any) -> Any:
         """The standard errors, in a container built like `x`."""
@@ -135,7 +139,7 @@ class Answer:
         self.learn_names(result.x)
         quantile = self.quantile(level)
         free = [name for name, role in zip(self.names, self.roles(result.x), strict=True) if not role]
-        wanted = free if names is None else [names] if isinstance(names, str) else list(names)
+        wanted = free if names is None else [names] if isinstance(names, (str, int)) else list(names)
         for name in wanted:
             if name not in free:
                 raise OptionError(f"names holds {name!r}, which is no free parameter; {did_you_mean(str(name), free)}")
@@ -144,13 +148,7 @@ class Answer:
     def summary(self, result: Any, *further: tuple[str, Any]) -> str:
         """The printed table; what cannot be said of the errors is said below it."""
         self.learn_names(result.x)
-        try:
-            with warnings.catch_warnings(record=True) as said:
-                warnings.simplefilter("always")
-                found = self.covariance(result)
-            notes = [str(warning.message) for warning in said]
-        except UncertaintyError as error:
-            found, notes = None, [f"There are no standard errors: {error}"]
+        found, notes = self._for_table(result)
         errors = [None] * len(self.names) if found is None else found.standard_errors.tolist()
         starts = [None] * len(self.names) if self.start is None else self.start[self.order].tolist()
         roles = self.roles(result.x)
@@ -158,6 +156,20 @@ class Answer:
         columns = zip(self.names, self.numbers(result.x).tolist(), errors, starts, roles, limits, strict=True)
         rows = [Row(*column) for column in columns]
         return table(str(result.message), [*self.statistics(result), *further], rows, found, notes)
+
+    def _for_table(self, result: Any) -> tuple[Covariance | None, list[str]]:
+        """The covariance for the table, and what is said of it."""
+        if len(self.names) > FEW:
+            return None, [f"Errors of more than {FEW:,} parameters are computed by covariance() alone."]
+        if self._covariance is not None:
+            return self._covariance, []
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                found = self._computed(result, quick=True)
+            except UncertaintyError as error:
+                return None, [f"There are no standard errors: {error}"]
+        return found, [str(warning.message) for warning in said]
 
     # ---- parts ------------------------------------------------------------------------------------------------------
 

@@ -182,8 +182,11 @@ def from_hessian(
         )
     told = values > least
     half = moved[:, told] / np.sqrt(values[told])
-    untold = np.hstack([share[:, ~told], _of_rows(basis)[:, ~known]]).T
-    return _without_untold(half @ half.T, untold, names, "likelihood")
+    own = _of_rows(basis)
+    flat = np.hstack([share[:, ~told], own[:, ~known & np.isfinite(error)]]).T
+    return _without_rough(
+        _without_untold(half @ half.T, flat, names, "likelihood"), own[:, ~np.isfinite(error)].T, names
+    )
 
 
 def _of_rows(directions: Array) -> Array:
@@ -215,3 +218,20 @@ def _without_untold(matrix: Array, directions: Array, names: Sequence[str], what
         matrix[untold] = matrix[:, untold] = math.nan
         matrix[untold, untold] = math.inf
     return Covariance(tuple(names), matrix)
+
+
+def _without_rough(found: Covariance, directions: Array, names: Sequence[str]) -> Covariance:
+    """The covariance with NaN for the parameters that directions move along which there is no curvature."""
+    rough = np.any(np.abs(directions) > IN_DIRECTION, axis=0)
+    if not rough.any():
+        return found
+    listed = ", ".join(name for name, one in zip(names, rough, strict=True) if one)
+    warnings.warn(
+        f"the likelihood has no curvature in {listed} at the answer: it has a kink there, or is noisy, so that there "
+        "is no standard error; profile_intervals() asks for none",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+    matrix = found.matrix.copy()
+    matrix[rough] = matrix[:, rough] = math.nan
+    return Covariance(found.names, matrix)

@@ -27,6 +27,8 @@ TRIES = 24
 """How often a first step is changed at most."""
 SHORTER, UNSURE = 8, 0.1
 """How many lengths of steps are tried along a direction; by how much two estimates of its curvature may differ."""
+ROUGH = 0.01
+"""The error of a curvature from which on it is asked whether there is a kink."""
 LOST = 1e-6
 """The curvature along a direction, scaled to 1 by a first Hessian, below which that first one was rounding alone."""
 FLOOR = 1e-14
@@ -38,7 +40,8 @@ class Hessian:
     """Second derivatives `matrix` along the columns of `basis`, with the absolute `error` of each diagonal entry.
 
     In the basis the matrix is close to the identity, up to signs. Where the error is not far below 1, the function is
-    no parabola as far as its curvature could be seen: nothing is known of that direction.
+    no parabola as far as its curvature could be seen: it is flat along that direction or, where the error is infinite,
+    it has a kink or is too noisy.
     """
 
     matrix: Array
@@ -131,7 +134,10 @@ def _extrapolated(wide: Array, narrow: Array, basis: Array, noise: Any) -> Hessi
     with np.errstate(invalid="ignore"):
         found = (4 * narrow - wide) / 3
         error = np.maximum(np.abs(np.diag(wide - narrow)) / 15 + noise, LOST)
-    return Hessian((found + found.T) / 2, basis, np.where(np.isfinite(error), error, math.inf))
+        # At a kink, or in noise, the curvature grows as steps become shorter; where a function is flat, it vanishes.
+        one, other = np.abs(np.diag(wide)), np.abs(np.diag(narrow))
+        rough = ~np.isfinite(error) | ((error > ROUGH) & (other > one))
+    return Hessian((found + found.T) / 2, basis, np.where(rough, math.inf, error))
 
 
 def _axis(x: Array, i: int) -> Array:

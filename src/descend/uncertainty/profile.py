@@ -20,6 +20,8 @@ EXPANSIONS = 40
 """How often a search for an end goes further out at most."""
 FLAT, FLAT_TIMES = 1e-3, 4
 """An end is open where the distance rises by less, of the quantile, at so many expansions one after the other."""
+NEAR_ZERO = 0.01
+"""How small a parameter is, relative to its estimate, if its sign may change in a step."""
 LOWER = 0.01
 """How far below the minimum, as a squared distance, a point is another minimum and not rounding."""
 RESOLVED = 1e-9
@@ -103,7 +105,7 @@ def _end(profile: Profile, error: float, quantile: float, bound: float) -> float
         return seen[value]
 
     for _ in range(EXPANSIONS):
-        outside = profile.estimate + side * away
+        outside = _short_of_zero(profile.estimate, inside, profile.estimate + side * away)
         outside = bound if side * (outside - bound) > 0 else outside
         z = excess(outside) + quantile
         if z >= quantile:
@@ -114,6 +116,16 @@ def _end(profile: Profile, error: float, quantile: float, bound: float) -> float
         flat = flat + 1 if z - z_inside < FLAT * quantile else 0
         if flat == FLAT_TIMES or not math.isfinite(outside):
             break
-        inside, z_inside = outside, z
+        inside, z_inside, away = outside, z, abs(outside - profile.estimate)
         away *= min(max(1.1 * quantile / z if z > 0 else 4.0, 1.5), 4.0)
     return side * math.inf
+
+
+def _short_of_zero(estimate: float, inside: float, outside: float) -> float:
+    """Where to look next: a step that would change a parameter's sign goes there by way of its smaller sizes.
+
+    A model may have a pole at zero, and be as good beyond it as far out: a long step would not see what lies between.
+    """
+    if inside * outside < 0.0 and abs(inside) > NEAR_ZERO * abs(estimate):
+        return inside / 4
+    return outside

@@ -92,13 +92,15 @@ def _correlations(rows: Sequence[Row], covariance: Covariance | None) -> list[st
     """The correlations that are not small, the largest first."""
     if covariance is None:
         return []
-    free = [i for i, row in enumerate(rows) if not row.role]
-    matrix = covariance.correlations.matrix
-    pairs = [(i, j, float(matrix[i, j])) for n, i in enumerate(free) for j in free[n + 1 :]]
-    large = sorted((p for p in pairs if abs(p[2]) >= LEAST), key=lambda pair: -abs(pair[2]))
+    free = np.array([i for i, row in enumerate(rows) if not row.role], dtype=int)
+    matrix = covariance.correlations.matrix[np.ix_(free, free)]
+    one, other = np.triu_indices(free.size, 1)
+    sizes = np.abs(matrix[one, other])
+    large = [at for at in np.argsort(-sizes, kind="stable") if sizes[at] >= LEAST]
     if not large:
-        return ["", f"correlations are all below {LEAST:g}"] if pairs else []
-    shown = [[f"{_short(rows[i].name)}, {_short(rows[j].name)}", f"{value:+.4f}"] for i, j, value in large[:MOST]]
+        return ["", f"correlations are all below {LEAST:g}"] if sizes.size else []
+    pairs = [(free[one[at]], free[other[at]], matrix[one[at], other[at]]) for at in large[:MOST]]
+    shown = [[f"{_short(rows[i].name)}, {_short(rows[j].name)}", f"{value:+.4f}"] for i, j, value in pairs]
     wide = max(len(names) for names, _ in shown)
     lines = ["", f"correlations (those below {LEAST:g} are left out)"]
     lines += [f"  {names:<{wide}}  {value}" for names, value in shown]
