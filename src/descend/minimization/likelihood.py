@@ -116,7 +116,7 @@ class LikelihoodAnswer(Answer):
             return None
         try:
             products = HessianProducts(flat.objective, flat.args, hess if callable(hess) else None, hessp)
-            columns = [products(axis, flat.whole_slope) for axis in np.eye(flat.memory.size)]
+            columns = [products.multiply(axis) for axis in np.eye(flat.memory.size)]
         except ObjectiveError:
             if given:
                 raise
@@ -196,7 +196,6 @@ class FlatObjective:
         self.x = self._whole[inside]
         self._grad = self.memory.like()
         self.loss = sign * objective(self._grad, args)
-        self.whole_slope = np.concatenate(self._grad).astype(float)
         self.slope = self._slope()
         if not (math.isfinite(self.loss) and np.all(np.isfinite(self.slope))):
             raise UncertaintyError("the loss or its gradient is not finite at the answer: there are no errors of it")

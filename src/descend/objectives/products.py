@@ -67,10 +67,11 @@ class HessianProducts:
         self._refuse_tied()
         self.name = name_of(self.function, self.source)
         self.nhev = 0
-        self._multiply: Callable[[Array], Array] = {
+        self.multiply: Callable[[Array], Array] = {
             "hess": self._by_matrix,
             "hessp": self._by_product,
         }.get(self.source, self._by_autodiff)
+        """H p at the memory's point for a direction p, of a Hessian that is given or by automatic differentiation."""
         self._cuts = np.cumsum([v.size for v in self.memory.vectors])[:-1]
         self._out = self.memory.like()
         self._point: Array | None = None
@@ -99,7 +100,7 @@ class HessianProducts:
         self.nhev += self.source != "hess"  # of which there is one for each point
         if self.source == "gradients":
             return self._by_gradients(direction, gradient, beside)
-        return self._multiply(direction)
+        return self.multiply(direction)
 
     def _parts(self, direction: Array) -> list[Array]:
         """A flat vector as vectors of the memory."""
