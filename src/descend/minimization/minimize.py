@@ -93,13 +93,13 @@ def minimize(
         ``StopIteration``, stops the descent; any other value does not.
     options
         The options of SciPy's methods, by their names (docs/minimizing.md has a table), or further arguments of this
-        function. A budget that is given here leaves a method its `gtol`, as in SciPy.
+        function. A budget that is given here leaves a method its end, as in SciPy.
     gtol, ftol, xtol
         Stop when the largest absolute gradient entry is at most `gtol`; when the loss changes in a step by at most
         ``ftol · max(1, |loss|)``; when no parameter changes in a step by more than ``xtol · max(1, max |x|)``.
-        `tol` is another name for `gtol`. If neither a tolerance, a target nor a budget is given, ``gtol=1e-5``
-        (float32: 1e-3) within 10,000 steps; if a budget alone is given, a rule spends exactly that, and a method what
-        it takes until no lower point can be told.
+        `tol` is another name for `gtol`. If neither a tolerance nor a target is given, a method ends where no lower
+        point can be told, and a rule spends its budget or, if none is given either, has ``gtol=1e-5`` (float32: 1e-3);
+        without a budget within 10,000 steps.
     max_steps, max_evals, max_seconds
         Budgets: steps, evaluations of `fun` (never exceeded; finite differences count each one, and products
         with the Hessian one each), seconds.
