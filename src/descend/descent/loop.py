@@ -91,8 +91,8 @@ class Descent:
         gradient_error: Callable[[], Array | None] = lambda: None,
         line: Callable[[Descent], MemoryLineObjective] = MemoryLineObjective,
     ) -> None:
-        self.memory, self.bounds, self.rule = memory, bounds, rule
-        self.evaluate, self.evaluations, self.each = evaluate, evaluations, each
+        self.memory, self.bounds, self.rule, self.each = memory, bounds, rule, each
+        self.evaluate, self.evaluations = evaluate, evaluations
         self.criteria, self.history, self.whole = criteria, history, whole
         self.resolution = resolution or LossResolution(max(float(np.finfo(v.dtype).eps) for v in memory.vectors))
         self.refine, self.gradient_error, self._make_line, self.product = refine, gradient_error, line, product
@@ -105,18 +105,20 @@ class Descent:
         """What steps by a method, once it has begun."""
         self._line: MemoryLineObjective | None = None
         if isinstance(rule, Rule):
-            # A cautious step counts over each of the user's arrays; a usual one sees one long vector of them all.
-            cautious = looks_at_arrays(rule)
-            self._grads = memory.views(self.point.grad) if cautious else self.point.grad
-            self.engine = engine(rule, memory.leaves if cautious else memory.vectors, criteria.max_steps)
+            self._take_engine(rule)
         if criteria.xtol is not None:
             self.point.before = memory.snapshot()
         self.began = math.nan
         """When its clock was started; by `run`, if not before."""
         self._users_errstate = np.geterr()
         """Of which floating-point errors NumPy warns in the user's code."""
-        self.interrupts = Interrupts()
-        """What Ctrl-C has asked for."""
+        self.interrupts = Interrupts()  # what Ctrl-C has asked for
+
+    def _take_engine(self, rule: Rule) -> None:
+        # A cautious step counts over each of the user's arrays; a usual one sees one long vector of them all.
+        memory, cautious = self.memory, looks_at_arrays(rule)
+        self._grads = memory.views(self.point.grad) if cautious else self.point.grad
+        self.engine = engine(rule, memory.leaves if cautious else memory.vectors, self.criteria.max_steps)
 
     @property
     def seconds(self) -> float:
@@ -363,6 +365,8 @@ class Descent:
             for owner in (self.method_run, self._line, self.ending):
                 vars(owner).clear()
             del self.ending
+        # What counts may belong to whoever holds the descent.
+        self.counts, self.evaluations = dict, lambda: (0, 0)
         self.method_run = self._line = self.engine = self.each = None
         point = self.point
         point.grad, point.best, point.best_grad, point.before, self._grads = [], None, None, None, []
