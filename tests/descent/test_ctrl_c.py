@@ -8,9 +8,65 @@ import numpy as np
 import pytest
 from tests.methods.cases import METHODS
 from tests.objectives.functions import corner, valley
+from tests.processes import run
 
 import descend
 from descend import Reason
+
+IMPATIENT = """
+import os, random, signal, threading, time
+import numpy as np, scipy.optimize as so, descend
+
+def fun(x):
+    return so.rosen(x), so.rosen_der(x)
+
+START = np.full(6, 3.0)
+METHODS = ["lbfgs", "bfgs", "cg", "bb", "acceleratedgradient", descend.Adam(lr=0.1), descend.GD(lr=1e-4)]
+OPTIONS = dict(jac=True, max_steps=60)
+
+def press(gaps):
+    for gap in gaps:
+        time.sleep(gap)
+        os.kill(os.getpid(), signal.SIGINT)
+
+whole, took = {}, {}
+for i, method in enumerate(METHODS):
+    descend.minimize(fun, START, method=method, **OPTIONS)
+    began = time.perf_counter()
+    whole[i] = descend.minimize(fun, START, method=method, **OPTIONS)
+    took[i] = time.perf_counter() - began
+random.seed(0)
+seen = {"returned": 0, "held": 0, "outside": 0}
+for round in range(280):
+    i = round % len(METHODS)
+    gaps = [random.random() * 1.3 * took[i]] + [random.random() * 4e-4 for _ in range(random.randint(0, 3))]
+    presser = threading.Thread(target=press, args=(gaps,))
+    found = None
+    try:
+        presser.start()
+        found = descend.minimize(fun, START, method=METHODS[i], **OPTIONS)
+        seen["returned"] += 1
+    except KeyboardInterrupt as error:
+        if hasattr(error, "result"):
+            found = error.result
+            seen["held"] += 1
+        else:
+            seen["outside"] += 1
+    ended = False
+    while not ended:
+        try:
+            ended = signal.signal(signal.SIGINT, lambda *_: None) is signal.default_int_handler
+        except KeyboardInterrupt:
+            ended = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    presser.join()
+    if found is not None:
+        rest = descend.minimize(fun, START, method=METHODS[i], state=found.state, **OPTIONS)
+        same = np.array_equal(rest.x, whole[i].x) and (rest.nit, rest.nfev) == (whole[i].nit, whole[i].nfev)
+        assert same or found.nit == whole[i].nit or found.success, (METHODS[i], found, rest)
+    time.sleep(1e-2)  # the last press arrives
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+print(seen["returned"] > 0, seen["held"] > 0)
+"""
 
 START = np.array([-1.2, 1.0, 0.3])
 WAYS = [*METHODS.values(), descend.GD(lr=1e-3), descend.Adam(lr=0.05)]
@@ -183,3 +239,9 @@ def test_several_starts_end_with_the_one_that_is_interrupted(vectorized, times):
     assert reasons == [Reason.GRADIENT] * 2 + [Reason.INTERRUPTED] * (2 if vectorized else 1)
     assert (result.reason, result.success, result.fun) == (Reason.INTERRUPTED, False, 0.0)
     assert "2 of 4 starts are finished" in result.message
+
+
+@pytest.mark.slow
+def test_at_any_moment_a_result_is_returned_or_held():
+    """Real presses, one to four of them, at random moments: going on gives the bits and counts of the whole descent."""
+    assert run(IMPATIENT).stdout == "True True\n"

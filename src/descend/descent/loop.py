@@ -91,9 +91,8 @@ class Descent:
         gradient_error: Callable[[], Array | None] = lambda: None,
         line: Callable[[Descent], MemoryLineObjective] = MemoryLineObjective,
     ) -> None:
-        self.memory, self.bounds, self.rule, self.each = memory, bounds, rule, each
-        self.evaluate, self.evaluations = evaluate, evaluations
-        self.criteria, self.history, self.whole = criteria, history, whole
+        self.memory, self.bounds, self.rule, self.each, self.whole = memory, bounds, rule, each, whole
+        self.evaluate, self.evaluations, self.criteria, self.history = evaluate, evaluations, criteria, history
         self.resolution = resolution or LossResolution(max(float(np.finfo(v.dtype).eps) for v in memory.vectors))
         self.refine, self.gradient_error, self._make_line, self.product = refine, gradient_error, line, product
         self.counts, self.counted = counts, counts()  # now; when the point at hand had just been evaluated

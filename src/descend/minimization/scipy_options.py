@@ -20,6 +20,7 @@ SCIPY_OPTIONS = {
     "maxiter": "max_steps",
     "maxfun": "max_evals",
     "maxfev": "max_evals",
+    "eps": "finite_diff_abs_step",
     "xrtol": "xtol",
 }
 """SciPy's options that have another name here."""
