@@ -17,9 +17,16 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def switched_off(session: nox.Session) -> None:
-    """The default tests without machine code; the example of `Fused`, which is nothing else, is left out."""
-    example = "src/descend/engines/native/engine.py"
-    session.run("pytest", "-n", "auto", f"--ignore={example}", *session.posargs, env={"DESCEND_MACHINE_CODE": "0"})
+    """The default tests without machine code, but for those that never step by it themselves."""
+    # The example of `Fused`, which is nothing else; commands, tables, pictures and files, which are of the same figures
+    # whatever has computed them. A whole comparison stays: tests/comparison/test_experiment.py and test_suite.py.
+    same = ["src/descend/engines/native/engine.py", "tests/architecture", "tests/cli", "tests/plots"]
+    same += [f"tests/test_{name}.py" for name in ("benchmarks", "code_hash", "data_hash", "docs", "neighbours")]
+    names = "bootstrap bundles frames judging misses notes options owner range_ends repeat report_page report_tables"
+    names += " shapes spaces store store_file target workers"
+    same += [f"tests/comparison/test_{name}.py" for name in names.split()]
+    ignored = [f"--ignore={path}" for path in same]
+    session.run("pytest", "-n", "auto", *ignored, *session.posargs, env={"DESCEND_MACHINE_CODE": "0"})
 
 
 @nox.session(venv_backend="uv", default=False)

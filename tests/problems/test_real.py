@@ -41,6 +41,7 @@ def test_real_data_are_split_without_overlap(name):
         assert not rows[0] & rows[2]
 
 
+@pytest.mark.slow
 def test_cnn_learns_digits():
     """A few epochs of Adam: far better than chance on the test data, which are those of digits."""
     problem, dense = problems.load("cnn"), problems.load("digits")
@@ -54,6 +55,7 @@ def test_cnn_learns_digits():
     assert sum(p.numel() for p in problem.module(result).parameters()) == 8 * 9 + 16 + 16 * 8 * 9 + 32 + 2560 + 10
 
 
+@pytest.mark.slow
 def test_characters_learns_text():
     """Better than counting characters; and no character is told by one that comes after it."""
     problem = problems.load("characters:lines=400")

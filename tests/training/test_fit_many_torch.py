@@ -40,7 +40,7 @@ class Fixed(torch.nn.Module):
 @pytest.mark.parametrize(
     ("make", "dtype", "rtol"), [(mlp, torch.float64, 1e-8), (mlp, torch.float32, 1e-3), (Fixed, torch.float64, 1e-8)]
 )
-@pytest.mark.parametrize("seeds", [[0, 1, 2], [4, 4, 4]])
+@pytest.mark.parametrize("seeds", [[0, 1, 2], pytest.param([4, 4, 4], marks=pytest.mark.slow)])
 def test_torch_problems_stack(make, dtype, rtol, seeds):
     problem = in_torch(make, dtype)
     rules = [descend.Adam(lr=lr) for lr in (0.001, 0.01, 0.03)]

@@ -77,3 +77,67 @@ def test_many_runs_at_once_are_not_lost(at, reason):
     results = descend.fit_many(problem, [descend.GD(lr=0.01)] * 3, [0, 1, 2], keep_best=False, **TWO)
     assert [result.interrupted for result in results] == [True] * 3
     assert {str(result.reason) for result in results} == {reason}
+
+
+class Steps:
+    """A loss and gradient that press Ctrl-C in some of their calls, each of which is a step."""
+
+    def __init__(self, *at):
+        self.calls, self.at = 0, at
+
+    def __call__(self, w, X, y):
+        self.calls += 1
+        for _ in range(self.at.count(self.calls)):
+            press()
+        residual = (X @ w[..., None])[..., 0] - y
+        return np.mean(residual**2, axis=-1), 2 * (residual[..., None, :] @ X)[..., 0, :] / y.shape[-1]
+
+
+def stepping(*at, **options):
+    return problem_with(Looks(), loss=None, jac=None, loss_and_grad=Steps(*at), **options)
+
+
+def test_pressed_twice_within_a_step_a_loop_of_trainings_is_left_with_the_result():
+    """The step is abandoned: parameters and count are those of the step before."""
+    pressed = stepping(4, 4)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        [descend.fit(pressed, descend.Adam(lr=0.01), steps=9, batch_size=len(X), progress=False) for _ in range(3)]
+    result = raised.value.result
+    assert pressed.loss_and_grad.calls == 4
+    assert (str(result.reason), result.interrupted, result.history.step.size) == ("interrupted", True, result.nit)
+    steps = descend.fit(stepping(), descend.Adam(lr=0.01), steps=result.nit, batch_size=len(X), progress=False)
+    assert np.array_equal(result.x_last, steps.x_last)
+    assert np.isnan(result.fun)
+
+
+def test_pressed_twice_within_a_step_of_many_runs_the_interrupt_has_the_results():
+    with pytest.raises(KeyboardInterrupt) as raised:
+        descend.fit_many(stepping(13, 13, stacks=True), [descend.GD(lr=0.01)] * 3, [0, 1, 2], keep_best=False, **TWO)
+    assert [(str(r.reason), r.interrupted) for r in raised.value.result] == [("interrupted", True)] * 3
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("where", ["step", "look"])
+def test_a_training_within_an_objective_is_finished_or_passes_the_interrupt_on(where, times):
+    """The first press is for the descent around it; no half-trained figure is taken for a value."""
+    values = []
+    at = (3,) * times
+
+    def fun(x):
+        problem = stepping(*at) if where == "step" else problem_with(Looks(*at))
+        result = descend.fit(problem, descend.GD(lr=float(x) ** 2 / 100), steps=4, progress=False)
+        values.append((str(result.reason), result.interrupted))
+        return result.fun
+
+    def run():
+        return descend.minimize(fun, 1.0, jac=lambda x: 2 * x, method=descend.GD(lr=0.1), max_steps=9)
+
+    if times == 1:
+        result = run()
+        assert values == [("max_steps", False)]
+    else:
+        with pytest.raises(KeyboardInterrupt) as raised:
+            run()
+        result = raised.value.result
+        assert not values
+    assert (str(result.reason), result.nit) == ("interrupted", 0)

@@ -73,12 +73,19 @@ class Ending:
         if run.judges_end:
             return run.advance()
         self._keep()
-        reason = self._judge() if self._near() else None
+        reason = self._ask() if self._near() else None
         failed = None if reason is not None else run.advance()
         while failed is Reason.LINE_SEARCH:
-            reason = self._judge(failed)
+            reason = self._ask(failed)
             failed = None if reason is not None else run.advance()
         return reason or failed
+
+    def _ask(self, failed: Reason = Reason.STALLED) -> Reason | None:
+        """Judge; where the descent goes on, its state knows the answer, and its counts have what that took."""
+        reason = self._judge(failed)
+        if reason is None:
+            self.descent.counted = self.descent.counts()
+        return reason
 
     def stationary(self) -> Reason:
         """What the curvature says where the gradient is zero."""

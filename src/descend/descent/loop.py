@@ -17,10 +17,10 @@ from descend.descent.convergence import converged
 from descend.descent.ending import Ending
 from descend.descent.health import HealthMonitor, at_step, cannot_step
 from descend.descent.history import History
-from descend.descent.interrupts import interrupts
+from descend.descent.interrupts import Interrupts, interrupts
 from descend.descent.line import BudgetSpent, MemoryLineObjective
 from descend.descent.point import CurrentPoint, largest_entry
-from descend.descent.resume import restore, state_of
+from descend.descent.resume import DescentState, restore
 from descend.engines import engine
 from descend.errors import ObjectiveError
 from descend.methods import Method, MethodRun
@@ -47,13 +47,16 @@ class Descent:
         Writes the gradient at the memory's point into the vectors it is given and returns the loss.
     evaluations
         ``(nfev so far, nfev of one more gradient)``, for the budget.
+    counts
+        Counts by name that belong to the point at hand, for the state.
     criteria, history
         When to stop; what to keep.
     whole
         The loss is the whole objective: the point after the last step is evaluated too, points can be compared, and
         the best is kept. Otherwise a loss belongs to a batch.
     each
-        Called at each point (`whole`) or after each step (otherwise); a reason it returns ends the descent.
+        Called at each point (`whole`) or after each step (otherwise); a reason it returns ends the descent. What it
+        calls of the user's, it calls by ``descent.interrupts.call``.
     bounds
         Where the parameters may lie.
     resolution
@@ -79,6 +82,7 @@ class Descent:
         *,
         whole: bool,
         evaluations: Callable[[], tuple[int, int]],
+        counts: Callable[[], dict[str, int]] = dict,
         each: Callable[[Descent], Reason | None] | None = None,
         bounds: Bounds | None = None,
         resolution: LossResolution | None = None,
@@ -87,11 +91,11 @@ class Descent:
         gradient_error: Callable[[], Array | None] = lambda: None,
         line: Callable[[Descent], MemoryLineObjective] = MemoryLineObjective,
     ) -> None:
-        self.memory, self.bounds, self.rule = memory, bounds, rule
-        self.evaluate, self.evaluations, self.each = evaluate, evaluations, each
-        self.criteria, self.history, self.whole = criteria, history, whole
+        self.memory, self.bounds, self.rule, self.each, self.whole = memory, bounds, rule, each, whole
+        self.evaluate, self.evaluations, self.criteria, self.history = evaluate, evaluations, criteria, history
         self.resolution = resolution or LossResolution(max(float(np.finfo(v.dtype).eps) for v in memory.vectors))
         self.refine, self.gradient_error, self._make_line, self.product = refine, gradient_error, line, product
+        self.counts, self.counted = counts, counts()  # now; when the point at hand had just been evaluated
         self.steps = 0
         self.point, self.health = CurrentPoint(memory, bounds), HealthMonitor(memory, rule)
         self.engine: Any = None
@@ -100,16 +104,20 @@ class Descent:
         """What steps by a method, once it has begun."""
         self._line: MemoryLineObjective | None = None
         if isinstance(rule, Rule):
-            # A cautious step counts over each of the user's arrays; a usual one sees one long vector of them all.
-            cautious = looks_at_arrays(rule)
-            self._grads = memory.views(self.point.grad) if cautious else self.point.grad
-            self.engine = engine(rule, memory.leaves if cautious else memory.vectors, criteria.max_steps)
+            self._take_engine(rule)
         if criteria.xtol is not None:
             self.point.before = memory.snapshot()
         self.began = math.nan
         """When its clock was started; by `run`, if not before."""
         self._users_errstate = np.geterr()
         """Of which floating-point errors NumPy warns in the user's code."""
+        self.interrupts = Interrupts()  # what Ctrl-C has asked for
+
+    def _take_engine(self, rule: Rule) -> None:
+        # A cautious step counts over each of the user's arrays; a usual one sees one long vector of them all.
+        memory, cautious = self.memory, looks_at_arrays(rule)
+        self._grads = memory.views(self.point.grad) if cautious else self.point.grad
+        self.engine = engine(rule, memory.leaves if cautious else memory.vectors, self.criteria.max_steps)
 
     @property
     def seconds(self) -> float:
@@ -132,10 +140,11 @@ class Descent:
 
     # ---- the loop -----------------------------------------------------------------------------------------------
 
-    def run(self, interrupted: Callable[[], bool] | None = None) -> Reason:
+    def run(self, interrupted: Interrupts | None = None) -> Reason:
         """Descend until there is a reason to stop. Lets `ObjectiveError` through; all that was seen is kept.
 
-        `interrupted` is asked after each step whether to stop; by default that is what Ctrl-C does.
+        `interrupted` is asked after each step whether to stop; by default that is what Ctrl-C does. Pressed again, it
+        ends the step at hand, and `KeyboardInterrupt` is let through.
         """
         if math.isnan(self.began):
             self.began = time.perf_counter()
@@ -143,24 +152,41 @@ class Descent:
         try:
             # A step or a trial that overflows is judged at the point it leads to; NumPy need not warn of it as well.
             with (
-                interrupts() if interrupted is None else contextlib.nullcontext(interrupted) as asked,
+                interrupts() if interrupted is None else contextlib.nullcontext(interrupted) as self.interrupts,
                 np.errstate(over="ignore", invalid="ignore", divide="ignore"),
             ):
                 while True:
                     reason = self._step()
-                    if reason is None and asked():
-                        reason = Reason.INTERRUPTED
+                    # A step that has led to a point which is evaluated already has still to be looked at.
+                    if reason is None and not self.point.evaluated:
+                        reason = self._interrupted()
                     if reason is not None:
                         return reason
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            if not self.interrupts.is_first(error):
+                raise
             return Reason.INTERRUPTED
+        except ObjectiveError as error:
+            if self.interrupts.at_once:  # some libraries pass on an interrupt as an error of theirs
+                raise KeyboardInterrupt from error
+            raise
 
     def _step(self) -> Reason | None:
         reason = self._evaluate() or self._check()
+        if reason is None and self.point.evaluated:
+            reason = self._interrupted()
         if reason is not None:
             return reason
         self._record()
         return self._step_by_method() if self.engine is None else self._step_by_rule()
+
+    def _interrupted(self) -> Reason | None:
+        """A reason to stop, if Ctrl-C was pressed; raises `KeyboardInterrupt` if it was pressed again."""
+        if not self.interrupts():
+            return None
+        if self.interrupts.at_once:
+            raise KeyboardInterrupt
+        return Reason.INTERRUPTED
 
     def _evaluate(self) -> Reason | None:
         """Evaluate the point at hand, if that is not done and there is a budget for it."""
@@ -177,6 +203,7 @@ class Descent:
             raise at_step(error, self.steps) from error.__cause__
         point.loss_before = loss_before
         point.evaluated, point.reported = self.whole, False
+        self.counted = self.counts()
         return None
 
     def _check(self) -> Reason | None:
@@ -215,7 +242,7 @@ class Descent:
     def evaluate_point(self) -> float:
         """The loss at the memory's point; its gradient is that of the point at hand then."""
         with np.errstate(**self._users_errstate):
-            return self.evaluate(self.point.grad)
+            return self.interrupts.call(self.evaluate, self.point.grad)
 
     def spent(self) -> Reason | None:
         """A reason not to evaluate another point: the budget."""
@@ -276,6 +303,7 @@ class Descent:
             raise
         if reason is None:
             self.steps += 1
+            self.counted = self.counts()
             point.reported, point.loss_before, point.before = False, loss, before
             return None
         line.return_to(run.x, run.g, run.loss)
@@ -322,9 +350,25 @@ class Descent:
 
     # ---- going on -----------------------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, Array]:
-        """What it takes to go on exactly here, as `descend.descent.resume.state_of` has it."""
-        return state_of(self)
+    def state(self, more: Mapping[str, Any] | None = None) -> DescentState:
+        """What it takes to go on exactly here, and what else is to be kept; taken when the descent has ended."""
+        return DescentState(self, more or {})
+
+    def release(self) -> None:
+        """Let go of what only a descent that goes on needs; what was taken as its result and state is not touched.
+
+        A method's run, its view of the objective and the descent know each other, and an error keeps whatever it went
+        through: memory would stay taken until Python looks for circles, or for as long as the error is kept.
+        """
+        if self.method_run is not None:
+            for owner in (self.method_run, self._line, self.ending):
+                vars(owner).clear()
+            del self.ending
+        # What counts may belong to whoever holds the descent.
+        self.counts, self.evaluations = dict, lambda: (0, 0)
+        self.method_run = self._line = self.engine = self.each = None
+        point = self.point
+        point.grad, point.best, point.best_grad, point.before, self._grads = [], None, None, None, []
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; raises `StateError` where it was taken of something else."""

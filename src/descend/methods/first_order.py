@@ -183,7 +183,7 @@ class _Accelerated(MethodRun):
         self.last_move = np.zeros_like(self.x)
         self.d, self.move, self.change = (np.empty_like(self.x) for _ in range(3))
         self.y, self.y_g, self.y_loss = self.x.copy(), self.g.copy(), self.loss
-        """The extrapolated point of the papers, from which the next step is made; evaluated once `momentum` is 0."""
+        """The extrapolated point of the papers, from which the next step is made."""
 
     def advance(self) -> Reason | None:
         self._extrapolate()
@@ -211,7 +211,8 @@ class _Accelerated(MethodRun):
             return
         np.copyto(self.y, objective.x)
         np.copyto(self.y_g, objective.g)
-        self.y_loss, self.momentum = found, 0.0
+        # The momentum stays until the step is made: a step that is interrupted is made again from the beginning.
+        self.y_loss = found
 
     def _restart(self) -> None:
         """Drop the momentum."""

@@ -164,7 +164,7 @@ def telling(callback: Callable[..., Any], objective: Counted) -> Callable[[Desce
             seconds=descent.seconds,
         )
         try:
-            return Reason.CALLBACK if asks_to_stop(call(point)) else None
+            return Reason.CALLBACK if asks_to_stop(descent.interrupts.call(call, point)) else None
         except StopIteration:
             return Reason.CALLBACK
         except Exception as error:

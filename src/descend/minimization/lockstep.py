@@ -8,11 +8,12 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
 
+from descend.descent.interrupts import Interrupts
 from descend.descent.loop import Descent
 from descend.descent.result import Result
 from descend.errors import ObjectiveError
@@ -24,30 +25,25 @@ from descend.parameters.memory import Array, Memory
 from descend.parameters.rows import Rows
 from descend.stopping import Reason
 
-__all__ = ["Lockstep", "Outcome", "one_by_one"]
+__all__ = ["Lockstep", "one_by_one"]
 
 WIDTH = 64
 """Descents that go on side by side at most, where memory allows; others begin when one of them has ended."""
 
-Outcome = Result | ObjectiveError
-"""What a descent has come to: a result, or what its function raised, with the result so far."""
 
-
-def one_by_one(minimizations: Iterable[Minimization], interrupted: Callable[[], bool]) -> list[Outcome]:
-    """The outcomes of descents that are made one after the other, until Ctrl-C ends one."""
-    outcomes: list[Outcome] = []
+def one_by_one(
+    minimizations: Iterable[Minimization], interrupted: Interrupts, outcomes: list[Result | ObjectiveError]
+) -> KeyboardInterrupt | None:
+    """Make descents one after the other, until Ctrl-C ends one, and append their outcomes; the interrupt to pass on."""
     for minimization in minimizations:
-        try:
-            outcomes.append(minimization.run(interrupted))
-        except ObjectiveError as error:
-            outcomes.append(error)
-        if _was_interrupted(outcomes[-1]):
+        outcome = minimization.outcome(interrupted)
+        if isinstance(outcome, KeyboardInterrupt):
+            outcomes += [outcome.result] if hasattr(outcome, "result") else []
+            return outcome
+        outcomes.append(outcome)
+        if interrupted():
             break
-    return outcomes
-
-
-def _was_interrupted(outcome: Outcome) -> bool:
-    return isinstance(outcome, Result) and outcome.reason is Reason.INTERRUPTED
+    return None
 
 
 class Lockstep:
@@ -66,7 +62,7 @@ class Lockstep:
         minimizations: Sequence[Minimization],
         memories: Sequence[Memory],
         together: Together | None,
-        interrupted: Callable[[], bool],
+        interrupted: Interrupts,
     ) -> None:
         self.together, self.interrupted = together, interrupted
         self.many_losses = minimizations[0].objective.many_losses if together is None else None
@@ -80,21 +76,26 @@ class Lockstep:
         self._rows_of: list[Lane] = []
         """Whose points the rows are."""
 
-    def run(self) -> list[Outcome]:
-        """All outcomes, in order; only of those that had begun if Ctrl-C ends them."""
+    def run(self, outcomes: list[Result | ObjectiveError]) -> KeyboardInterrupt | None:
+        """Make the descents, and append their outcomes in order; the interrupt to pass on.
+
+        If Ctrl-C ends them, there are those of the descents that had begun.
+        """
+        left: KeyboardInterrupt | None = None
         try:
             while self.lanes or (self.waiting and self.width):
                 self._begin()
                 self._evaluate()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             self.waiting.clear()
+            left = None if self.interrupted.is_first(error) else error
         finally:
             for lane in {*self.begun, *self.lanes}:
                 lane.stop()
-        outcomes = [lane.outcome() for lane in self.begun]
+        outcomes += [lane.outcome() for lane in self.begun]
         if self.waiting:  # there is no thread to be had
-            outcomes += one_by_one([minimization for minimization, _ in self.waiting], self.interrupted)
-        return outcomes
+            return one_by_one([minimization for minimization, _ in self.waiting], self.interrupted, outcomes)
+        return left
 
     def _begin(self) -> None:
         """Have others begin, as long as there is room."""
@@ -132,7 +133,7 @@ class Lockstep:
         assert self.many_losses is not None
         points: list[Any] = [lane.asked for lane in lanes]
         try:
-            losses = self.many_losses(np.concatenate(points), lanes[0].minimization.args)
+            losses = self.interrupted.call(self.many_losses, np.concatenate(points), lanes[0].minimization.args)
         except ObjectiveError:  # one of them may be at fault: each is asked by itself
             return []
         return np.split(losses, np.cumsum([len(rows) for rows in points])[:-1])
@@ -152,7 +153,7 @@ class Lockstep:
             for matrix, vector in zip(self.rows.vectors, lane.minimization.memory.vectors, strict=True):
                 matrix[row] = vector
         try:
-            losses = self.objective.many(self.grad, lanes[0].minimization.args)
+            losses = self.interrupted.call(self.objective.many, self.grad, lanes[0].minimization.args)
         except ObjectiveError:  # one of them may be at fault: each is asked by itself
             return []
         for row, lane in enumerate(lanes):
@@ -171,17 +172,18 @@ class Lane:
     `stop` can tell at any time what it waits for, wherever Ctrl-C came in between.
     """
 
-    def __init__(self, minimization: Minimization, shadow: Memory, interrupted: Callable[[], bool]) -> None:
+    def __init__(self, minimization: Minimization, shadow: Memory, interrupted: Interrupts) -> None:
+        self.interrupted = interrupted
         self.minimization, self.shadow = minimization, cast("Memory | None", shadow)
         self._losses, self._each = minimization.objective.many_losses, minimization.descent.each
         self._alone = minimization.descent.evaluate
         self._end: Reason | BaseException = Reason.INTERRUPTED
-        self._outcome: Outcome | None = None
+        self._outcome: Result | ObjectiveError | None = None
         self._message: tuple[str, Any] | None = None
         self._begun = self._over = False
         self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        work = functools.partial(contextvars.copy_context().run, self._work, interrupted)
+        work = functools.partial(contextvars.copy_context().run, self._work, interrupted.in_thread())
         self._thread = threading.Thread(target=work, daemon=True)
 
     @property
@@ -212,7 +214,7 @@ class Lane:
         while self._message is not None and self._message[0] == "call":
             answer: tuple[Any, BaseException | None]
             try:
-                answer = self._message[1](), None
+                answer = self.interrupted.call(self._message[1]), None
             except BaseException as error:  # which is the descent's to deal with
                 answer = None, error
             self._answers.put(answer)
@@ -250,8 +252,8 @@ class Lane:
         assert self.asked is not None
         try:
             if self._losses is not None:
-                return self._losses(self.asked, self.minimization.args)
-            return self._alone(self.asked)
+                return self.interrupted.call(self._losses, self.asked, self.minimization.args)
+            return self.interrupted.call(self._alone, self.asked)
         except ObjectiveError as error:
             return error
 
@@ -261,13 +263,14 @@ class Lane:
         self.shadow = None
         self._give_back()
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Result | ObjectiveError:
         """What it came to, once it has ended; raises what is no outcome."""
         if self._outcome is None:
             if isinstance(self._end, ObjectiveError):
                 self._outcome = self.minimization.failed(self._end)
-            elif isinstance(self._end, Reason):
-                self._outcome = self.minimization.result(self._end)
+            elif isinstance(self._end, (Reason, KeyboardInterrupt)):
+                reason = self._end if isinstance(self._end, Reason) else Reason.INTERRUPTED
+                self._outcome = self.minimization.result(reason)
             else:
                 raise self._end
         return self._outcome
@@ -293,7 +296,7 @@ class Lane:
         assert self._each is not None
         return cast("Reason | None", self._ask("call", functools.partial(self._each, descent)))
 
-    def _work(self, interrupted: Callable[[], bool]) -> None:
+    def _work(self, interrupted: Interrupts) -> None:
         try:
             self._end = self.minimization.descent.run(interrupted)
         except BaseException as error:  # whatever it is, it is raised where the outcome is asked for

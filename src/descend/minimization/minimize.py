@@ -45,6 +45,7 @@ def minimize(
     fixed: Any = None,
     tied: Mapping[Any, Callable[[Any], Any]] | None = None,
     names: Sequence[str] | None = None,
+    keep_state: bool | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Result:
     """Minimise a function of parameters in any container, by a method that searches for its steps, or by any rule.
@@ -135,6 +136,11 @@ def minimize(
     names
         Names for the numbers of an array, one each, in `fixed`, `tied` and the errors of the answer. By default the
         path in the container: ``rate``, ``w[0]``, ``x[2]`` in a bare array.
+    keep_state
+        Whether `Result.state` has all that it takes to go on exactly, which for L-BFGS is up to 60 times as much as `x`
+        (n² numbers for BFGS). None: where the descent was stopped by the callback, by Ctrl-C or by what the function
+        raised; where a budget is spent, if it takes 8 MiB at most; and with a rule. Otherwise it has `x` and the
+        counts, and a method begins anew there.
     state
         `Result.state` of an earlier call: go on exactly where it stopped, with the same bits as if it had not. What
         the function raises is not in it, nor is the history. ``numpy.savez(file, **result.state)`` keeps it and
@@ -144,7 +150,8 @@ def minimize(
     -------
     Result
         The point where a criterion that was asked for holds, or else the best finite point that was seen; and why the
-        descent stopped. Ctrl-C ends the descent after the step at hand and returns the result so far.
+        descent stopped. Ctrl-C ends the descent after the step at hand and returns the result so far; pressed again
+        within that step, it raises `KeyboardInterrupt`, whose `.result` is the result so far.
 
     Raises
     ------
@@ -165,7 +172,7 @@ def minimize(
         callback=callback, options=options, gtol=gtol, ftol=ftol, xtol=xtol, max_steps=max_steps, max_evals=max_evals,
         max_seconds=max_seconds, target=target, history=history, finite_diff_rel_step=finite_diff_rel_step,
         finite_diff_abs_step=finite_diff_abs_step, check_gradient=check_gradient, starts=starts, vectorized=vectorized,
-        fixed=fixed, tied=tied, names=names, state=state,
+        fixed=fixed, tied=tied, names=names, keep_state=keep_state, state=state,
     ))  # fmt: skip
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from descend.descent.interrupts import interrupts
+from descend.descent.interrupts import Interrupts, holding, interruptible
 from descend.descent.result import Result
 from descend.errors import ObjectiveError, OptionError, ParameterError
-from descend.minimization.lockstep import Lockstep, Outcome, one_by_one
+from descend.minimization.lockstep import Lockstep, one_by_one
 from descend.minimization.options import MinimizeOptions
 from descend.minimization.run import Minimization
 from descend.minimization.vectorized import agree_on_losses, of_one, together_of
@@ -22,8 +23,9 @@ from descend.objectives.objective import Objective
 from descend.parameters.free import FreeMemory, memory_of
 from descend.parameters.memory import Memory
 from descend.parameters.starts import as_start
+from descend.stopping import Reason
 
-__all__ = ["alike", "best_of", "listed", "minimize_from"]
+__all__ = ["alike", "best_from", "listed", "minimize_from"]
 
 
 def minimize_from(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) -> Result:
@@ -44,23 +46,42 @@ def minimize_from(fun: Callable[..., Any], x0: Any, options: MinimizeOptions) ->
         batch = Batch(fun, minimizations[0].objective.fun_name, memories[0])
         for minimization in minimizations:
             minimization.objective.many_losses = batch
-    with interrupts() as interrupted:
+
+    def run(interrupted: Interrupts, outcomes: list[Any]) -> KeyboardInterrupt | None:
         for minimization in minimizations:
             with contextlib.suppress(ObjectiveError):  # which is raised again when it is that start's turn
-                minimization.check()
+                interrupted.call(minimization.check)
         together = None
         if differs:
-            agree_on_losses(batch, minimizations)
+            interrupted.call(agree_on_losses, batch, minimizations)
         elif vectorized or (vectorized is None and source in AUTODIFF and len(minimizations) > 1):
-            many = fun, options.jac
-            together = together_of(many, one, source, minimizations, memories, vectorized=bool(vectorized))
+            find = functools.partial(together_of, vectorized=bool(vectorized))
+            together = interrupted.call(find, (fun, options.jac), one, source, minimizations, memories)
         # Products with the Hessian are each descent's own.
         if interrupted() or not (differs or together) or minimizations[0].products is not None:
-            outcomes = one_by_one(minimizations, interrupted)
-        else:
-            outcomes = Lockstep(minimizations, memories, together, interrupted).run()
-    best: Result = best_of(outcomes, lambda run: run.fun)
+            return one_by_one(minimizations, interrupted, outcomes)
+        return Lockstep(minimizations, memories, together, interrupted).run(outcomes)
+
+    best: Result = best_from(run, len(points), lambda run: run.fun)
     return best if options.starts is not None else dataclasses.replace(best, runs=())
+
+
+def best_from(
+    run: Callable[[Interrupts, list[Any]], KeyboardInterrupt | None], starts: int, loss: Callable[[Any], float]
+) -> Any:
+    """The best result of what `run` appends to a list from so many starts; an interrupt that it returns has it, too."""
+
+    def work(interrupted: Interrupts) -> tuple[Any, KeyboardInterrupt | None]:
+        outcomes: list[Result | ObjectiveError] = []
+        left = run(interrupted, outcomes)
+        if left is None and interrupted.at_once:
+            left = KeyboardInterrupt()
+        return _best(outcomes, starts, loss), left
+
+    result, left = interruptible(work)
+    if left is not None:
+        raise holding(left, result)
+    return result
 
 
 def listed(starts: Any) -> list[Any]:
@@ -93,8 +114,11 @@ def _build(memory: Memory) -> str:
     return f"{', '.join(leaves)} ({memory.kind})"
 
 
-def best_of(outcomes: Sequence[Outcome], loss: Callable[[Any], float]) -> Any:
-    """The result of the best loss, whose `runs` are all; raises what was raised if there is no other outcome."""
+def _best(outcomes: Sequence[Result | ObjectiveError], starts: int, loss: Callable[[Any], float]) -> Any:
+    """The result of the best loss, whose `runs` are all; raises what was raised if there is no other outcome.
+
+    It says that it was interrupted where one of the starts was, or was not begun.
+    """
     alive = [outcome for outcome in outcomes if isinstance(outcome, Result)]
     if not alive:
         raised = [outcome for outcome in outcomes if isinstance(outcome, ObjectiveError)]
@@ -102,4 +126,9 @@ def best_of(outcomes: Sequence[Outcome], loss: Callable[[Any], float]) -> Any:
     sign = -1.0 if alive[0].method.maximize else 1.0
     best = min(alive, key=lambda run: (not math.isfinite(loss(run)), sign * loss(run)))
     runs = [outcome.result if isinstance(outcome, ObjectiveError) else outcome for outcome in outcomes]
-    return dataclasses.replace(best, runs=tuple(run for run in runs if run is not None))
+    finished = sum(isinstance(run, Result) and run.reason is not Reason.INTERRUPTED for run in runs)
+    all_runs = tuple(run for run in runs if run is not None)
+    if finished == starts:
+        return dataclasses.replace(best, runs=all_runs)
+    message = Reason.INTERRUPTED.message(f"{finished} of {starts} starts are finished; this is the best point seen.")
+    return dataclasses.replace(best, runs=all_runs, reason=Reason.INTERRUPTED, message=message)

@@ -60,6 +60,7 @@ class MinimizeOptions:
     fixed: Any = None
     tied: Mapping[Any, Callable[[Any], Any]] | None = None
     names: Sequence[str] | None = None
+    keep_state: bool | None = None
     state: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -75,6 +76,7 @@ class MinimizeOptions:
         record("history", self.history)
         optional(function, "callback", self.callback)
         optional(flag, "vectorized", self.vectorized, otherwise="None to find out")
+        optional(flag, "keep_state", self.keep_state, otherwise="None for where it is likely to be needed")
         if self.finite_diff_rel_step is not None and self.finite_diff_abs_step is not None:
             raise OptionError("finite_diff_rel_step and finite_diff_abs_step (eps) are both steps: give one of them")
         if self.vectorized and not (self.fixed is None and self.tied is None):

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from descend.descent.history import History
+from descend.descent.interrupts import Interrupts, holding, interruptible
 from descend.descent.loop import Descent
 from descend.descent.result import Result
+from descend.descent.resume import DescentState
 from descend.errors import ObjectiveError, OptionError, StateError
 from descend.methods import BFGS, LBFGS, Method
 from descend.minimization.advice import advice_for
@@ -27,7 +29,13 @@ from descend.parameters.starts import as_start
 from descend.rules import Rule
 from descend.stopping import Reason
 
-__all__ = ["Minimization"]
+__all__ = ["Minimization", "Outcome"]
+
+STATE_BYTES = 2**23
+"""What a state may take that is kept, unasked, where a budget was spent."""
+
+Outcome = Result | ObjectiveError | KeyboardInterrupt
+"""What a descent has come to: a result, or what has ended it, with the result so far."""
 
 
 class Minimization:
@@ -55,7 +63,7 @@ class Minimization:
                 f"max_evals={criteria.max_evals} does not pay for one gradient, which takes {objective.cost} "
                 f"evaluations ({objective.source}): raise it, or give jac"
             )
-        self._unchecked = options.check_gradient
+        self._unchecked, self._keep_state = options.check_gradient, options.keep_state
         self.descent = Descent(
             memory,
             rule,
@@ -64,6 +72,7 @@ class Minimization:
             History(path=options.history == "path") if options.history else None,
             whole=True,
             evaluations=self._evaluations,
+            counts=self._counts,
             each=None if options.callback is None else telling(options.callback, objective),
             bounds=bounds,
             resolution=objective.resolution,
@@ -85,6 +94,7 @@ class Minimization:
                 self.products.nhev = int(state["nhev"])
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
+        self.descent.counted = self.descent.counts()
 
     def _products(self, rule: Rule | Method, options: MinimizeOptions) -> HessianProducts | None:
         """The products with the Hessian, for a method that asks for them; a warning where they are given to another."""
@@ -98,6 +108,10 @@ class Minimization:
         """How many evaluations there were, as a budget counts them, and how many one more gradient takes."""
         charged = 0 if self.products is None else self.products.charged
         return self.objective.nfev + charged, self.objective.cost
+
+    def _counts(self) -> dict[str, int]:
+        nhev = 0 if self.products is None else self.products.nhev
+        return {"nfev": self.objective.nfev, "njev": self.objective.njev, "nhev": nhev}
 
     @property
     def bytes(self) -> int:
@@ -120,13 +134,23 @@ class Minimization:
             finally:
                 objective.nfev, objective.njev = counts
 
-    def run(self, interrupted: Callable[[], bool] | None = None) -> Result:
-        """Descend; `interrupted` is as in `Descent.run`. Raises `ObjectiveError` with the result so far."""
+    def run(self) -> Result:
+        """Descend. `ObjectiveError`, and the `KeyboardInterrupt` of a second Ctrl-C, have the result so far."""
+        outcome = interruptible(self.outcome)
+        if isinstance(outcome, Result):
+            return outcome
+        raise outcome from outcome.__cause__
+
+    def outcome(self, interrupted: Interrupts) -> Outcome:
+        """Descend; a result, or the error or interrupt that has ended the descent, with the result so far."""
         try:
-            self.check()
-            return self.result(self.descent.run(interrupted))
+            interrupted.call(self.check)
+            result = self.result(self.descent.run(interrupted))
         except ObjectiveError as error:
-            raise self.failed(error) from error.__cause__
+            return self.failed(error)
+        except KeyboardInterrupt as error:
+            return holding(error, self.result(Reason.INTERRUPTED))
+        return holding(KeyboardInterrupt(), result) if interrupted.at_once else result
 
     def result(self, reason: Reason) -> Result:
         """What there is to say when the descent has ended."""
@@ -141,16 +165,18 @@ class Minimization:
         elif vectors is None or grad is None:
             nothing_known = [np.full_like(g, math.nan) for g in point.grad]
             vectors, grad, loss = memory.vectors, nothing_known, point.loss
-        nhev = 0 if self.products is None else self.products.nhev
-        counts = {"nfev": np.array(objective.nfev), "njev": np.array(objective.njev), "nhev": np.array(nhev)}
-        return Result(
-            x=memory.result(vectors),
+        counts, kept = self._counts(), descent.state(objective.state())
+        x = memory.result(vectors)
+        if not self._keeps(reason, kept):
+            kept = kept.of_point(x, vectors)
+        result = Result(
+            x=x,
             fun=loss,
             jac=memory.gradient(grad),
             nit=descent.steps,
             nfev=objective.nfev,
             njev=objective.njev,
-            nhev=nhev,
+            nhev=counts["nhev"],
             reason=reason,
             message=self._message(reason, detail),
             history=descent.history,
@@ -158,9 +184,21 @@ class Minimization:
             seconds=descent.seconds,
             method=descent.rule,
             why="; ".join(part for part in (self.why, objective.description) if part),
-            _state=lambda: descent.state() | objective.state() | counts,
+            _state=kept,
             _errors=self._errors,
         )
+        descent.release()
+        return result
+
+    def _keeps(self, reason: Reason, state: DescentState) -> bool:
+        """Whether the result keeps all that it takes to go on exactly: curvature pairs may take 60 times its own."""
+        if self._keep_state is not None:
+            return self._keep_state
+        if isinstance(self.descent.rule, Rule):
+            return True
+        if reason.kind == "spent":
+            return state.nbytes <= STATE_BYTES
+        return reason.kind == "asked" or reason is Reason.FUNCTION_RAISED
 
     def _message(self, reason: Reason, detail: str) -> str:
         """The reason for people; a budget of steps that alone was asked for is not to be raised."""
@@ -176,4 +214,6 @@ class Minimization:
         """An error that has ended the descent, with the result so far."""
         self.descent.detail = f"{error}."
         error.result = self.result(Reason.FUNCTION_RAISED)
-        return error
+        # A kept error keeps the frames that it went through, and what they hold; those of the user's are on its cause.
+        error.__context__ = None
+        return error.with_traceback(None)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from descend.descent.history import History
+from descend.descent.interrupts import Interrupts, holding, interruptible
 from descend.descent.loop import Descent
 from descend.descent.point import largest_entry
 from descend.descent.residual_line import ResidualLine
@@ -72,6 +73,7 @@ class Regression:
             History(path=options.history == "path") if options.history else None,
             whole=True,
             evaluations=lambda: (objective.nfev, objective.cost),
+            counts=lambda: {"nfev": objective.nfev, "njev": objective.njev},
             each=None if options.callback is None else telling(options.callback, objective),
             bounds=bounds,
             resolution=objective.resolution,
@@ -107,18 +109,29 @@ class Regression:
             self.objective.nfev, self.objective.njev = int(state["nfev"]), int(state["njev"])
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
+        descent.counted = descent.counts()
 
     @property
     def bytes(self) -> int:
         """The memory that the descent takes, about: residuals, and some copies of a dense Jacobian."""
         return 80 * self.memory.size + 24 * max(1, self.objective.rows) * (self.memory.size + 1)
 
-    def run(self, interrupted: Callable[[], bool] | None = None) -> LeastSquaresResult:
-        """Descend; `interrupted` is as in `Descent.run`. Raises `ObjectiveError` with the result so far."""
+    def run(self) -> LeastSquaresResult:
+        """Descend. `ObjectiveError`, and the `KeyboardInterrupt` of a second Ctrl-C, have the result so far."""
+        outcome = interruptible(self.outcome)
+        if isinstance(outcome, LeastSquaresResult):
+            return outcome
+        raise outcome from outcome.__cause__
+
+    def outcome(self, interrupted: Interrupts) -> LeastSquaresResult | ObjectiveError | KeyboardInterrupt:
+        """As that of a `Minimization`."""
         try:
-            return self.result(self.descent.run(interrupted))
+            result = self.result(self.descent.run(interrupted))
         except ObjectiveError as error:
-            raise self.failed(error) from error.__cause__
+            return self.failed(error)
+        except KeyboardInterrupt as error:
+            return error if self.objective.jacobian is None else holding(error, self.result(Reason.INTERRUPTED))
+        return holding(KeyboardInterrupt(), result) if interrupted.at_once else result
 
     def result(self, reason: Reason) -> LeastSquaresResult:
         """What there is to say when the descent has ended: of the point where it stands, which no trial was below."""
@@ -129,9 +142,8 @@ class Regression:
             values, jacobian = run.values, run.jacobian  # type: ignore[attr-defined]
         if jacobian is None:
             grad = [np.full_like(g, math.nan) for g in grad]
-        counts = {"nfev": np.array(objective.nfev), "njev": np.array(objective.njev)}
         projected = grad if descent.bounds is None else descent.bounds.projected_gradient(memory.vectors, grad, 1.0)
-        return LeastSquaresResult(
+        result = LeastSquaresResult(
             x=memory.result(),
             fun=objective.unweighted(values),
             jac=self._jacobian(values, jacobian),
@@ -149,16 +161,18 @@ class Regression:
             active_mask=self._active(),
             method=descent.rule,
             why=self.why,
-            _state=lambda: descent.state() | counts | self._known(),
+            _state=descent.state(self._known()),
             _errors=self._answer(values),
         )
+        descent.release()
+        return result
 
     def _known(self) -> dict[str, Array]:
         """What is known at the start, where no method has begun that knows it."""
         objective = self.objective
         if self.descent.method_run is not None or objective.jacobian is None:
             return {}
-        return {f"{KNOWN}{k}": np.array(v) for k, v in objective.state(objective.values, objective.jacobian).items()}
+        return {f"{KNOWN}{k}": v for k, v in objective.state(objective.values, objective.jacobian).items()}
 
     def _answer(self, values: Array) -> FitAnswer:
         """The errors of the answer, with what they are computed from."""
@@ -193,7 +207,8 @@ class Regression:
         self.descent.detail = f"{error}."
         if self.objective.jacobian is not None:
             error.result = self.result(Reason.FUNCTION_RAISED)
-        return error
+        error.__context__ = None  # which has the frames that the error went through
+        return error.with_traceback(None)
 
 
 def _with(function: Callable[..., Any], kwargs: Any) -> Callable[..., Any]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from descend.descent.interrupts import interrupts
+from descend.descent.interrupts import Interrupts
 from descend.errors import ObjectiveError
 from descend.minimization.choice import PAIRS_BYTES
 from descend.minimization.lockstep import WIDTH, Lane, Lockstep, one_by_one
-from descend.minimization.multistart import alike, best_of, listed
+from descend.minimization.multistart import alike, best_from, listed
 from descend.objectives.autodiff import AUTODIFF, precision
 from descend.parameters.free import FreeMemory
 from descend.parameters.memory import Array, Memory
@@ -40,15 +40,16 @@ def least_squares_from(fun: Callable[..., Any], x0: Any, options: LeastSquaresOp
     if isinstance(first.memory, FreeMemory):  # what is fixed is so at the same values from every start
         of_each = dataclasses.replace(of_each, fixed=first.memory.roles.held)
     regressions = [first, *(Regression(fun, point, of_each) for point in points[1:])]
-    with interrupts() as interrupted:
+
+    def run(interrupted: Interrupts, outcomes: list[Any]) -> KeyboardInterrupt | None:
         many = None
         if len(points) > 1 and first.objective.source in AUTODIFF and not isinstance(first.memory, FreeMemory):
-            many = _many(first, memories, _width(regressions))
+            many = interrupted.call(_many, first, memories, _width(regressions))
         if many is None or interrupted():
-            outcomes = one_by_one(regressions, interrupted)  # type: ignore[arg-type]
-        else:
-            outcomes = _SideBySide(regressions, memories, many, interrupted).run()
-    best: LeastSquaresResult = best_of(outcomes, lambda run: run.cost)
+            return one_by_one(regressions, interrupted, outcomes)  # type: ignore[arg-type]
+        return _SideBySide(regressions, memories, many, interrupted).run(outcomes)
+
+    best: LeastSquaresResult = best_from(run, len(points), lambda run: run.cost)
     return best
 
 
@@ -161,7 +162,7 @@ class _SideBySide(Lockstep):
         regressions: Sequence[Regression],
         memories: Sequence[Memory],
         many: Many,
-        interrupted: Callable[[], bool],
+        interrupted: Interrupts,
     ) -> None:
         self.many, self.interrupted = many, interrupted
         began = time.perf_counter()
@@ -177,7 +178,7 @@ class _SideBySide(Lockstep):
         stacked = [np.stack(parts) for parts in leaves]
         filled = [_filled(rows, self.width) for rows in stacked]
         try:
-            values, jacobians = self.many(filled)
+            values, jacobians = self.interrupted.call(self.many, filled)
         except Exception:  # one of them may be at fault: each is asked by itself
             return [self._alone(lane) for lane in lanes]
         answers: list[Any] = []

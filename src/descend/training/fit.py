@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from descend.descent.history import Evaluation, History
-from descend.descent.interrupts import Interrupts, interrupts
+from descend.descent.interrupts import Interrupts, holding, interruptible
 from descend.descent.loop import Descent
 from descend.descent.result import FitResult
 from descend.errors import ObjectiveError
@@ -83,7 +83,9 @@ def fit(
     -------
     FitResult
         Parameters, metrics on validation and test data, history, and why it stopped. Ctrl-C ends the descent after
-        the step at hand and returns the result so far; pressed again it ends at once, and what is not measured is NaN.
+        the step at hand and returns the result so far. Pressed again while something is measured, it ends that at
+        once, and what is not measured is NaN; pressed again within a step, it raises `KeyboardInterrupt`, whose
+        `.result` is the result so far.
 
     Raises
     ------
@@ -144,29 +146,45 @@ class _FitRun:
 
     def run(self) -> FitResult:
         """Train to the end; the result so far is on the error where the problem's functions raise."""
+        result = interruptible(self._run)
+        result.interrupted = self.descent.interrupts() or result.interrupted
+        if self.training.left_by is not None:
+            raise holding(self.training.left_by, result)
+        return result
+
+    def _run(self, interrupted: Interrupts) -> FitResult:
         self.descent.began = time.perf_counter()  # the first evaluation, before the first step, takes time as well
         training = self.training
+        training.interrupts = self.descent.interrupts = interrupted
         with (
-            interrupts() as interrupted,
             seeded(self.options.seed, STEPS),
             Bar(training.problem.name, training.budget.steps, self.options.progress) as self._bar,
         ):
             try:
-                result = self._result(self._train(interrupted), measured=not interrupted.at_once)
+                return self._result(self._train(interrupted), measured=not interrupted.at_once)
             except ObjectiveError as error:
                 self.descent.detail = f"{error}."
                 error.result = self._result(Reason.FUNCTION_RAISED, measured=False)
                 raise
-            result.interrupted = interrupted() or result.interrupted
-            return result
+            except KeyboardInterrupt as error:  # within a step
+                training.left_by = error
+                return self._result(Reason.INTERRUPTED, measured=False)
 
     def _train(self, interrupted: Interrupts) -> Reason:
-        """Evaluate, train, and evaluate the end, until there is a reason to stop; Ctrl-C may come at any time."""
+        """Evaluate, train, and evaluate the end, until there is a reason to stop."""
+        reason = self._evaluate() or self.descent.run(interrupted)
+        if interrupted.at_once:
+            return reason
         try:
-            reason = self._evaluate() or self.descent.run(interrupted)
-            return reason if interrupted.at_once else self._evaluate_end(reason)
-        except KeyboardInterrupt:
-            return Reason.INTERRUPTED
+            return self._evaluate_end(reason)
+        except KeyboardInterrupt as error:
+            return self._not_evaluated(error)
+
+    def _not_evaluated(self, error: KeyboardInterrupt) -> Reason:
+        """What an interrupt of an evaluation ends the training with: nothing of it is lost by that."""
+        if not self.descent.interrupts.answers(error):
+            raise error
+        return Reason.INTERRUPTED
 
     def _loss_and_gradient(self, grad: list[Array]) -> float:
         """Loss and gradient over the batch of the next step."""
@@ -183,9 +201,12 @@ class _FitRun:
 
     def _evaluate(self) -> Reason | None:
         """Evaluate on the validation data; a reason to stop, if callback or patience has one."""
-        evaluation = self.training.evaluate(self.descent.steps, self.descent.seconds)
-        if self._stopped_by_callback(evaluation):
-            return Reason.CALLBACK
+        try:
+            evaluation = self.training.evaluate(self.descent.steps, self.descent.seconds)
+            if self._stopped_by_callback(evaluation):
+                return Reason.CALLBACK
+        except KeyboardInterrupt as error:
+            return self._not_evaluated(error)
         patience = self.options.patience
         if patience is not None and self.training.evaluations_since_best >= patience:
             return Reason.NO_PROGRESS
@@ -195,7 +216,7 @@ class _FitRun:
         if self.options.callback is None:
             return False
         try:
-            return bool(self.options.callback(evaluation))
+            return bool(self.descent.interrupts.call(self.options.callback, evaluation))
         except StopIteration:
             return True
         except Exception as error:

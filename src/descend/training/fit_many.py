@@ -13,7 +13,7 @@ import numpy as np
 
 from descend.checks import seed
 from descend.descent.health import HealthMonitor, at_step, cannot_step
-from descend.descent.interrupts import Interrupts, interrupts
+from descend.descent.interrupts import Interrupts, holding, interruptible
 from descend.descent.result import FitResult
 from descend.engines import stack
 from descend.engines.stacked import difference
@@ -74,7 +74,8 @@ def fit_many(
         One for each run, in order, as ``fit(problem, rule, seed=seed, …, history=False)`` returns it, up to rounding.
         A run's `seconds` are its share. With a NumPy problem a run's figures do not depend, to the bit, on what else
         is run beside it; with PyTorch that cannot be promised, as its sums may depend on the number of runs.
-        A run that fails ends, and leaves the others as they are. Ctrl-C ends all after the step at hand.
+        A run that fails ends, and leaves the others as they are. Ctrl-C ends all after the step at hand. Pressed again
+        within a step, it raises `KeyboardInterrupt`, whose `.result` has the results of the runs that had begun.
 
     Raises
     ------
@@ -121,17 +122,24 @@ def _in_stacks(
     order = sorted(range(len(seeds)), key=lambda i: seeds[i])
     width = _width(Memory(problem.instance(seeds[0]).params, "params"))
     results: dict[int, FitResult] = {}
-    with interrupts() as interrupted:
+
+    def run(interrupted: Interrupts) -> Interrupts:
         for first in range(0, len(order), width):
             chunk = order[first : first + width]
             trainings = [
                 Training(problem, seeds[i], batches[seeds[i]], budget, options.keep_best, maximize=rules[i].maximize)
                 for i in chunk
             ]
-            found = _StackedRun(problem, [rules[i] for i in chunk], trainings).run(interrupted)
-            results.update(zip(chunk, found, strict=True))
-        for result in results.values():
-            result.interrupted = result.interrupted or interrupted()
+            stacked = _StackedRun(problem, [rules[i] for i in chunk], trainings, interrupted)
+            results.update(zip(chunk, stacked.run(), strict=True))
+            for training in trainings:
+                if training.left_by is not None:
+                    raise holding(training.left_by, [results[i] for i in sorted(results)])
+        return interrupted
+
+    interrupted = interruptible(run)
+    for result in results.values():
+        result.interrupted = result.interrupted or interrupted()
     return [results[i] for i in range(len(seeds))]
 
 
@@ -219,15 +227,20 @@ def _move(memories: Sequence[Memory]) -> None:
 class _StackedRun:
     """Some runs that are made together: a training and a health monitor for each, and one loop that steps them all."""
 
-    def __init__(self, problem: Problem, rules: Sequence[Rule], trainings: Sequence[Training]) -> None:
-        self.problem = problem
+    def __init__(
+        self, problem: Problem, rules: Sequence[Rule], trainings: Sequence[Training], interrupted: Interrupts
+    ) -> None:
+        self.problem, self.interrupted = problem, interrupted
         self.trainings = list(trainings)
+        for training in self.trainings:
+            training.interrupts = interrupted
         self.total = trainings[0].budget.steps
         self.monitors = [HealthMonitor(t.memory, rule) for t, rule in zip(trainings, rules, strict=True)]
         self.live = list(range(len(rules)))
         """The run that each row of the stack belongs to."""
         self.results: dict[int, FitResult] = {}
         self.steps = self.evaluated = 0
+        self._within_step = False
         self.rows = Rows([t.memory for t in trainings])
         self.grad = self.rows.like()
         self.by_arrays = looks_at_arrays(rules[0])
@@ -239,31 +252,36 @@ class _StackedRun:
         self._seconds, self._since = 0.0, time.perf_counter()
         self._prepare()
 
-    def run(self, interrupted: Interrupts) -> list[FitResult]:
+    def run(self) -> list[FitResult]:
         """Make the runs, to the end of each; Ctrl-C may come at any time."""
         try:
-            if interrupted.at_once:
+            if self.interrupted.at_once:
                 raise KeyboardInterrupt
-            self._run(interrupted)
-        except KeyboardInterrupt:
+            self._run()
+        except KeyboardInterrupt as error:
             for run, training in enumerate(self.trainings):
                 if run not in self.results:
                     detail = self.monitors[run].detail
                     self.results[run] = training.result(
                         Reason.INTERRUPTED, detail, self.steps, self._share(), measured=False
                     )
+            again = self._within_step and not self.interrupted.is_first(error)
+            if again or not self.interrupted.answers(error):
+                self.trainings[0].left_by = error
         return [self.results[run] for run in range(len(self.trainings))]
 
-    def _run(self, interrupted: Interrupts) -> None:
+    def _run(self) -> None:
         self._evaluate()
         while self.live:
             if self.steps >= self.total:
                 self._end(dict.fromkeys(self.live, Reason.MAX_STEPS))
                 break
+            self._within_step = True
             self._losses_and_gradients()
+            self._within_step = False
             if self.live:
                 self._step()
-            if interrupted():
+            if self.interrupted():
                 self._end(dict.fromkeys(self.live, Reason.INTERRUPTED))
 
     def _share(self) -> float:
@@ -277,7 +295,7 @@ class _StackedRun:
         """Compute losses and gradients of all runs, and end those that fail."""
         batch = stacked_batch(self.problem, self.batches, self.steps, shared=self.shared)
         try:
-            losses = self.objective.many(self.grad, batch)
+            losses = self.interrupted.call(self.objective.many, self.grad, batch)
         except ObjectiveError as error:
             raise at_step(error, self.steps) from error.__cause__
         self.losses += losses

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from descend.descent.history import Evaluation, History
+from descend.descent.interrupts import Interrupts
 from descend.descent.result import FitResult
 from descend.errors import ObjectiveError
 from descend.objectives.objective import Objective
@@ -58,6 +59,10 @@ class Training:
         self._batch_losses, self._batches_seen = 0.0, 0
         self._best_vectors: list[Array] | None = None
         self._best_extra: Any = None
+        self.interrupts = Interrupts()
+        """What Ctrl-C has asked for."""
+        self.left_by: KeyboardInterrupt | None = None
+        """What interrupted the training and is to be passed on, with its result."""
 
     def add_losses(self, total: float, batches: int = 1) -> None:
         """Count in the sum of the losses of some batches since the last evaluation."""
@@ -128,8 +133,10 @@ class Training:
         try:
             for i, (data, which) in enumerate(self._to_measure() if measured else ()):
                 figures[i] = self._measure(data, steps)[which]
-        except KeyboardInterrupt:  # the training is done: nothing of it must be lost for a figure
+        except KeyboardInterrupt as error:  # the training is done: nothing of it must be lost for a figure
             interrupted = True
+            if not self.interrupts.answers(error):
+                self.left_by = error
         train, validation, test = figures
         return FitResult(
             x=x,
@@ -178,7 +185,7 @@ class Training:
         """Loss and metric over some data at the memory's point; NaN where there are none."""
         if data is None:
             return math.nan, math.nan
-        return measured(self.problem, self.instance, self.objective, data, steps)
+        return self.interrupts.call(measured, self.problem, self.instance, self.objective, data, steps)
 
 
 def measured(
