@@ -50,11 +50,7 @@ class Minimization:
         if bounds is not None:
             bounds.apply(memory.vectors)
             objective.bounds = bounds.ends
-        if criteria.max_evals is not None and criteria.max_evals < objective.cost:
-            raise OptionError(
-                f"max_evals={criteria.max_evals} does not pay for one gradient, which takes {objective.cost} "
-                f"evaluations ({objective.source}): raise it, or give jac"
-            )
+        _require_enough(criteria.max_evals, objective)
         self._unchecked = options.check_gradient
         self.descent = Descent(
             memory,
@@ -177,3 +173,12 @@ class Minimization:
         self.descent.detail = f"{error}."
         error.result = self.result(Reason.FUNCTION_RAISED)
         return error
+
+
+def _require_enough(max_evals: int | None, objective: Objective) -> None:
+    """Raise `OptionError` where the budget is below one gradient."""
+    if max_evals is not None and max_evals < objective.cost:
+        raise OptionError(
+            f"max_evals={max_evals} does not pay for one gradient, which takes {objective.cost} "
+            f"evaluations ({objective.source}): raise it, or give jac"
+        )
