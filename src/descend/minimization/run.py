@@ -58,11 +58,7 @@ class Minimization:
         if bounds is not None:
             bounds.apply(memory.vectors)
             objective.bounds = bounds.ends
-        if criteria.max_evals is not None and criteria.max_evals < objective.cost:
-            raise OptionError(
-                f"max_evals={criteria.max_evals} does not pay for one gradient, which takes {objective.cost} "
-                f"evaluations ({objective.source}): raise it, or give jac"
-            )
+        _require_enough(criteria.max_evals, objective)
         self._unchecked, self._keep_state = options.check_gradient, options.keep_state
         self.descent = Descent(
             memory,
@@ -217,3 +213,12 @@ class Minimization:
         # A kept error keeps the frames that it went through, and what they hold; those of the user's are on its cause.
         error.__context__ = None
         return error.with_traceback(None)
+
+
+def _require_enough(max_evals: int | None, objective: Objective) -> None:
+    """Raise `OptionError` where the budget is below one gradient."""
+    if max_evals is not None and max_evals < objective.cost:
+        raise OptionError(
+            f"max_evals={max_evals} does not pay for one gradient, which takes {objective.cost} "
+            f"evaluations ({objective.source}): raise it, or give jac"
+        )
