@@ -146,7 +146,7 @@ class Differences:
                 self._by_given_steps(stencil, free, *self.given)
             else:
                 self._by_own_steps(stencil, free)
-        for vector, part in zip(grad, np.split(self._slope, flat.cuts), strict=True):
+        for vector, part in zip(grad, flat.split(self._slope), strict=True):
             vector[...] = part
         assert stencil.loss is not None
         return stencil.loss
@@ -279,8 +279,9 @@ class Differences:
                 taken.put(again, second)
                 both[again] = True
                 noise = self._noise(taken)
-            scales.learn(free[both], taken.of(both), noise[both], eps[both])
-            error = np.where(both, self._central_error(free, taken, noise, scales), error)
+            if both.any():
+                scales.learn(free[both], taken.of(both), noise[both], eps[both])
+                error = np.where(both, self._central_error(free, taken, noise, scales), error)
             error[unseen & ~both] = np.inf
             scales.look(free, taken, noise)
         self._take(free, taken, error)
