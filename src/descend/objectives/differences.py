@@ -64,8 +64,8 @@ class Differences:
     error
         The estimated error of each entry of the last gradient: by the error of the losses, and by what the scheme
         leaves out. Infinite where the loss has not changed within a step, so that nothing is known of the slope.
-    steps
-        How long the steps of the last gradient were.
+    steps, still
+        How long the steps of the last gradient were; where the loss had not changed at all within a usual one.
     scales
         What was learned of the parameters, once there was a gradient.
     central
@@ -80,6 +80,7 @@ class Differences:
         self.central = scheme == "3-point"
         self.error: Array | None = None
         self.steps: Array = np.ones(objective.memory.size)
+        self.still: Array = np.zeros(objective.memory.size, bool)
         self.scales: Scales | None = None
         self.kinds: set[str] = set()
         self._slope: Array = np.zeros(0)
@@ -146,7 +147,7 @@ class Differences:
                 self._by_given_steps(stencil, free, *self.given)
             else:
                 self._by_own_steps(stencil, free)
-        for vector, part in zip(grad, np.split(self._slope, flat.cuts), strict=True):
+        for vector, part in zip(grad, flat.split(self._slope), strict=True):
             vector[...] = part
         assert stencil.loss is not None
         return stencil.loss
@@ -187,9 +188,9 @@ class Differences:
         blind = np.flatnonzero(taken.change == 0.0)
         if blind.size:  # has the loss not changed because it does not depend on the parameter?
             self.error[free[blind]] = np.inf  # type: ignore[index]
-            longest = self._longest(stencil, free, taken)[blind]
+            far_away = np.maximum(1.0, np.abs(stencil.flat.x[free]))[blind]
             if self._may(blind.size):
-                far = difference(stencil, free[blind], longest, np.zeros(blind.shape, bool))
+                far = difference(stencil, free[blind], far_away, np.zeros(blind.shape, bool))
                 flat = far.change == 0.0
                 self.error[free[blind[flat]]] = (self._noise(far) / far.step)[flat]  # type: ignore[index]
 
@@ -235,11 +236,12 @@ class Differences:
         """Have longer steps where the loss is not seen to change, and shorter ones where it changes wildly."""
         assert stencil.loss is not None
         steps, shortest = taken.step, FURTHEST_SHORTER * scales.size[index]
+        self.still[index] = taken.change == 0.0
         grown = np.zeros(index.shape, bool)
         wild = TOO_LONG * max(abs(stencil.loss), scales.largest) or np.inf
         for _ in range(ROUNDS):
             noise, lost = self._noise(taken), ~np.isfinite(taken.slope)
-            longest = self._longest(stencil, index, taken)
+            longest = self._longest(stencil, index)
             hidden = (taken.bend < CLEAR_BEND * noise) & (taken.change < CLEAR_CHANGE * noise)
             short = ~lost & hidden & (steps < longest)
             long = (lost | (taken.change > wild)) & (steps > shortest) & ~grown
@@ -251,6 +253,18 @@ class Differences:
             scales.reach[index[again]] *= (other / steps)[again]
             steps[again] = other[again]
             taken.put(again, difference(stencil, index[again], steps[again], np.ones(again.shape, bool)))
+        self._look_far(stencil, index, taken, scales)
+
+    def _look_far(self, stencil: Stencil, index: Array, taken: Taken, scales: Scales) -> None:
+        """See whether a loss that has not changed at all does so far away: then the point lies on a plateau."""
+        still = np.flatnonzero(taken.change == 0.0)
+        scales.plateau[index] = False
+        if still.size and self._may(2 * still.size):
+            far = np.maximum(1.0, np.abs(stencil.flat.x[index[still]]))
+            found = difference(stencil, index[still], far, np.ones(still.shape, bool))
+            scales.plateau[index[still]] = found.change != 0.0  # NaN as well
+        elif still.size:
+            scales.plateau[index[still]] = True
 
     def _by_forward(self, stencil: Stencil, free: Array, scales: Scales) -> None:
         """Forward differences, and central ones in parameters whose slope would be lost in the forward one's error."""
@@ -266,10 +280,12 @@ class Differences:
         error = 2.0 * noise / taken.step + 0.5 * scales.bound[free] * taken.step
         if not self.adapts:
             self._lengthen(stencil, free, taken, scales)
+            if math.isnan(scales.last):  # the first time
+                self._look_far(stencil, free, taken, scales)
             noise = self._noise(taken)
             error = np.where(taken.change > noise, 2.0 * noise / taken.step, error)
         elif not astray:
-            unseen = (taken.change == 0.0) & (taken.step < 0.99 * self._longest(stencil, free, taken))
+            unseen = (taken.change == 0.0) & (taken.step < 0.99 * self._longest(stencil, free))
             lost = ~both & (error > LOST * np.abs(taken.slope)) & (scales.bound[free] > 0.0)
             again = np.flatnonzero(lost | unseen)
             if again.size and self._may(2 * again.size):
@@ -279,9 +295,9 @@ class Differences:
                 taken.put(again, second)
                 both[again] = True
                 noise = self._noise(taken)
-            scales.learn(free[both], taken.of(both), noise[both], eps[both])
-            error = np.where(both, self._central_error(free, taken, noise, scales), error)
-            error[unseen & ~both] = np.inf
+            if both.any():
+                scales.learn(free[both], taken.of(both), noise[both], eps[both])
+                error = np.where(both, self._central_error(free, taken, noise, scales), error)
             scales.look(free, taken, noise)
         self._take(free, taken, error)
 
@@ -292,7 +308,7 @@ class Differences:
         """
         steps, more = taken.step, np.zeros(free.shape, bool)
         for _ in range(ROUNDS):
-            longest = self._longest(stencil, free, taken)
+            longest = self._longest(stencil, free)
             hidden = taken.change <= CLEAR_BEND * self._noise(taken)
             again = np.flatnonzero((hidden | more) & (steps < longest))
             if not again.size or not self._may(again.size):
@@ -333,10 +349,9 @@ class Differences:
         """The relative error of a loss, for each parameter: that of the coarsest floats on the way."""
         return np.maximum(self.objective.resolution.eps, stencil.flat.spacing)[index]
 
-    def _longest(self, stencil: Stencil, free: Array, taken: Taken) -> Array:
-        """How long steps may become; longer where a loss has not changed at all, which may be about to jump."""
-        share = np.where(taken.change == 0.0, 1.0, LONGEST)
-        return np.asarray(share * np.maximum(1.0, np.abs(stencil.flat.x[free])))
+    def _longest(self, stencil: Stencil, free: Array) -> Array:
+        """How long steps may become."""
+        return np.asarray(LONGEST * np.maximum(1.0, np.abs(stencil.flat.x[free])))
 
     def _noise(self, taken: Taken) -> Array:
         """The error of the losses of each difference."""
@@ -356,5 +371,7 @@ class Differences:
 
     def _take(self, free: Array, taken: Taken, error: Array) -> None:
         assert self.error is not None
+        if self.scales is not None:
+            error = np.where((taken.change == 0.0) & self.scales.plateau[free], np.inf, error)
         self._slope[free], self.steps[free] = taken.slope, taken.step
         self.error[free] = error

@@ -42,7 +42,7 @@ class FlatLoss:
     def __call__(self, point: Array) -> Any:
         """The loss at a point, real or complex."""
         objective, memory = self.objective, self.objective.memory
-        parts = np.split(point, self.cuts)
+        parts = self.split(point)
         is_complex = np.iscomplexobj(point)
         if not is_complex:
             parts = [p.astype(v.dtype, copy=False) for p, v in zip(parts, memory.vectors, strict=True)]
@@ -59,6 +59,10 @@ class FlatLoss:
         if objective.resolution.watching:
             objective.resolution.see(loss)
         return loss
+
+    def split(self, flat: Array) -> list[Array]:
+        """What a flat vector has for each of the memory's vectors."""
+        return np.split(flat, self.cuts) if self.cuts.size else [flat]
 
     def rounded(self, index: Array, values: Array) -> Array:
         """Values for the parameters at `index` as these can hold them."""

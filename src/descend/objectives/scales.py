@@ -51,20 +51,23 @@ class Scales:
         Saunders and Wright 1983, equation 6); zero where none is known.
     flat
         Whether central differences are needed.
+    plateau
+        Whether the loss has not changed within the longest step, but does so further away.
     learned, loss
         Where these were learned, and the loss there; `last` is the loss of the last gradient, and `largest` the largest
         absolute loss where scales were learned.
     """
 
     saved: ClassVar[tuple[str, ...]] = (
-        "size", "least", "reach", "clear", "curvature", "bound", "ahead", "flat", "learned", "loss", "largest", "last"
+        "size", "least", "reach", "clear", "curvature", "bound", "ahead", "flat", "plateau",
+        "learned", "loss", "largest", "last",
     )  # fmt: skip
 
     def __init__(self, size: Array) -> None:
         self.size, self.least = size, LEAST * size
         self.reach, self.clear, self.ahead = np.ones_like(size), np.zeros_like(size), np.zeros_like(size)
         self.curvature, self.bound = np.zeros_like(size), np.zeros_like(size)
-        self.flat = np.zeros(size.shape, bool)
+        self.flat, self.plateau = np.zeros(size.shape, bool), np.zeros(size.shape, bool)
         self.learned: Array = np.full_like(size, np.nan)
         self.loss = self.last = math.nan
         self.largest = 0.0
