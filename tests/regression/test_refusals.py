@@ -57,7 +57,8 @@ def test_bad_options(options, message):
         descend.least_squares(F, X0, **options)
 
 
-def test_minimize_says_where_the_method_belongs():
-    """A method for residuals is none for a loss."""
+@pytest.mark.parametrize("method", ["lm", descend.LevenbergMarquardt, descend.LevenbergMarquardt()])
+def test_minimize_says_where_the_method_belongs(method):
+    """A method for residuals is none for a loss, however it is named."""
     with pytest.raises(MethodError, match=r"descend.least_squares"):
-        descend.minimize(lambda x: x @ x, X0, method=descend.LevenbergMarquardt())
+        descend.minimize(lambda x: x @ x, X0, method=method)

@@ -67,9 +67,11 @@ def unused(rule: Rule | Method, argument: str) -> None:
 def named(method: Any) -> Rule | Method:
     """The rule or method that is given as itself, by its class, or by its name; raises `MethodError`, `RuleError`."""
     found: Any = _method_named(method) if isinstance(method, str) else method
-    if isinstance(found, type) and issubclass(found, Method) and found.name in registry():
+    if isinstance(found, type) and issubclass(found, Method) and found.name in registry(residuals=True):
         found = found()
     if isinstance(found, Method):
+        if found.needs_residuals:
+            raise MethodError(f"{type(found).__name__} needs residuals: use descend.least_squares(residuals, x0)")
         return found
     if isinstance(method, str):
         if rule_named(method) is None:
