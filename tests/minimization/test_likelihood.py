@@ -70,6 +70,32 @@ def test_a_hessian_that_is_given_is_taken(given):
     assert held.standard_errors == pytest.approx({"mu": 1 / math.sqrt(200), "log_sigma": 0.0}, rel=1e-12)
 
 
+def test_a_wrong_hessian_is_not_taken():
+    """Differences of the gradient stand in for it, as for an operation of PyTorch that is differentiable only once."""
+    wrong = descend.minimize(normal, START, jac=slope, hess=lambda p: np.eye(2), gtol=1e-7)
+    assert wrong.standard_errors == pytest.approx(RIGHT, rel=1e-8)
+    torch = pytest.importorskip("torch")
+
+    class Square(torch.autograd.Function):
+        """x², whose slope knows nothing of how it was made."""
+
+        @staticmethod
+        def forward(ctx, x):
+            """The square."""
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            """Its slope."""
+            return 2 * ctx.saved_tensors[0] * g
+
+    start = torch.zeros(2, dtype=torch.float64)
+    found = descend.minimize(lambda x: 2 * Square.apply(x - 1).sum(), start).standard_errors
+    np.testing.assert_allclose(found.numpy(), 0.5, rtol=1e-8)
+
+
 def test_the_gradient_of_a_climb_counts_too():
     """A rule that climbs a log-likelihood has the same errors and profiles as one that descends its negative."""
     top = descend.minimize(

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["LikelihoodAnswer"]
 
 
+AGREES = 0.05
+"""By how much, of their size, a Hessian and a difference of gradients may differ."""
+
+
 class LikelihoodAnswer(Answer):
     """The errors of an answer of `minimize`, from the Hessian of its function, which is asked for again.
 
@@ -98,7 +102,9 @@ class LikelihoodAnswer(Answer):
         objective = flat.objective
         exact = self._by_products(flat)
         if exact is not None:
-            return scaled(exact[np.ix_(flat.inside, flat.inside)], objective.resolution.eps)
+            exact = exact[np.ix_(flat.inside, flat.inside)]
+            if objective.source in DIFFERENCES or flat.confirms(exact):
+                return scaled(exact, objective.resolution.eps)
         eps, loss = objective.resolution.eps, flat.loss
         if objective.source in DIFFERENCES and objective.source != "cs":
             noise = max(objective.resolution.error(loss), 4 * eps * abs(loss))
@@ -221,6 +227,19 @@ class FlatObjective:
         finally:
             self._move(self.x)
         return self._slope()
+
+    def confirms(self, hessian: Array) -> bool:
+        """Whether a difference of gradients agrees with a Hessian.
+
+        A user's own may be wrong, and an operation of PyTorch that can be differentiated only once gives zeros.
+        """
+        signs = np.where(np.arange(self.x.size) % 2 == 0, 1.0, -1.0)
+        step = self.objective.resolution.eps ** (1 / 3) * np.where(self.x != 0, np.abs(self.x), 1.0) * signs
+        with np.errstate(all="ignore"):
+            seen = (self.gradient(self.x + step) - self.gradient(self.x - step)) / 2
+            gap = np.sum(np.abs(step * (seen - hessian @ step)))
+            size = np.sum(np.abs(step) * (np.abs(hessian) @ np.abs(step))) + np.sum(np.abs(step * seen))
+        return not gap > AGREES * size
 
     def value(self, x: Array) -> float:
         """The loss at a point."""
