@@ -133,7 +133,9 @@ class CurvaturePairs:
 
         Without it R has lost its first row and column, and so has its inverse, as R is triangular.
         """
-        self.count -= bool(self.upper[row, row] != 0.0)
+        if self.upper[row, row] == 0.0:
+            return
+        self.count -= 1
         upper, inverse, gram = self.upper, self.inverse, self.gram
         upper[row] = upper[:, row] = inverse[row] = inverse[:, row] = gram[row] = gram[:, row] = 0.0
 
