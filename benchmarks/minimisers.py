@@ -143,6 +143,7 @@ CONTENDERS: dict[str, Contender] = {
     "descend": by_descend("auto"),
     "descend lbfgs": by_descend("lbfgs"),
     "descend bfgs": by_descend("bfgs"),
+    "descend newton": by_descend("truncatednewton"),
     "descend cg": by_descend("conjugategradient"),
     "descend bb": by_descend("barzilaiborwein"),
     "L-BFGS-B 10": by_scipy("L-BFGS-B", maxcor=10, ftol=0.0, maxfun=10**6),
