@@ -153,6 +153,8 @@ TIGHT: dict[str, Any] = {"gtol": 1e-10}
 SOLVERS: dict[str, Solver] = {
     "descend": by_descend(),
     "descend bfgs": by_descend(method="bfgs"),
+    "descend lbfgs": by_descend(method="lbfgs"),
+    "descend newton": by_descend(method="truncatednewton"),
     "L-BFGS-B": by_scipy("L-BFGS-B"),
     "L-BFGS-B tight": by_scipy("L-BFGS-B", maxcor=30, ftol=0.0, maxfun=10**6, maxiter=10**6, **TIGHT),
     "BFGS": by_scipy("BFGS"),
@@ -168,8 +170,8 @@ SOLVERS: dict[str, Solver] = {
     "optimistix Gauss–Newton": by_optimistix("GaussNewton"),
 }
 USUAL = [name for name in SOLVERS if name != "lmfit" and not name.startswith("optimistix")]
-NEED_GRADIENTS = ("Newton-CG", "optimistix LM", "optimistix Gauss–Newton")
-NO_BOUNDS = ("descend bfgs", "BFGS", "BFGS tight", "Newton-CG", "lm", "lm tight", "lmfit")
+NEED_GRADIENTS = ("descend newton", "Newton-CG", "optimistix LM", "optimistix Gauss–Newton")
+NO_BOUNDS = ("descend bfgs", "descend newton", "BFGS", "BFGS tight", "Newton-CG", "lm", "lm tight", "lmfit")
 OF_RESIDUALS = ("descend least_squares", "lm", "lm tight", "trf", "lmfit", "optimistix LM", "optimistix Gauss–Newton")
 
 

@@ -143,6 +143,7 @@ CONTENDERS: dict[str, Contender] = {
     "descend": by_descend("auto"),
     "descend lbfgs": by_descend("lbfgs"),
     "descend bfgs": by_descend("bfgs"),
+    "descend newton": by_descend("truncatednewton"),
     "descend cg": by_descend("conjugategradient"),
     "descend bb": by_descend("barzilaiborwein"),
     "descend newton": by_descend("truncatednewton"),
