@@ -146,7 +146,6 @@ CONTENDERS: dict[str, Contender] = {
     "descend newton": by_descend("truncatednewton"),
     "descend cg": by_descend("conjugategradient"),
     "descend bb": by_descend("barzilaiborwein"),
-    "descend newton": by_descend("truncatednewton"),
     "L-BFGS-B 10": by_scipy("L-BFGS-B", maxcor=10, ftol=0.0, maxfun=10**6),
     "L-BFGS-B 30": by_scipy("L-BFGS-B", maxcor=30, ftol=0.0, maxfun=10**6),
     "BFGS": by_scipy("BFGS"),
