@@ -35,6 +35,8 @@ FURTHEST_SHORTER = 1e-10
 """How short a step may become, relative to a parameter's size."""
 LOST = 0.1
 """A slope is lost in an error that is this share of it."""
+COARSE = 1e3
+"""Noise of so many units in the last place does not become less as the loss falls."""
 COMPLEX_STEP = 1e-10
 """The step of complex differences, relative to a parameter's size: what they leave out is of the order of its square,
 and as nothing is subtracted no step is too short."""
@@ -340,6 +342,8 @@ class Differences:
             found = noise_of(np.append(loss, flat.rows(points)), jumps=jumps)
             if isinstance(found, float):
                 noise = 2.0 * found  # from the standard deviation to about the largest error
+                if resolution.noise > COARSE * resolution.eps * scales.largest:  # of rounding, whatever the loss
+                    noise = max(noise, 0.5 * resolution.noise)
                 resolution.noise = noise if noise > 4.0 * resolution.eps * abs(loss) else 0.0
                 return
             unit, jumps = unit * OTHER_SPACING[found], found is Spacing.COARSER
