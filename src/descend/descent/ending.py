@@ -87,10 +87,13 @@ class Ending:
             self.descent.counted = self.descent.counts()
         return reason
 
-    def stationary(self) -> Reason:
-        """What the curvature says where the gradient is zero."""
+    def stationary(self) -> Reason | None:
+        """What the curvature says where the gradient is zero; a step is made if a more exact one is not."""
         self._keep()
-        return self._judge(Reason.LINE_SEARCH, learns=False) or Reason.LINE_SEARCH
+        reason = self._judge(Reason.LINE_SEARCH, learns=False)
+        if reason is None and np.any(self.run.g):
+            return self.advance()
+        return reason or self._judge(Reason.LINE_SEARCH, learns=False) or Reason.LINE_SEARCH
 
     def undo(self) -> None:
         """Forget what a step that was broken off has counted: it is made again when the descent is gone on with."""
@@ -194,7 +197,9 @@ class Ending:
             return False
         bend = np.abs(curvature.diagonal)
         left = np.divide(0.5 * errors**2, bend, out=np.where(errors > 0.0, math.inf, 0.0), where=bend > 0.0)
-        return float(np.sum(left)) > SEVERAL * self.descent.resolution.error(self.run.loss)
+        # A loss that is zero at its minimum is no more exact than one as large as the parameters make it.
+        resolution, usual = self.descent.resolution, 0.5 * float(np.sum(bend * self.run.x**2))
+        return float(np.sum(left)) > max(SEVERAL * resolution.error(self.run.loss), resolution.eps * usual)
 
     def _error(self, noise: float) -> float:
         return max(rounding_error(self.line, self.run.loss), noise)

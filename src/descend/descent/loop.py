@@ -318,14 +318,14 @@ class Descent:
             return False
         return not any(np.any(g) for g in self.point.projected_gradient(self.health.sign))
 
-    def _stationary(self) -> Reason:
+    def _stationary(self) -> Reason | None:
         """Why a method ends where the gradient is zero: a step of length zero satisfies any tolerance on steps."""
-        reason = Reason.LINE_SEARCH
+        reason: Reason | None = Reason.LINE_SEARCH
         if self.criteria.ftol is not None or self.criteria.xtol is not None:
             reason = Reason.STEP if self.criteria.ftol is None else Reason.VALUE
         elif self.ending.by_itself:
             reason = self.ending.stationary()
-        if reason is not Reason.RESOLUTION:
+        if reason is not None and reason is not Reason.RESOLUTION:
             within = "" if self.bounds is None else " within the bounds"
             self.detail = f"The gradient after step {self.steps} is zero{within}: nothing says where to go."
         return reason

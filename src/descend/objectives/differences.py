@@ -35,6 +35,8 @@ FURTHEST_SHORTER = 1e-10
 """How short a step may become, relative to a parameter's size."""
 LOST = 0.1
 """A slope is lost in an error that is this share of it."""
+COARSE = 1e3
+"""Noise of so many units in the last place does not become less as the loss falls."""
 COMPLEX_STEP = 1e-10
 """The step of complex differences, relative to a parameter's size: what they leave out is of the order of its square,
 and as nothing is subtracted no step is too short."""
@@ -192,7 +194,7 @@ class Differences:
             if self._may(blind.size):
                 far = difference(stencil, free[blind], far_away, np.zeros(blind.shape, bool))
                 flat = far.change == 0.0
-                self.error[free[blind[flat]]] = (self._noise(far) / far.step)[flat]  # type: ignore[index]
+                self.error[free[blind[flat]]] = 0.0  # type: ignore[index]
 
     # ---- steps of its own ---------------------------------------------------------------------------------------
 
@@ -207,7 +209,8 @@ class Differences:
             stencil.losses(free[:0], np.zeros(0))  # the loss at the point itself: scales are not learned astray
             if not self.central:
                 learn = self.adapts and not scales.astray(stencil.loss) and self._may(2 * free.size)
-            if (self.central or learn) and (not scales.known or self.objective.resolution.noise > 0.0):
+            first = math.isnan(scales.last)
+            if first or ((self.central or learn) and (not scales.known or self.objective.resolution.noise > 0.0)):
                 self._measure_noise(stencil, free, scales)
         if learn:
             self._by_central(stencil, free, scales)
@@ -339,6 +342,8 @@ class Differences:
             found = noise_of(np.append(loss, flat.rows(points)), jumps=jumps)
             if isinstance(found, float):
                 noise = 2.0 * found  # from the standard deviation to about the largest error
+                if resolution.noise > COARSE * resolution.eps * scales.largest:  # of rounding, whatever the loss
+                    noise = max(noise, 0.5 * resolution.noise)
                 resolution.noise = noise if noise > 4.0 * resolution.eps * abs(loss) else 0.0
                 return
             unit, jumps = unit * OTHER_SPACING[found], found is Spacing.COARSER
@@ -372,6 +377,7 @@ class Differences:
     def _take(self, free: Array, taken: Taken, error: Array) -> None:
         assert self.error is not None
         if self.scales is not None:
-            error = np.where((taken.change == 0.0) & self.scales.plateau[free], np.inf, error)
+            # Where the loss has not changed, it does not depend on the parameter, or the point is on a plateau.
+            error = np.where(taken.change == 0.0, np.where(self.scales.plateau[free], np.inf, 0.0), error)
         self._slope[free], self.steps[free] = taken.slope, taken.step
         self.error[free] = error

@@ -20,7 +20,7 @@ CLEAR_BEND = 10.0
 """A curvature is known where it bends the loss by so many of the loss's errors."""
 LONGEST = 0.1
 """How long a step may be, relative to the parameter's size or, if the loss is not seen to change, to max(1, |x|)."""
-MOVED, FALLEN, RISEN = 10.0, 1e-2, 0.5
+MOVED, FALLEN, RISEN = 30.0, 1e-4, 0.5
 """Scales are learned anew where a parameter has moved by so many of its sizes, or the loss has fallen to that share;
 not where the loss has risen by that share: a search went astray there."""
 LEAST = 1e-2
@@ -29,7 +29,7 @@ SHORTEST = 1e-2
 """How short forward steps may be, relative to the usual ones, √eps · size."""
 OTHER = 30.0
 """By what factor the next step of central differences may differ from one that was good."""
-FLAT = 0.01
+FLAT = 0.03
 """A slope is so flat that central differences are needed where a forward one has an error of this share of it."""
 
 
