@@ -143,7 +143,7 @@ class Ending:
         if without_end is not None:
             return without_end
         by_period = failed is Reason.STALLED and line.since < run.patience and not self._promises_nothing()
-        if not by_period and descent.refine():
+        if not by_period and not self._trusted() and descent.refine():
             self._renew()
             return None
         self._errors = descent.gradient_error()
@@ -180,6 +180,16 @@ class Ending:
         # Where the loss is zero at its minimum its own floats tell more than the parameters' do.
         x, eps = self.run.x, self.descent.resolution.eps
         return bool(np.all(np.abs(curvature.step(self.run.g)) <= NOWHERE * eps * np.abs(x)))
+
+    def _affordable(self) -> bool:
+        """Whether the curvature of all parameters may be measured, which takes two gradients for each."""
+        cost, size = self.descent.evaluations()[1], self.run.x.size
+        return self.start.size > 0 and 2 * size <= max(CHEAP / cost, SHARE * self.descent.steps)
+
+    def _trusted(self) -> bool:
+        """Whether the method's own model has to do where it promises nothing, as gradients are dear."""
+        seasoned = self.dear and self.descent.steps >= 2 * self.run.x.size
+        return seasoned and self._promises_nothing() and not self._affordable()
 
     def _sizes(self) -> Array:
         """The typical size of each parameter; of very many, one for all."""
@@ -232,13 +242,11 @@ class Ending:
 
     def _curvature(self, *, by_period: bool) -> tuple[Curvature | None, bool]:
         """The curvature where the run stands, and whether it is that of all free parameters."""
-        run, line, descent = self.run, self.line, self.descent
-        cost = descent.evaluations()[1]
-        whole = self.start.size > 0 and 2 * run.x.size <= max(CHEAP / cost, SHARE * descent.steps)
+        run, line = self.run, self.line
+        whole = self._affordable()
         if by_period and not whole:
             return None, False
-        trusted = self.dear and descent.steps >= 2 * run.x.size
-        if trusted and not whole and self._promises_nothing():  # the method's own model has to do
+        if self._trusted():
             return Curvature(np.zeros((1, run.x.size)), run.g[None], np.ones(1), np.array([run.expected])), False
         free = np.ones(run.x.size, bool)
         if line.bounds is not None:
