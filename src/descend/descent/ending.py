@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ending"]
 
-STATE = ("judged", "asked", "flattest", "start")
+STATE = ("judged", "asked", "flattest", "start", "proved")
 
 CHEAP = 40
 """Evaluations that the curvature around a point may always take."""
@@ -36,8 +36,10 @@ PERIOD = 100
 
 SEVERAL = 8
 """How many errors of the loss the decrease that a model expects is compared with."""
-NOWHERE = 1024
-"""A step is none that moves each parameter by so many units in its last place at most."""
+NOWHERE, NOWHERE_NEAR = 1024, 16
+"""A step is none that moves each parameter by so many units in its last place at most, or in the middle one."""
+STEPS, NEARLY = 2, 0.2
+"""In how many steps in a row a model has to be right, and by what share it may be wrong, to be believed."""
 FAR = 1e25
 """By how many times parameters have grown where they no longer approach a minimum."""
 
@@ -50,14 +52,15 @@ class Ending:
     the method may go on with that curvature, once for each time that the loss has fallen.
 
     `judged` is the loss where the curvature was last measured, `asked` the step, `start` the point where the method
-    began, `flattest` the smallest norm of a gradient so far, as far as the norm decides that there is progress.
+    began, `flattest` the smallest norm of a gradient so far, as far as the norm decides that there is progress, and
+    `proved` how many steps in a row have kept what the method's model promised.
     """
 
     def __init__(self, descent: Descent, line: MemoryLineObjective, run: MethodRun) -> None:
         self.descent, self.line, self.run = descent, line, run
         self.by_itself = not descent.criteria.has_tolerance
         """Whether the problem's own scale decides, as no tolerance was given."""
-        self.judged, self.asked, self.flattest = math.nan, 0, math.inf
+        self.judged, self.asked, self.flattest, self.proved = math.nan, 0, math.inf, 0
         self.start = run.x.copy() if run.x.size <= LARGEST else run.x[:0].copy()
         self.period = max(PERIOD, 10 * run.x.size)
         self.dear = descent.evaluations()[1] > 1
@@ -73,12 +76,21 @@ class Ending:
         if run.judges_end:
             return run.advance()
         self._keep()
+        loss = run.loss
         reason = self._ask() if self._near() else None
         failed = None if reason is not None else run.advance()
         while failed is Reason.LINE_SEARCH:
             reason = self._ask(failed)
             failed = None if reason is not None else run.advance()
+        if reason is None and failed is None:
+            self._compare(loss)
         return reason or failed
+
+    def _compare(self, before: float) -> None:
+        """Count the steps in a row whose decrease was the one that the method's model had promised."""
+        expected = self.run.expected
+        if expected > SEVERAL * self._error(0.0):
+            self.proved = self.proved + 1 if abs(before - self.run.loss - expected) < NEARLY * expected else 0
 
     def _ask(self, failed: Reason = Reason.STALLED) -> Reason | None:
         """Judge; where the descent goes on, its state knows the answer, and its counts have what that took."""
@@ -131,7 +143,7 @@ class Ending:
         expected, loss = self.run.expected, self.run.loss
         if self.dear:
             return expected <= self._error(0.0)
-        return expected <= SEVERAL * self.descent.resolution.error(loss)
+        return expected <= max(SEVERAL * self.descent.resolution.error(loss), self._nothing())
 
     def _judge(self, failed: Reason = Reason.STALLED, *, learns: bool = True) -> Reason | None:
         """Why the descent ends where the run stands, if not as it should as `failed`; None where it goes on."""
@@ -178,8 +190,14 @@ class Ending:
         if curvature.decrease <= error:
             return True
         # Where the loss is zero at its minimum its own floats tell more than the parameters' do.
-        x, eps = self.run.x, self.descent.resolution.eps
-        return bool(np.all(np.abs(curvature.step(self.run.g)) <= NOWHERE * eps * np.abs(x)))
+        return bool(np.all(np.abs(curvature.step(self.run.g)) <= self._shortest()))
+
+    def _shortest(self) -> Array:
+        """The steps of the parameters that gradients can't tell: those of differences know half of the digits."""
+        eps = self.descent.resolution.eps
+        share: float = NOWHERE_NEAR * math.sqrt(eps) if self.dear else NOWHERE * eps
+        shortest: Array = share * np.abs(self.run.x)
+        return shortest
 
     def _affordable(self) -> bool:
         """Whether the curvature of all parameters may be measured, which takes two gradients for each."""
@@ -187,8 +205,8 @@ class Ending:
         return self.start.size > 0 and 2 * size <= max(CHEAP / cost, SHARE * self.descent.steps)
 
     def _trusted(self) -> bool:
-        """Whether the method's own model has to do where it promises nothing, as gradients are dear."""
-        seasoned = self.dear and self.descent.steps >= 2 * self.run.x.size
+        """Whether the method's own model, which has proved itself, will do where it promises nothing."""
+        seasoned = self.dear and self.proved >= STEPS and self.descent.steps >= 2 * self.run.x.size
         return seasoned and self._promises_nothing() and not self._affordable()
 
     def _sizes(self) -> Array:
@@ -206,13 +224,20 @@ class Ending:
         if errors is None or curvature.diagonal is None or len(curvature.diagonal) != len(errors):
             return False
         bend = np.abs(curvature.diagonal)
+        if np.all(errors <= bend * self._shortest()):
+            return False
         left = np.divide(0.5 * errors**2, bend, out=np.where(errors > 0.0, math.inf, 0.0), where=bend > 0.0)
         # A loss that is zero at its minimum is no more exact than one as large as the parameters make it.
         resolution, usual = self.descent.resolution, 0.5 * float(np.sum(bend * self.run.x**2))
         return float(np.sum(left)) > max(SEVERAL * resolution.error(self.run.loss), resolution.eps * usual)
 
     def _error(self, noise: float) -> float:
-        return max(rounding_error(self.line, self.run.loss), noise)
+        return max(rounding_error(self.line, self.run.loss), noise, self._nothing())
+
+    def _nothing(self) -> float:
+        """What is nothing beside the first loss, though rounding would not hide it, where the lowest loss is zero."""
+        eps = self.descent.resolution.eps
+        return eps * eps * abs(self.descent.health.first)
 
     def _verdict(self, curvature: Curvature, error: float, failed: Reason) -> Reason:
         """The reason at a point whose curvature was measured; the descent's `detail` has the figures."""
