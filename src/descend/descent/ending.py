@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ending"]
 
-STATE = ("judged", "asked", "flattest", "start", "proved")
+STATE = ("judged", "asked", "flattest", "start")
 
 CHEAP = 40
 """Evaluations that the curvature around a point may always take."""
@@ -38,8 +38,6 @@ SEVERAL = 8
 """How many errors of the loss the decrease that a model expects is compared with."""
 NOWHERE, NOWHERE_NEAR = 1024, 16
 """A step is none that moves each parameter by so many units in its last place at most, or in the middle one."""
-STEPS, NEARLY = 2, 0.2
-"""In how many steps in a row a model has to be right, and by what share it may be wrong, to be believed."""
 FAR = 1e25
 """By how many times parameters have grown where they no longer approach a minimum."""
 
@@ -52,15 +50,14 @@ class Ending:
     the method may go on with that curvature, once for each time that the loss has fallen.
 
     `judged` is the loss where the curvature was last measured, `asked` the step, `start` the point where the method
-    began, `flattest` the smallest norm of a gradient so far, as far as the norm decides that there is progress, and
-    `proved` how many steps in a row have kept what the method's model promised.
+    began, `flattest` the smallest norm of a gradient so far, as far as the norm decides that there is progress.
     """
 
     def __init__(self, descent: Descent, line: MemoryLineObjective, run: MethodRun) -> None:
         self.descent, self.line, self.run = descent, line, run
         self.by_itself = not descent.criteria.has_tolerance
         """Whether the problem's own scale decides, as no tolerance was given."""
-        self.judged, self.asked, self.flattest, self.proved = math.nan, 0, math.inf, 0
+        self.judged, self.asked, self.flattest = math.nan, 0, math.inf
         self.start = run.x.copy() if run.x.size <= LARGEST else run.x[:0].copy()
         self.period = max(PERIOD, 10 * run.x.size)
         self.dear = descent.evaluations()[1] > 1
@@ -76,21 +73,12 @@ class Ending:
         if run.judges_end:
             return run.advance()
         self._keep()
-        loss = run.loss
         reason = self._ask() if self._near() else None
         failed = None if reason is not None else run.advance()
         while failed is Reason.LINE_SEARCH:
             reason = self._ask(failed)
             failed = None if reason is not None else run.advance()
-        if reason is None and failed is None:
-            self._compare(loss)
         return reason or failed
-
-    def _compare(self, before: float) -> None:
-        """Count the steps in a row whose decrease was the one that the method's model had promised."""
-        expected = self.run.expected
-        if expected > SEVERAL * self._error(0.0):
-            self.proved = self.proved + 1 if abs(before - self.run.loss - expected) < NEARLY * expected else 0
 
     def _ask(self, failed: Reason = Reason.STALLED) -> Reason | None:
         """Judge; where the descent goes on, its state knows the answer, and its counts have what that took."""
@@ -155,7 +143,7 @@ class Ending:
         if without_end is not None:
             return without_end
         by_period = failed is Reason.STALLED and line.since < run.patience and not self._promises_nothing()
-        if not by_period and not self._trusted() and descent.refine():
+        if not by_period and descent.refine():
             self._renew()
             return None
         self._errors = descent.gradient_error()
@@ -204,17 +192,17 @@ class Ending:
         cost, size = self.descent.evaluations()[1], self.run.x.size
         return self.start.size > 0 and 2 * size <= max(CHEAP / cost, SHARE * self.descent.steps)
 
-    def _trusted(self) -> bool:
-        """Whether the method's own model, which has proved itself, will do where it promises nothing."""
-        seasoned = self.dear and self.proved >= STEPS and self.descent.steps >= 2 * self.run.x.size
-        return seasoned and self._promises_nothing() and not self._affordable()
-
     def _sizes(self) -> Array:
         """The typical size of each parameter; of very many, one for all."""
         x = self.run.x
         if not self.start.size:
             return np.full_like(x, float(np.max(np.abs(x))) or 1.0)
         sizes: Array = np.maximum(np.abs(x), np.abs(x - self.start))
+        if self.dear:
+            # One that began at zero and has hardly moved is as large as it takes to change the loss by itself.
+            slope = np.abs(self.run.g)
+            reach = np.divide(abs(self.run.loss), slope, out=np.ones_like(x), where=slope > abs(self.run.loss))
+            np.maximum(sizes, reach, out=sizes, where=self.start == 0.0)
         sizes[sizes == 0.0] = 1.0
         return sizes
 
@@ -271,8 +259,6 @@ class Ending:
         whole = self._affordable()
         if by_period and not whole:
             return None, False
-        if self._trusted():
-            return Curvature(np.zeros((1, run.x.size)), run.g[None], np.ones(1), np.array([run.expected])), False
         free = np.ones(run.x.size, bool)
         if line.bounds is not None:
             lower, upper = line.bounds
