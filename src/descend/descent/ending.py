@@ -143,14 +143,18 @@ class Ending:
         if without_end is not None:
             return without_end
         by_period = failed is Reason.STALLED and line.since < run.patience and not self._promises_nothing()
-        if not by_period and descent.refine():
+        promised = not self._promises_nothing()
+        renewed = not by_period and descent.refine()
+        if renewed:
             self._renew()
-            return None
+            if promised:
+                return None
+            renewed = descent.steps < 2 * run.x.size  # the method has hardly begun: it gets another chance
         self._errors = descent.gradient_error()
         curvature, whole = self._curvature(by_period=by_period)
         self.asked = descent.steps
         if curvature is None:
-            return None if by_period else failed
+            return None if by_period or renewed else failed
         error = self._error(curvature.noise)
         if self._is_minimum(curvature, error):
             return self._verdict(curvature, error, failed)
@@ -160,7 +164,7 @@ class Ending:
             line.begin_mark(run.loss)
             self._keep()
             return None
-        return None if by_period else self._verdict(curvature, error, failed)
+        return None if by_period or renewed else self._verdict(curvature, error, failed)
 
     def _renew(self) -> None:
         """Evaluate the gradient anew, now that it is more exact, and go on."""
