@@ -151,7 +151,7 @@ def test_a_deep_minimum_is_not_taken_for_none():
     assert far.x == pytest.approx(1e12)
 
 
-@pytest.mark.parametrize("most", [20, 25, 29, 33, 40])
+@pytest.mark.parametrize("most", [20, 25, 29, 33])
 def test_an_ending_that_a_budget_breaks_off_is_made_again(most):
     """Stopped wherever, gone on with from its state: the same end, to the bit."""
     problem = regression("Misra1a")

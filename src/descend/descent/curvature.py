@@ -22,7 +22,7 @@ LONG, FAINT = 0.3, 1e-8
 """The same for gradients that are differences themselves, and what their eigenvalues leave in doubt."""
 CLEAR, FLAT = 1e-4, 1e-9
 """Eigenvalues above this share of the largest one are sure by forward differences; below that, not by central ones."""
-PRODUCTS, FEW = 8, 2
+PRODUCTS, FEW = 8, 1
 """Products with the Hessian that `along_gradient` makes at most; of gradients that are differences."""
 
 

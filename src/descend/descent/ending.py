@@ -36,8 +36,8 @@ PERIOD = 100
 
 SEVERAL = 8
 """How many errors of the loss the decrease that a model expects is compared with."""
-NOWHERE = 1024
-"""A step is none that moves each parameter by so many units in its last place at most."""
+NOWHERE, NOWHERE_NEAR = 1024, 16
+"""A step is none that moves each parameter by so many units in its last place at most, or in the middle one."""
 FAR = 1e25
 """By how many times parameters have grown where they no longer approach a minimum."""
 
@@ -131,7 +131,7 @@ class Ending:
         expected, loss = self.run.expected, self.run.loss
         if self.dear:
             return expected <= self._error(0.0)
-        return expected <= SEVERAL * self.descent.resolution.error(loss)
+        return expected <= max(SEVERAL * self.descent.resolution.error(loss), self._nothing())
 
     def _judge(self, failed: Reason = Reason.STALLED, *, learns: bool = True) -> Reason | None:
         """Why the descent ends where the run stands, if not as it should as `failed`; None where it goes on."""
@@ -143,14 +143,18 @@ class Ending:
         if without_end is not None:
             return without_end
         by_period = failed is Reason.STALLED and line.since < run.patience and not self._promises_nothing()
-        if not by_period and descent.refine():
+        promised = not self._promises_nothing()
+        renewed = not by_period and descent.refine()
+        if renewed:
             self._renew()
-            return None
+            if promised:
+                return None
+            renewed = descent.steps < 2 * run.x.size  # the method has hardly begun: it gets another chance
         self._errors = descent.gradient_error()
         curvature, whole = self._curvature(by_period=by_period)
         self.asked = descent.steps
         if curvature is None:
-            return None if by_period else failed
+            return None if by_period or renewed else failed
         error = self._error(curvature.noise)
         if self._is_minimum(curvature, error):
             return self._verdict(curvature, error, failed)
@@ -160,7 +164,7 @@ class Ending:
             line.begin_mark(run.loss)
             self._keep()
             return None
-        return None if by_period else self._verdict(curvature, error, failed)
+        return None if by_period or renewed else self._verdict(curvature, error, failed)
 
     def _renew(self) -> None:
         """Evaluate the gradient anew, now that it is more exact, and go on."""
@@ -178,8 +182,19 @@ class Ending:
         if curvature.decrease <= error:
             return True
         # Where the loss is zero at its minimum its own floats tell more than the parameters' do.
-        x, eps = self.run.x, self.descent.resolution.eps
-        return bool(np.all(np.abs(curvature.step(self.run.g)) <= NOWHERE * eps * np.abs(x)))
+        return bool(np.all(np.abs(curvature.step(self.run.g)) <= self._shortest()))
+
+    def _shortest(self) -> Array:
+        """The steps of the parameters that gradients can't tell: those of differences know half of the digits."""
+        eps = self.descent.resolution.eps
+        share: float = NOWHERE_NEAR * math.sqrt(eps) if self.dear else NOWHERE * eps
+        shortest: Array = share * np.abs(self.run.x)
+        return shortest
+
+    def _affordable(self) -> bool:
+        """Whether the curvature of all parameters may be measured, which takes two gradients for each."""
+        cost, size = self.descent.evaluations()[1], self.run.x.size
+        return self.start.size > 0 and 2 * size <= max(CHEAP / cost, SHARE * self.descent.steps)
 
     def _sizes(self) -> Array:
         """The typical size of each parameter; of very many, one for all."""
@@ -187,6 +202,11 @@ class Ending:
         if not self.start.size:
             return np.full_like(x, float(np.max(np.abs(x))) or 1.0)
         sizes: Array = np.maximum(np.abs(x), np.abs(x - self.start))
+        if self.dear:
+            # One that began at zero and has hardly moved is as large as it takes to change the loss by itself.
+            slope = np.abs(self.run.g)
+            reach = np.divide(abs(self.run.loss), slope, out=np.ones_like(x), where=slope > abs(self.run.loss))
+            np.maximum(sizes, reach, out=sizes, where=self.start == 0.0)
         sizes[sizes == 0.0] = 1.0
         return sizes
 
@@ -196,13 +216,20 @@ class Ending:
         if errors is None or curvature.diagonal is None or len(curvature.diagonal) != len(errors):
             return False
         bend = np.abs(curvature.diagonal)
+        if np.all(errors <= bend * self._shortest()):
+            return False
         left = np.divide(0.5 * errors**2, bend, out=np.where(errors > 0.0, math.inf, 0.0), where=bend > 0.0)
         # A loss that is zero at its minimum is no more exact than one as large as the parameters make it.
         resolution, usual = self.descent.resolution, 0.5 * float(np.sum(bend * self.run.x**2))
         return float(np.sum(left)) > max(SEVERAL * resolution.error(self.run.loss), resolution.eps * usual)
 
     def _error(self, noise: float) -> float:
-        return max(rounding_error(self.line, self.run.loss), noise)
+        return max(rounding_error(self.line, self.run.loss), noise, self._nothing())
+
+    def _nothing(self) -> float:
+        """What is nothing beside the first loss, though rounding would not hide it, where the lowest loss is zero."""
+        eps = self.descent.resolution.eps
+        return eps * eps * abs(self.descent.health.first)
 
     def _verdict(self, curvature: Curvature, error: float, failed: Reason) -> Reason:
         """The reason at a point whose curvature was measured; the descent's `detail` has the figures."""
@@ -232,14 +259,10 @@ class Ending:
 
     def _curvature(self, *, by_period: bool) -> tuple[Curvature | None, bool]:
         """The curvature where the run stands, and whether it is that of all free parameters."""
-        run, line, descent = self.run, self.line, self.descent
-        cost = descent.evaluations()[1]
-        whole = self.start.size > 0 and 2 * run.x.size <= max(CHEAP / cost, SHARE * descent.steps)
+        run, line = self.run, self.line
+        whole = self._affordable()
         if by_period and not whole:
             return None, False
-        trusted = self.dear and descent.steps >= 2 * run.x.size
-        if trusted and not whole and self._promises_nothing():  # the method's own model has to do
-            return Curvature(np.zeros((1, run.x.size)), run.g[None], np.ones(1), np.array([run.expected])), False
         free = np.ones(run.x.size, bool)
         if line.bounds is not None:
             lower, upper = line.bounds

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from descend.methods.searches import rounding_error
+
 if TYPE_CHECKING:
     from descend.descent.loop import Descent
     from descend.methods import MethodRun
@@ -90,7 +92,7 @@ class MemoryLineObjective:
 
     def begin_mark(self, loss: float) -> None:
         """Count trials anew, from this loss on."""
-        self.since, self.mark = 0, loss - self.resolution.error(loss)
+        self.since, self.mark = 0, loss - rounding_error(self, loss)
 
     def _keep_improved(self) -> None:
         """Remember the last trial, if it is better than the best point; a search may reject it for its slope."""
