@@ -171,3 +171,41 @@ def test_advice_fits_the_case():
     outside = descend.minimize(lambda x: (float("nan"), x), np.ones(2), jac=True)
     assert outside.reason is Reason.NON_FINITE
     assert "learning rate" not in outside.message
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_a_loss_that_vanishes_at_infinity_ends_soon(method):
+    """Σ exp(−x), and the likelihood of classes that a line separates."""
+    rows, sides = np.array([[1, -2.0], [1, -1], [1, 1], [1, 3]]), np.array([-1, -1, 1, 1.0])
+    vanishing = descend.minimize(
+        lambda x: (float(np.sum(np.exp(-x))), -np.exp(-x)), np.zeros(2), jac=True, method=method
+    )
+    separable = descend.minimize(
+        lambda b: float(np.sum(np.log1p(np.exp(-sides * (rows @ b))))), np.zeros(2), method=method,
+        jac=lambda b: -rows.T @ (sides / (1 + np.exp(sides * (rows @ b)))),
+    )  # fmt: skip
+    assert max(vanishing.nfev, separable.nfev) < 200
+    assert max(vanishing.fun, separable.fun) < 1e-30
+
+
+@pytest.mark.parametrize("jac", [scipy.optimize.rosen_der, None])
+def test_a_start_at_a_minimum_of_zero_is_told_to_be_one(jac):
+    """Rosenbrock's function from (1, 1): by differences, too, whose gradient is not zero there."""
+    result = descend.minimize(scipy.optimize.rosen, np.ones(2), jac=jac)
+    assert result.success
+    assert result.nfev < 100
+
+
+def test_a_scale_that_differences_do_not_see_is_no_success():
+    """A floor, a ceiling, a dose of 2e-7 at half and an exponent: where the answer is not found, that is said."""
+    dose = np.repeat(np.logspace(-9, -5, 12), 3)
+    y = 5 + 90 / (1 + (2e-7 / dose) ** 1.3) + 2 * np.random.default_rng(12).normal(size=36)
+
+    def fun(b):
+        with np.errstate(all="ignore"):
+            r = b[0] + (b[1] - b[0]) / (1 + (b[2] / dose) ** b[3]) - y
+            return float(r @ r)
+
+    for half in (1e-5, 1e-6, 1e-7, 5e-8):
+        result = descend.minimize(fun, np.array([0.0, 100.0, half, 1.0]))
+        assert not result.success or result.fun == pytest.approx(96.538909, rel=1e-6)
