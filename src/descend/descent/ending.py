@@ -221,7 +221,8 @@ class Ending:
         left = np.divide(0.5 * errors**2, bend, out=np.where(errors > 0.0, math.inf, 0.0), where=bend > 0.0)
         # A loss that is zero at its minimum is no more exact than one as large as the parameters make it.
         resolution, usual = self.descent.resolution, 0.5 * float(np.sum(bend * self.run.x**2))
-        return float(np.sum(left)) > max(SEVERAL * resolution.error(self.run.loss), resolution.eps * usual)
+        told = max(SEVERAL * resolution.error(self.run.loss), resolution.eps * usual, self._nothing())
+        return float(np.sum(left)) > told
 
     def _error(self, noise: float) -> float:
         return max(rounding_error(self.line, self.run.loss), noise, self._nothing())

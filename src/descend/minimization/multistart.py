@@ -126,7 +126,8 @@ def _best(outcomes: Sequence[Result | ObjectiveError], starts: int, loss: Callab
     sign = -1.0 if alive[0].method.maximize else 1.0
     best = min(alive, key=lambda run: (not math.isfinite(loss(run)), sign * loss(run)))
     runs = [outcome.result if isinstance(outcome, ObjectiveError) else outcome for outcome in outcomes]
-    finished = sum(isinstance(run, Result) and run.reason is not Reason.INTERRUPTED for run in runs)
+    # A start that raised before there was a result is finished as well: its outcome is the error.
+    finished = sum(run is None or run.reason is not Reason.INTERRUPTED for run in runs)
     all_runs = tuple(run for run in runs if run is not None)
     if finished == starts:
         return dataclasses.replace(best, runs=all_runs)
