@@ -69,7 +69,7 @@ def test_scipys_schemes_have_steps_for_each_parameter(jac):
     assert small == pytest.approx([2.0], rel=1e-2)
 
 
-def test_the_default_is_as_exact_as_central_differences_along_a_descent():
+def test_the_default_keeps_five_digits_of_gradients_along_a_descent():
     """Forward differences, corrected by a curvature that is known, and central ones where these are lost."""
     objective = Objective(rosen, None, Memory(np.array([-1.2, 1.0])))
     found = descend.minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=descend.LBFGS(), history="path", gtol=1e-5)
