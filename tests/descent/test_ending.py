@@ -209,3 +209,23 @@ def test_a_scale_that_differences_do_not_see_is_no_success():
     for half in (1e-5, 1e-6, 1e-7, 5e-8):
         result = descend.minimize(fun, np.array([0.0, 100.0, half, 1.0]))
         assert not result.success or result.fun == pytest.approx(96.538909, rel=1e-6)
+
+
+@pytest.mark.parametrize(("unit", "exact"), [(1e5, True), (1e-5, True), (1e3, False), (1e-3, False)])
+def test_units_of_the_parameters_make_no_other_point_a_minimum(unit, exact):
+    """A logistic regression from zero: parameters in large units have hardly moved when losses no longer fall."""
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([np.ones(200), rng.normal(size=(200, 3))])
+    sides = np.where(rows @ [0.5, -1.0, 2.0, 0.0] + rng.logistic(size=200) > 0, 1.0, -1.0)
+    units = np.array([unit, 1 / unit, unit, 1 / unit])
+
+    def both(z):
+        margin = sides * (rows @ (units * z))
+        pull = sides / (1.0 + np.exp(np.minimum(margin, 700.0)))
+        return float(np.sum(np.logaddexp(0.0, -margin))), -units * (rows.T @ pull)
+
+    natural = scipy.optimize.minimize(lambda b: both(b / units)[0], np.zeros(4), tol=1e-10)
+    found = descend.minimize(both if exact else lambda z: both(z)[0], np.zeros(4), jac=exact or None)
+    assert found.success
+    assert found.fun == pytest.approx(natural.fun, rel=1e-9)
+    assert found.nfev < (150 if exact else 600)

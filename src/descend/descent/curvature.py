@@ -22,6 +22,9 @@ LONG, FAINT = 0.3, 1e-8
 """The same for gradients that are differences themselves, and what their eigenvalues leave in doubt."""
 CLEAR, FLAT = 1e-4, 1e-9
 """Eigenvalues above this share of the largest one are sure by forward differences; below that, not by central ones."""
+SEEN, LENGTHEN, TIMES = 100.0, 1e3, 8
+"""By how many of its errors a slope changes where its change is known; by what a difference that is too short for that
+becomes longer, and how often at most."""
 PRODUCTS, FEW = 8, 1
 """Products with the Hessian that `along_gradient` makes at most; of gradients that are differences."""
 
@@ -68,20 +71,17 @@ class Curvature:
 
 
 def of_all(
-    line: MemoryLineObjective, run: MethodRun, free: Array, sizes: Array, *, exact: bool = True
+    line: MemoryLineObjective, run: MethodRun, free: Array, sizes: Array, errors: Array, *, exact: bool = True
 ) -> Curvature | None:
     """The curvature of the free parameters where a run stands; None where the loss is not finite around.
 
-    `sizes` are the parameters' typical sizes. Takes an evaluation for each free parameter or, where these leave doubt,
-    two.
+    `sizes` are the parameters' typical sizes, `errors` those of the gradient's entries. Takes an evaluation for each
+    free parameter or, where these leave doubt, two; more where a gradient has not changed by more than its error.
     """
     chosen = np.flatnonzero(free)
     lengths = line.resolution.eps ** (EXPONENT if exact else LONG) * sizes
     flat = FLAT if exact else FAINT
-    ahead = [_beside(line, run, int(i), lengths[i]) for i in chosen]
-    for at, i in enumerate(chosen):
-        if ahead[at] is None:
-            ahead[at] = _beside(line, run, int(i), -lengths[i])
+    ahead = [_seen(line, run, int(i), lengths[i], errors[i]) for i in chosen]
     sides = [side for side in ahead if side is not None]
     if len(sides) < len(chosen):
         return None
@@ -101,6 +101,28 @@ def of_all(
         off.append(abs(loss + other[2] - 2 * run.loss - 0.25 * span * span * differences[-1][i]))
     found = _conjugate(np.array(differences), chosen, run.g, flat)
     return dataclasses.replace(found, noise=float(np.median(off)))
+
+
+def _seen(
+    line: MemoryLineObjective, run: MethodRun, i: int, length: float, error: float
+) -> tuple[float, Array, float] | None:
+    """A point beside the run's along one axis, as far away as it takes to see the slope change; as `_beside`.
+
+    A size that is far too small, as of a parameter that began at zero, would give the rounding of the gradient for its
+    curvature.
+    """
+    found = _beside(line, run, i, length) or _beside(line, run, i, -length)
+    slope = abs(float(run.g[i]))
+    # A slope within its error asks for no more: the loss falls by nothing along it, whatever its curvature is. Nor does
+    # a difference within which the loss would change by as much as it is.
+    for _ in range(TIMES if slope > error else 0):
+        if found is None or abs(found[1][i] - run.g[i]) > SEEN * error or slope * abs(found[0]) > abs(run.loss):
+            break
+        further = _beside(line, run, i, LENGTHEN * found[0])
+        if further is None:
+            break
+        found = further
+    return found
 
 
 def _beside(line: MemoryLineObjective, run: MethodRun, i: int, length: float) -> tuple[float, Array, float] | None:

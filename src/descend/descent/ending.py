@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ending"]
 
-STATE = ("judged", "asked", "flattest", "start")
+STATE = ("judged", "asked", "flattest", "start", "slopes")
 
 CHEAP = 40
 """Evaluations that the curvature around a point may always take."""
@@ -38,6 +38,8 @@ SEVERAL = 8
 """How many errors of the loss the decrease that a model expects is compared with."""
 NOWHERE, NOWHERE_NEAR = 1024, 16
 """A step is none that moves each parameter by so many units in its last place at most, or in the middle one."""
+FALLEN = 1e-2
+"""A slope that is still this share of what it was at first has not come to an end."""
 FAR = 1e25
 """By how many times parameters have grown where they no longer approach a minimum."""
 
@@ -59,6 +61,8 @@ class Ending:
         """Whether the problem's own scale decides, as no tolerance was given."""
         self.judged, self.asked, self.flattest = math.nan, 0, math.inf
         self.start = run.x.copy() if run.x.size <= LARGEST else run.x[:0].copy()
+        self.slopes = np.abs(run.g[: self.start.size])
+        """The gradient there, entry by entry: rounding is relative to that, however flat the loss is at its minimum."""
         self.period = max(PERIOD, 10 * run.x.size)
         self.dear = descent.evaluations()[1] > 1
         """Whether a gradient takes many evaluations, by differences."""
@@ -196,6 +200,14 @@ class Ending:
         cost, size = self.descent.evaluations()[1], self.run.x.size
         return self.start.size > 0 and 2 * size <= max(CHEAP / cost, SHARE * self.descent.steps)
 
+    def _untouched(self) -> bool:
+        """Whether a slope is still what it was at first: that of a parameter whose scale the method has not found.
+
+        Products along the gradient hardly see such a parameter, as it moves so little.
+        """
+        now = np.abs(self.run.g[: self.start.size])
+        return bool(np.any((self.slopes > 0.0) & (now > np.maximum(FALLEN * self.slopes, 10.0 * self._slope_errors()))))
+
     def _sizes(self) -> Array:
         """The typical size of each parameter; of very many, one for all."""
         x = self.run.x
@@ -209,6 +221,13 @@ class Ending:
             np.maximum(sizes, reach, out=sizes, where=self.start == 0.0)
         sizes[sizes == 0.0] = 1.0
         return sizes
+
+    def _slope_errors(self) -> Array:
+        """The errors of the gradient's entries: those of differences or, by rounding, of what they were at first."""
+        if self._errors is not None:
+            return np.where(np.isfinite(self._errors), self._errors, 0.0)
+        errors: Array = self.descent.resolution.eps * np.maximum(self.slopes, np.abs(self.run.g[: self.start.size]))
+        return errors
 
     def _in_doubt(self, curvature: Curvature) -> bool:
         """Whether the errors of a gradient by differences leave a decrease open that losses would show."""
@@ -264,14 +283,17 @@ class Ending:
         whole = self._affordable()
         if by_period and not whole:
             return None, False
+        whole = whole or self._untouched()
         free = np.ones(run.x.size, bool)
         if line.bounds is not None:
             lower, upper = line.bounds
             free = (lower < upper) & ~(((run.x <= lower) & (run.g > 0.0)) | ((run.x >= upper) & (run.g < 0.0)))
         counts = line.since, line.mark, line.trials, line.finite_trials
         try:
-            around = of_all if whole else along_gradient
-            return around(line, run, free, self._sizes(), exact=not self.dear), whole
+            sizes, exact = self._sizes(), not self.dear
+            if not whole:
+                return along_gradient(line, run, free, sizes, exact=exact), False
+            return of_all(line, run, free, sizes, self._slope_errors(), exact=exact), True
         finally:
             line.since, line.mark, line.trials, line.finite_trials = counts
             line.return_to(run.x, run.g, run.loss)
