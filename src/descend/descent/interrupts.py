@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 __all__ = ["Interrupts", "holding", "interruptible", "interrupts"]
 
@@ -22,16 +22,27 @@ LOG = logging.getLogger("descend")
 PATIENCE = 2.0
 """Seconds after the second press from which on one more interrupts whatever is being done."""
 
+AGAIN = 1.5
+"""Seconds after the end of a descent that was pressed in, within which a press in the next one is the second press."""
+
 
 class Presses:
     """What the handler of SIGINT has counted: `asked` by the first press, `at_once` by the second one.
 
     The second one raises `KeyboardInterrupt` where the user's code runs, which `open` tells, and nowhere else: so no
     step is left half made, and no result half built. Where descend's own code runs it is kept until `Interrupts.call`.
+
+    Who presses twice to leave a loop of descents cannot know where one ends: the second press may fall into the next
+    descent. So the first press of a descent `follows` if the one before was pressed in and has only just ended; it is
+    a second press then.
     """
 
+    last: ClassVar[float] = -math.inf
+    """When the last descent that was pressed in has ended; before its end, when it was pressed in."""
+
     def __init__(self) -> None:
-        self.asked = self.at_once = self.open = self.handles = self._logging = False
+        self.asked = self.at_once = self.follows = self.open = self.handles = self._logging = False
+        self._noted = False  # `asked` is set by interrupts that are raised as well, which need not be presses
         self._since = math.inf
 
     def take_note(self, _signal: int, _frame: FrameType | None) -> None:
@@ -39,7 +50,11 @@ class Presses:
         if self._logging:  # an exception raised within logging would leave its locks taken
             self.at_once = True
             return
-        if not self.asked:
+        now = time.monotonic()
+        follows, self._noted, Presses.last = now - Presses.last < AGAIN, True, now
+        if not self.asked and follows:
+            self.asked = self.at_once = self.follows = True
+        elif not self.asked:
             self.asked = self._logging = True
             LOG.warning("stopping after this step; press Ctrl-C again to stop at once")
             self._logging = False
@@ -47,11 +62,15 @@ class Presses:
             self.at_once = True
         if not self.at_once:
             return
-        now = time.monotonic()
         self._since = min(self._since, now)
         if self.open or now - self._since > PATIENCE:
             self.open = False
             raise KeyboardInterrupt
+
+    def end(self) -> None:
+        """Take note that the descent has ended."""
+        if self._noted:
+            Presses.last = time.monotonic()
 
 
 class Interrupts:
@@ -75,6 +94,11 @@ class Interrupts:
     def at_once(self) -> bool:
         """Whether it was pressed again."""
         return self.presses.at_once
+
+    @property
+    def leaves_loop(self) -> bool:
+        """Whether it was pressed just after a press that has ended the descent before, and no descent is around."""
+        return self.presses.follows and not self.nested
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Call what is the user's: a second press, before or meanwhile, raises `KeyboardInterrupt` here."""
@@ -136,6 +160,7 @@ def interrupts() -> Iterator[Interrupts]:
         _AROUND.reset(token)
         presses.open = was_open
         if installed:
+            presses.end()
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -149,7 +174,7 @@ def interruptible(work: Callable[[Interrupts], T]) -> T:
     except KeyboardInterrupt:
         if not made:
             raise
-        asked.presses.asked = True
+        asked.presses.asked, Presses.last = True, time.monotonic()
     return made[0]
 
 

@@ -148,8 +148,11 @@ class _FitRun:
         """Train to the end; the result so far is on the error where the problem's functions raise."""
         result = interruptible(self._run)
         result.interrupted = self.descent.interrupts() or result.interrupted
-        if self.training.left_by is not None:
-            raise holding(self.training.left_by, result)
+        left_by = self.training.left_by
+        if left_by is None and self.descent.interrupts.leaves_loop:
+            left_by = KeyboardInterrupt()
+        if left_by is not None:
+            raise holding(left_by, result)
         return result
 
     def _run(self, interrupted: Interrupts) -> FitResult:

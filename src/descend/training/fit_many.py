@@ -140,7 +140,10 @@ def _in_stacks(
     interrupted = interruptible(run)
     for result in results.values():
         result.interrupted = result.interrupted or interrupted()
-    return [results[i] for i in range(len(seeds))]
+    found = [results[i] for i in range(len(seeds))]
+    if interrupted.leaves_loop:
+        raise holding(KeyboardInterrupt(), found)
+    return found
 
 
 def stackable(problem: Problem, rules: Sequence[Rule], batch_size: BatchSize | None = None) -> str | None:
