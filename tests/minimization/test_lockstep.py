@@ -54,8 +54,8 @@ for round in range(60):
         result = run(round, 1000)  # Python itself loses what is raised within a destructor: it ends by its steps then
         assert all(str(run.reason) in ("interrupted", "max_steps") for run in result.runs)
         kept += 1
-    except KeyboardInterrupt:  # before anything had begun, or after the end
-        pass
+    except KeyboardInterrupt as pressed:  # before anything had begun, after the end, or with what there was
+        kept += getattr(pressed, "result", None) is not None
     while presser.is_alive():
         try:
             presser.join()
