@@ -114,3 +114,49 @@ def test_refusals(call, error, message):
     arguments = {"f": Decay.model, "xdata": T, "ydata": Y, "p0": P0} | call
     with warnings.catch_warnings(), pytest.raises(error, match=message):
         descend.curve_fit(**arguments)
+
+
+LINE = lambda t, a, b: a + b * t  # noqa: E731
+EXACT = {
+    "as many observations": (LINE, [0.0, 1.0], [1.0, 3.0]),
+    "one parameter": (lambda t, a: a + 0 * t, [1.0], [5.0]),
+    "a curve": (lambda t, a, b: a * np.exp(-b * t), [0.0, 1.0], [1.0, 0.3]),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_without_spare_observations_the_covariance_is_infinite(name):
+    """As in SciPy, with its warning, and no other."""
+    with pytest.warns(scipy.optimize.OptimizeWarning, match="could not be estimated") as said:
+        found = descend.curve_fit(*EXACT[name])
+    assert len(said) == 1
+    with pytest.warns(scipy.optimize.OptimizeWarning):
+        popt, pcov = scipy.optimize.curve_fit(*EXACT[name])
+    np.testing.assert_allclose(found.popt, popt, rtol=1e-6)
+    np.testing.assert_array_equal(found.pcov, pcov)
+    assert np.isinf(found.standard_errors).all()
+    assert "inf" in repr(found)
+
+
+@pytest.mark.parametrize("observations", [3, 4, 10])
+@pytest.mark.parametrize("true", [(2.0, 0.7, 0.5), (2.0, 0.7, 0.0), (5.0, 1.5, 0.0)])
+def test_data_that_the_model_fits_exactly(true, observations):
+    """The parameters are found, without a word of what was divided by nothing."""
+    t = np.linspace(0.5, 4.0, observations)
+    model = lambda t, a, b, c: a * np.exp(-b * t) + c  # noqa: E731
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", scipy.optimize.OptimizeWarning)
+        popt, pcov = descend.curve_fit(model, t, model(t, *true))
+    np.testing.assert_allclose(popt, true, rtol=1e-6, atol=1e-6)
+    diagonal = np.diag(pcov)
+    assert np.all(np.isinf(diagonal) | (diagonal < 1e-12))
+
+
+@pytest.mark.parametrize("model", [LINE, lambda t, a, b: a * np.exp(-b * t)])
+def test_data_of_zeros(model):
+    """Parameters as small as the least floats have no Jacobian by longer steps; the fit goes on without."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scipy.optimize.OptimizeWarning)
+        fit = descend.curve_fit(model, np.arange(4.0), np.zeros(4))
+    np.testing.assert_allclose(model(np.arange(4.0), *fit.popt), 0.0, atol=1e-12)

@@ -15,6 +15,7 @@ from descend.parameters.memory import Array
 from descend.regression.data import CurveData
 from descend.regression.least_squares import least_squares
 from descend.regression.result import LeastSquaresResult
+from descend.stopping import Reason
 from descend.uncertainty.covariance import Covariance, NamedMatrix
 
 __all__ = ["CurveFit", "curve_fit"]
@@ -203,7 +204,7 @@ def curve_fit(
         absolute_sigma=absolute_sigma,
         **_renamed(options),
     )
-    if result.reason.kind in ("failed", "spent"):
+    if result.reason.kind in ("failed", "spent") and not _exact(result, data):
         raise FitError(f"Optimal parameters not found: {result.message}", result)
     popt = np.asarray(result.x)
     pcov = _covariance(result)
@@ -212,6 +213,12 @@ def curve_fit(
         info = {"nfev": result.nfev, "fvec": result.fun, "njev": result.njev}
         parts = (popt, pcov, info, result.message, 1)
     return CurveFit.of(parts, names, result, f, data)
+
+
+def _exact(result: LeastSquaresResult, data: CurveData) -> bool:
+    """Whether a descent has stalled where the model agrees with the data to half of the digits of what they vary by."""
+    least = float(np.finfo(float).eps) * data.about_mean()
+    return result.reason is Reason.STALLED and 2.0 * result.cost <= least
 
 
 def _start(f: Callable[..., Any], p0: Any, bounds: Any) -> tuple[list[str], Array]:
@@ -291,7 +298,9 @@ def _covariance(result: LeastSquaresResult) -> Array:
             found = result.covariance().matrix
         except UncertaintyError as error:
             why = f": {error}"
+            said.clear()
     if np.any(np.isinf(found)):
+        why += "".join(f": {message}" for message in dict.fromkeys(str(warning.message) for warning in said))
         warnings.warn(f"Covariance of the parameters could not be estimated{why}", OptimizeWarning, stacklevel=3)
         return np.full((size, size), np.inf)
     for warning in said:
