@@ -160,3 +160,57 @@ def test_data_of_zeros(model):
         warnings.simplefilter("ignore", scipy.optimize.OptimizeWarning)
         fit = descend.curve_fit(model, np.arange(4.0), np.zeros(4))
     np.testing.assert_allclose(model(np.arange(4.0), *fit.popt), 0.0, atol=1e-12)
+
+
+def test_a_start_by_name():
+    """In any order, as long as all are there."""
+    fit = descend.curve_fit(LINE, [0.0, 1.0, 2.0], [1.0, 3.0, 5.5], p0={"b": 1.0, "a": np.float64(2.0)})
+    popt, pcov = scipy.optimize.curve_fit(LINE, [0.0, 1.0, 2.0], [1.0, 3.0, 5.5])
+    assert fit.names == ("a", "b")
+    np.testing.assert_allclose(fit.popt, popt, rtol=1e-6)
+    np.testing.assert_allclose(fit.pcov, pcov, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        (LINE, {"p0": {"a": 1.0}}, "a number for 'b' is missing; give all of a, b"),
+        (LINE, {"p0": {"a": 1.0, "slope": 1.0}}, "holds 'slope', which is no parameter of f"),
+        (LINE, {"p0": {"a": "one", "b": 1.0}}, r"p0\['a'\]='one': a number is needed"),
+        (lambda t, *p: p[0] + 0 * t, {"p0": {"a": 1.0}}, "names no parameters"),
+        (LINE, {"factor": 10.0}, r"LevenbergMarquardt\(radius=…\)"),
+        (LINE, {"diag": [1.0, 2.0]}, "x_scale=1/diag"),
+        (LINE, {"epsfcn": -1.0}, "epsfcn=-1.0"),
+        (LINE, {"tr_solver": "lsmr"}, "jac_sparsity"),
+    ],
+)
+def test_what_is_refused_says_what_to_write(model, options, words):
+    """Starts by wrong names, and options of SciPy's that have another name here."""
+    with pytest.raises(OptionError, match=words):
+        descend.curve_fit(model, [0.0, 1.0, 2.0], [1.0, 3.0, 5.5], **options)
+
+
+@pytest.mark.parametrize("method", ["lm", "trf", "dogbox"])
+@pytest.mark.parametrize("options", [{"ftol": 1e-12, "xtol": 1e-12, "gtol": 1e-12}, {"x_scale": [2.0, 0.5]}, {}])
+def test_options_of_scipy_lead_where_they_do_there(method, options):
+    """SciPy's methods with tolerances, scales and budgets: the same parameters and covariance."""
+    t, y = np.linspace(0.0, 3.0, 12), 2.0 * np.exp(-0.8 * np.linspace(0.0, 3.0, 12)) + 0.05 * np.cos(np.arange(12.0))
+    budget = {"maxfev" if method == "lm" else "max_nfev": 500}
+    model = lambda t, a, b: a * np.exp(-b * t)  # noqa: E731
+    theirs = {"diag": [0.5, 2.0]} if method == "lm" and "x_scale" in options else options
+    popt, pcov = scipy.optimize.curve_fit(model, t, y, method=method, **budget, **theirs)
+    fit = descend.curve_fit(model, t, y, method=method, **budget, **options)
+    np.testing.assert_allclose(fit.popt, popt, rtol=1e-5)
+    np.testing.assert_allclose(fit.pcov, pcov, rtol=1e-4)
+
+
+def test_the_step_of_minpack_is_the_root_of_its_error():
+    """SciPy's `epsfcn` is the error of the function."""
+    seen = []
+
+    def model(t, a):
+        seen.append(a)
+        return a * t
+
+    descend.curve_fit(model, [1.0, 2.0], [1.0, 3.0], p0=[4.0], epsfcn=1e-6)
+    assert min(abs(a - 4.0) for a in seen if a != 4.0) == pytest.approx(4e-3, rel=1e-6)
