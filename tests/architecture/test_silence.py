@@ -7,6 +7,7 @@ from tests.architecture.sources import MODULES, functions, tree_of
 
 BY_REQUEST: dict[str, str] = {
     "descend.minimization.minimize: _minimized": "SciPy's option `disp`, which asks for it",
+    "descend.regression.least_squares: _say": "SciPy's option `verbose`, which asks for it",
 }
 """Module: function → why it may print."""
 

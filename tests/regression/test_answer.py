@@ -158,9 +158,26 @@ def test_what_the_data_do_not_tell():
     assert np.isinf([errors["b"], errors["c"]]).all()
     assert np.isfinite(errors["a"])
     exact = descend.least_squares(lambda p: np.array([p[0] - 1, p[1] - 2]), np.zeros(2))
-    with pytest.raises(UncertaintyError, match="2 residuals do not tell their own variance beside 2 parameters"):
-        exact.covariance()
-    assert "There are no standard errors" in str(exact)
+    assert "do not tell their own variance" in exact.summary()
+    with pytest.warns(
+        RuntimeWarning, match=r"of x\[0\], x\[1\]: 2 residuals do not tell their own variance beside 2"
+    ) as said:
+        errors = exact.standard_errors
+    assert np.isinf(errors).all()
+    assert exact.intervals() == {"x[0]": (-np.inf, np.inf), "x[1]": (-np.inf, np.inf)}
+    assert len(said) == 1
+    with pytest.raises(UncertaintyError, match="2 residuals do not tell their own variance"):
+        exact.profile_intervals()
+
+
+@pytest.mark.parametrize("options", [{}, {"gtol": 1e-8}, {"loss": "soft_l1"}])
+def test_errors_of_residuals_that_are_zero(options):
+    """They are zero, too; intervals are points, and a profile has no width."""
+    result = descend.least_squares(lambda p: np.array([p[0] - 1, p[1] - 2, p[0] + p[1] - 3]), [1.0, 2.0], **options)
+    assert result.standard_errors.tolist() == [0.0, 0.0]
+    assert result.intervals() == {"x[0]": (1.0, 1.0), "x[1]": (2.0, 2.0)}
+    with pytest.raises(UncertaintyError, match=r"all residuals are zero|for a sum of squares"):
+        result.profile_intervals()
 
 
 def test_no_errors_where_a_fit_has_not_ended():

@@ -114,3 +114,103 @@ def test_refusals(call, error, message):
     arguments = {"f": Decay.model, "xdata": T, "ydata": Y, "p0": P0} | call
     with warnings.catch_warnings(), pytest.raises(error, match=message):
         descend.curve_fit(**arguments)
+
+
+LINE = lambda t, a, b: a + b * t  # noqa: E731
+EXACT = {
+    "as many observations": (LINE, [0.0, 1.0], [1.0, 3.0]),
+    "one parameter": (lambda t, a: a + 0 * t, [1.0], [5.0]),
+    "a curve": (lambda t, a, b: a * np.exp(-b * t), [0.0, 1.0], [1.0, 0.3]),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_without_spare_observations_the_covariance_is_infinite(name):
+    """As in SciPy, with its warning, and no other."""
+    with pytest.warns(scipy.optimize.OptimizeWarning, match="could not be estimated") as said:
+        found = descend.curve_fit(*EXACT[name])
+    assert len(said) == 1
+    with pytest.warns(scipy.optimize.OptimizeWarning):
+        popt, pcov = scipy.optimize.curve_fit(*EXACT[name])
+    np.testing.assert_allclose(found.popt, popt, rtol=1e-6)
+    np.testing.assert_array_equal(found.pcov, pcov)
+    assert np.isinf(found.standard_errors).all()
+    assert "inf" in repr(found)
+
+
+@pytest.mark.parametrize("observations", [3, 4, 10])
+@pytest.mark.parametrize("true", [(2.0, 0.7, 0.5), (2.0, 0.7, 0.0), (5.0, 1.5, 0.0)])
+def test_data_that_the_model_fits_exactly(true, observations):
+    """The parameters are found, without a word of what was divided by nothing."""
+    t = np.linspace(0.5, 4.0, observations)
+    model = lambda t, a, b, c: a * np.exp(-b * t) + c  # noqa: E731
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", scipy.optimize.OptimizeWarning)
+        popt, pcov = descend.curve_fit(model, t, model(t, *true))
+    np.testing.assert_allclose(popt, true, rtol=1e-6, atol=1e-6)
+    diagonal = np.diag(pcov)
+    assert np.all(np.isinf(diagonal) | (diagonal < 1e-12))
+
+
+@pytest.mark.parametrize("model", [LINE, lambda t, a, b: a * np.exp(-b * t)])
+def test_data_of_zeros(model):
+    """Parameters as small as the least floats have no Jacobian by longer steps; the fit goes on without."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scipy.optimize.OptimizeWarning)
+        fit = descend.curve_fit(model, np.arange(4.0), np.zeros(4))
+    np.testing.assert_allclose(model(np.arange(4.0), *fit.popt), 0.0, atol=1e-12)
+
+
+def test_a_start_by_name():
+    """In any order, as long as all are there."""
+    fit = descend.curve_fit(LINE, [0.0, 1.0, 2.0], [1.0, 3.0, 5.5], p0={"b": 1.0, "a": np.float64(2.0)})
+    popt, pcov = scipy.optimize.curve_fit(LINE, [0.0, 1.0, 2.0], [1.0, 3.0, 5.5])
+    assert fit.names == ("a", "b")
+    np.testing.assert_allclose(fit.popt, popt, rtol=1e-6)
+    np.testing.assert_allclose(fit.pcov, pcov, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        (LINE, {"p0": {"a": 1.0}}, "a number for 'b' is missing; give all of a, b"),
+        (LINE, {"p0": {"a": 1.0, "slope": 1.0}}, "holds 'slope', which is no parameter of f"),
+        (LINE, {"p0": {"a": "one", "b": 1.0}}, r"p0\['a'\]='one': a number is needed"),
+        (lambda t, *p: p[0] + 0 * t, {"p0": {"a": 1.0}}, "names no parameters"),
+        (LINE, {"factor": 10.0}, r"LevenbergMarquardt\(radius=…\)"),
+        (LINE, {"diag": [1.0, 2.0]}, "x_scale=1/diag"),
+        (LINE, {"epsfcn": -1.0}, "epsfcn=-1.0"),
+        (LINE, {"tr_solver": "lsmr"}, "jac_sparsity"),
+    ],
+)
+def test_what_is_refused_says_what_to_write(model, options, words):
+    """Starts by wrong names, and options of SciPy's that have another name here."""
+    with pytest.raises(OptionError, match=words):
+        descend.curve_fit(model, [0.0, 1.0, 2.0], [1.0, 3.0, 5.5], **options)
+
+
+@pytest.mark.parametrize("method", ["lm", "trf", "dogbox"])
+@pytest.mark.parametrize("options", [{"ftol": 1e-12, "xtol": 1e-12, "gtol": 1e-12}, {"x_scale": [2.0, 0.5]}, {}])
+def test_options_of_scipy_lead_where_they_do_there(method, options):
+    """SciPy's methods with tolerances, scales and budgets: the same parameters and covariance."""
+    t, y = np.linspace(0.0, 3.0, 12), 2.0 * np.exp(-0.8 * np.linspace(0.0, 3.0, 12)) + 0.05 * np.cos(np.arange(12.0))
+    budget = {"maxfev" if method == "lm" else "max_nfev": 500}
+    model = lambda t, a, b: a * np.exp(-b * t)  # noqa: E731
+    theirs = {"diag": [0.5, 2.0]} if method == "lm" and "x_scale" in options else options
+    popt, pcov = scipy.optimize.curve_fit(model, t, y, method=method, **budget, **theirs)
+    fit = descend.curve_fit(model, t, y, method=method, **budget, **options)
+    np.testing.assert_allclose(fit.popt, popt, rtol=1e-5)
+    np.testing.assert_allclose(fit.pcov, pcov, rtol=1e-4)
+
+
+def test_the_step_of_minpack_is_the_root_of_its_error():
+    """SciPy's `epsfcn` is the error of the function."""
+    seen = []
+
+    def model(t, a):
+        seen.append(a)
+        return a * t
+
+    descend.curve_fit(model, [1.0, 2.0], [1.0, 3.0], p0=[4.0], epsfcn=1e-6)
+    assert min(abs(a - 4.0) for a in seen if a != 4.0) == pytest.approx(4e-3, rel=1e-6)

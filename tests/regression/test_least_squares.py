@@ -251,3 +251,23 @@ def test_residuals_with_noise_end_soon():
     assert result.success
     assert result.nfev < 100
     np.testing.assert_allclose(result.x, ANSWER, rtol=1e-3)
+
+
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+def test_what_is_printed(verbose, capsys):
+    """Nothing, how the descent ended, and each step before that; the callback is called as without."""
+    seen = []
+
+    def note(intermediate_result):
+        seen.append(intermediate_result.fun)
+
+    result = descend.least_squares(lambda x: [x[0] - 1, x[1] ** 2 - 2], [0.5, 1.0], verbose=verbose, callback=note)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(seen) == result.nit + 1
+    assert len(lines) == (0, 1, result.nit + 3)[verbose]
+    if verbose:
+        assert lines[-1].startswith(result.message)
+        assert f"evaluations {result.nfev}" in lines[-1]
+    if verbose == 2:
+        assert [line.split()[0] for line in lines[:-1]] == ["step", *map(str, range(result.nit + 1))]
+        np.testing.assert_allclose([float(line.split()[2]) for line in lines[1:-1]], seen, rtol=1e-4)

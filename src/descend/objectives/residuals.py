@@ -161,8 +161,12 @@ class ResidualObjective:
         differences = self.differences
         if differences is None or not differences.can_refine or self.nfev + differences.count > self.limit:
             return False
-        self._take(self._scaled(differences.complete()), grad)
-        return True
+        with np.errstate(all="ignore"):
+            found = self._scaled(differences.complete())
+            finite = bool(np.isfinite(found.sum()))  # steps may be as short as the least floats
+        if finite:
+            self._take(found, grad)
+        return finite
 
     def model(self) -> tuple[Array, Any]:
         """Residuals and Jacobian of a sum of squares that is like the loss near the last point."""
@@ -172,7 +176,8 @@ class ResidualObjective:
     def _take(self, jacobian: Any, grad: list[Array]) -> None:
         self.jacobian = jacobian
         slopes = self.values * self.loss.weights(self.values)
-        flat = jacobian.rmatvec(slopes) if is_operator(jacobian) else jacobian.T @ slopes
+        with np.errstate(over="ignore", invalid="ignore"):  # a gradient that is not finite is judged by the descent
+            flat = jacobian.rmatvec(slopes) if is_operator(jacobian) else jacobian.T @ slopes
         start = 0
         for vector in grad:
             vector[...] = np.ravel(flat)[start : start + vector.size]
@@ -243,11 +248,11 @@ class ResidualObjective:
 
     def _see(self, array: Array) -> None:
         """Take note of whether residuals are computed in float32: then each is one, in whatever it is returned."""
-        coarse = bool(np.all(array == array.astype(np.float32)))
-        if coarse and np.unique(array).size < DISTINCT:
-            return  # they may be round by themselves
-        self._coarse = coarse
-        self.resolution.eps = max(self._eps, EPS32) if coarse else self._eps
+        with np.errstate(over="ignore"):  # what is beyond float32 is not computed in it
+            coarse = bool(np.all(array == array.astype(np.float32)))
+        if not coarse or np.unique(array).size >= DISTINCT:  # fewer may be round by themselves
+            self._coarse = coarse
+            self.resolution.eps = max(self._eps, EPS32) if coarse else self._eps
 
     def _begin(self, first: Array) -> None:
         """Prepare for residuals of this shape."""
@@ -274,10 +279,9 @@ class ResidualObjective:
 
     def unweighted(self, values: Array) -> Array:
         """Residuals as the function returns them, of weighted ones; zero where the weight is."""
-        if self._roots is None:
-            return values.reshape(self.shape or ())
-        plain = np.divide(values, self._roots, out=np.zeros_like(values), where=self._roots > 0.0)
-        return plain.reshape(self.shape or ())
+        if self._roots is not None:
+            values = np.divide(values, self._roots, out=np.zeros_like(values), where=self._roots > 0.0)
+        return values.reshape(self.shape or ())
 
     def _require_finite(self, array: Array, what: str) -> None:
         """Raise `ObjectiveError` where an array is not finite at the start."""

@@ -22,7 +22,7 @@ Parts = tuple[Array, Array, Array]
 
 def _soft_l1(z: Array) -> Parts:
     root = np.sqrt(1.0 + z)
-    return 2.0 * z / (1.0 + root), 1.0 / root, -0.5 / (root * (1.0 + z))
+    return np.where(np.isinf(z), z, 2.0 * z / (1.0 + root)), 1.0 / root, -0.5 / (root * (1.0 + z))
 
 
 def _huber(z: Array) -> Parts:
@@ -79,16 +79,17 @@ class ResidualLoss:
         return self._rho is None
 
     def __call__(self, residuals: Array) -> float:
-        """The loss of residuals."""
+        """The loss of residuals; infinite where squares are too large for floats, which whoever asks judges."""
         if self._rho is None:
-            return 0.5 * float(np.dot(residuals, residuals))
+            return 0.5 * float(_dot(residuals, residuals))
         return 0.5 * self.scale**2 * float(np.sum(self._parts(residuals)[0]))
 
     def decrease(self, before: Array, after: Array) -> float:
         """By how much the loss falls from some residuals to others, without the cancellation of a difference."""
         if self._rho is None:
-            return 0.5 * float(np.dot(before - after, before + after))
-        return 0.5 * self.scale**2 * float(np.sum(self._parts(before)[0] - self._parts(after)[0]))
+            return 0.5 * float(_dot(before - after, before + after))
+        with np.errstate(invalid="ignore"):
+            return 0.5 * self.scale**2 * float(np.sum(self._parts(before)[0] - self._parts(after)[0]))
 
     def model(self, residuals: Array) -> tuple[Array, Array | None]:
         """The residuals of a sum of squares that is alike near a point, and what the rows of their Jacobian are times.
@@ -98,10 +99,11 @@ class ResidualLoss:
         """
         if self._rho is None:
             return residuals, None
-        z = (residuals / self.scale) ** 2
         _, slope, second = self._parts(residuals)
-        rows = np.sqrt(np.maximum(slope + 2.0 * second * z, LEAST_CURVATURE * slope))
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            z = (residuals / self.scale) ** 2
+            curvature = np.where(slope > 0.0, slope + 2.0 * second * z, 0.0)  # z may be infinite where the slope is 0
+            rows = np.sqrt(np.maximum(curvature, LEAST_CURVATURE * slope))
             values = np.where(rows > 0.0, residuals * slope / rows, 0.0)
         return values, rows
 
@@ -111,10 +113,16 @@ class ResidualLoss:
 
     def _parts(self, residuals: Array) -> Any:
         assert self._rho is not None
-        return self._rho((residuals / self.scale) ** 2)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._rho((residuals / self.scale) ** 2)
 
     def __repr__(self) -> str:
         return f"{self.name!r}" if self.linear else f"{self.name!r} (f_scale={self.scale:g})"
+
+
+def _dot(a: Array, b: Array) -> Any:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.dot(a, b)
 
 
 def _checked(loss: Callable[[Array], Any]) -> Callable[[Array], Array]:

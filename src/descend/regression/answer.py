@@ -81,11 +81,14 @@ class FitAnswer(Answer):
         if self.absolute:
             return 1.0
         if self.freedom < 1:
-            raise UncertaintyError(
-                f"{self.counted} residuals do not tell their own variance beside {self.free} parameters: give more "
-                "data, fix a parameter, or give weights of known standard deviations with absolute_sigma=True"
-            )
+            raise UncertaintyError(self._too_few())
         return float(self.values @ self.values) / self.freedom
+
+    def _too_few(self) -> str:
+        return (
+            f"{self.counted} residuals do not tell their own variance beside {self.free} parameters: give more "
+            "data, fix a parameter, or give weights of known standard deviations with absolute_sigma=True"
+        )
 
     def of_free(self, result: Any, memory: Memory, *, quick: bool) -> Covariance:
         """The covariance of the free numbers; those at a bound are taken as fixed there."""
@@ -101,7 +104,11 @@ class FitAnswer(Answer):
         self.tell_bounds(names, at_bound)
         found = np.full((memory.size, memory.size), math.nan)
         inside = np.flatnonzero(~at_bound)
-        if inside.size:
+        if inside.size and self.freedom < 1:
+            listed = ", ".join(names[i] for i in inside)
+            warnings.warn(f"no standard error of {listed}: {self._too_few()}", RuntimeWarning, stacklevel=5)
+            found[order[inside], order[inside]] = math.inf
+        elif inside.size:
             part = jacobian[:, inside]
             covariance = self._of(part, [names[i] for i in inside], self.accuracy)
             exact = None if quick else self._exact(result, order[inside], covariance)
@@ -161,6 +168,8 @@ class FitAnswer(Answer):
             raise UncertaintyError(
                 f"profile intervals are for a sum of squares, and the loss is {self.options.loss!r}: take intervals()"
             )
+        if not self.variance > 0.0:
+            raise UncertaintyError("all residuals are zero, and no profile is wider than the answer: take intervals()")
         return self.variance / 2
 
     def refit(self, result: Any, fixed: Mapping[str, float], x: Any) -> tuple[float, Any, bool]:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from descend.checks import flag, function, shown
+from descend.checks import flag, function, is_real, real, shown
 from descend.errors import FitError, OptionError, UncertaintyError, did_you_mean
 from descend.parameters.memory import Array
 from descend.regression.data import CurveData
 from descend.regression.least_squares import least_squares
 from descend.regression.result import LeastSquaresResult
+from descend.stopping import Reason
 from descend.uncertainty.covariance import Covariance, NamedMatrix
 
 __all__ = ["CurveFit", "curve_fit"]
 
 RENAMED = {"maxfev": "max_evals", "epsfcn": "diff_step"}
 """Options that SciPy hands to MINPACK, by the names that they have here."""
+
+INSTEAD = {
+    "factor": "method=descend.LevenbergMarquardt(radius=…), the first radius as a multiple of the start's length",
+    "diag": "x_scale=1/diag, the size of each parameter",
+    "col_deriv": "a jac that has a row for each observation and a column for each parameter",
+}
+"""What stands for those of MINPACK's options that nothing here is named as."""
 
 
 class CurveFit(tuple[Any, ...]):
@@ -140,8 +149,8 @@ def curve_fit(
     xdata, ydata
         What the model is of, in any form that `f` takes (a list becomes an array), and the observations.
     p0
-        The start, one number for each parameter. None: for each the middle of its bounds, 1 from its only bound, or 1;
-        their number is that of the arguments of `f` after the first.
+        The start, one number for each parameter, or a dict of them by name. None: for each the middle of its bounds, 1
+        from its only bound, or 1; their number is that of the arguments of `f` after the first.
     sigma
         The standard deviations of the observations, one for all or one for each, or their covariance, shape (M, M).
     absolute_sigma
@@ -203,7 +212,7 @@ def curve_fit(
         absolute_sigma=absolute_sigma,
         **_renamed(options),
     )
-    if result.reason.kind in ("failed", "spent"):
+    if result.reason.kind in ("failed", "spent") and not _exact(result, data):
         raise FitError(f"Optimal parameters not found: {result.message}", result)
     popt = np.asarray(result.x)
     pcov = _covariance(result)
@@ -214,9 +223,17 @@ def curve_fit(
     return CurveFit.of(parts, names, result, f, data)
 
 
+def _exact(result: LeastSquaresResult, data: CurveData) -> bool:
+    """Whether a descent has stalled where the model agrees with the data to half of the digits of what they vary by."""
+    least = float(np.finfo(float).eps) * data.about_mean()
+    return result.reason is Reason.STALLED and 2.0 * result.cost <= least
+
+
 def _start(f: Callable[..., Any], p0: Any, bounds: Any) -> tuple[list[str], Array]:
     """The names of the parameters and where they start."""
     names = _names(f)
+    if isinstance(p0, Mapping):
+        return _by_name(p0, names)
     if p0 is not None:
         start = np.atleast_1d(np.asarray(p0))
         if start.ndim != 1:
@@ -239,6 +256,21 @@ def _start(f: Callable[..., Any], p0: Any, bounds: Any) -> tuple[list[str], Arra
     start[above & ~below] = lower[above & ~below] + 1.0
     start[~above & below] = upper[~above & below] - 1.0
     return names, start
+
+
+def _by_name(p0: Mapping[str, Any], names: list[str] | None) -> tuple[list[str], Array]:
+    """The same of a start by name."""
+    if names is None:
+        raise OptionError(f"p0={shown(p0)}: the signature of f names no parameters; give p0 as a list of numbers")
+    for name in p0:
+        if name not in names:
+            raise OptionError(f"p0 holds {name!r}, which is no parameter of f; {did_you_mean(str(name), names)}")
+    for name in names:
+        if name not in p0:
+            raise OptionError(f"p0={shown(p0)}: a number for {name!r} is missing; give all of {', '.join(names)}")
+        if not is_real(p0[name]):
+            raise OptionError(f"p0[{name!r}]={shown(p0[name])}: a number is needed")
+    return names, np.array([float(p0[name]) for name in names])
 
 
 def _names(f: Callable[..., Any]) -> list[str] | None:
@@ -270,6 +302,10 @@ def _renamed(options: dict[str, Any]) -> dict[str, Any]:
         "names",
         "absolute_sigma",
     }
+    for name in options.keys() & INSTEAD.keys():
+        raise OptionError(f"option {name!r} of MINPACK is not taken: give {INSTEAD[name]}")
+    if options.get("epsfcn") is not None:  # the error of the function, whose root is the step
+        options = options | {"epsfcn": math.sqrt(real("epsfcn", options["epsfcn"], above=0.0))}
     renamed = {RENAMED.get(name, name): value for name, value in options.items()}
     for name in renamed:
         if name not in known:
@@ -291,7 +327,9 @@ def _covariance(result: LeastSquaresResult) -> Array:
             found = result.covariance().matrix
         except UncertaintyError as error:
             why = f": {error}"
+            said.clear()
     if np.any(np.isinf(found)):
+        why += "".join(f": {message}" for message in dict.fromkeys(str(warning.message) for warning in said))
         warnings.warn(f"Covariance of the parameters could not be estimated{why}", OptimizeWarning, stacklevel=3)
         return np.full((size, size), np.inf)
     for warning in said:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -27,6 +29,9 @@ def least_squares(
     loss: str | Callable[..., Any] = "linear",
     f_scale: float = 1.0,
     *,
+    verbose: Literal[0, 1, 2] = 0,
+    tr_solver: None = None,
+    tr_options: Mapping[str, Any] | None = None,
     weights: Any = None,
     absolute_sigma: bool = False,
     diff_step: Any = None,
@@ -80,6 +85,11 @@ def least_squares(
     loss, f_scale
         ``"linear"``, ``"soft_l1"``, ``"huber"``, ``"cauchy"``, ``"arctan"`` or a function, and the size of residuals
         that are no outliers, as in SciPy: the loss is ½ Σ C² ρ((f / C)²) with C = `f_scale`.
+    verbose
+        As in SciPy: 1 to print how the descent ended, 2 to print loss and gradient norm of each step, too.
+    tr_solver, tr_options
+        SciPy's, of which nothing but None is taken: a dense Jacobian is decomposed, and for a sparse one, or a
+        LinearOperator, steps are those of `scipy.sparse.linalg.lsmr`.
     weights
         What the squared residuals are multiplied by, one number for each or one for all: 1 / σ² for known standard
         deviations σ. A robust loss is of the residuals times the root of their weights. 0 leaves a residual out.
@@ -138,11 +148,37 @@ def least_squares(
     >>> {name: round(value, 6) for name, value in result.x.items()}, result.success
     ({'a': 3.0, 'rate': 0.7}, True)
     """
-    options = LeastSquaresOptions(
+    return _fitted(fun, x0, LeastSquaresOptions(
         jac=jac, bounds=bounds, method=method, ftol=ftol, xtol=xtol, gtol=gtol, x_scale=x_scale, loss=loss,
-        f_scale=f_scale, weights=weights, absolute_sigma=absolute_sigma, diff_step=diff_step,
-        jac_sparsity=jac_sparsity, args=args, kwargs=kwargs, max_nfev=max_nfev, max_steps=max_steps,
-        max_evals=max_evals, max_seconds=max_seconds, target=target, callback=callback, history=history, fixed=fixed,
-        tied=tied, names=names, starts=starts, state=state,
-    )  # fmt: skip
-    return Regression(fun, x0, options).run() if starts is None else least_squares_from(fun, x0, options)
+        f_scale=f_scale, verbose=verbose, tr_solver=tr_solver, tr_options=tr_options, weights=weights,
+        absolute_sigma=absolute_sigma, diff_step=diff_step, jac_sparsity=jac_sparsity, args=args, kwargs=kwargs,
+        max_nfev=max_nfev, max_steps=max_steps, max_evals=max_evals, max_seconds=max_seconds, target=target,
+        callback=callback, history=history, fixed=fixed, tied=tied, names=names, starts=starts, state=state,
+    ))  # fmt: skip
+
+
+def _fitted(fun: Callable[..., Any], x0: Any, options: LeastSquaresOptions) -> LeastSquaresResult:
+    """The result of one descent or of several, which is told where `verbose` asks for it."""
+    if options.verbose == 2:
+        options = dataclasses.replace(options, callback=_telling_steps(options.callback))
+    result = Regression(fun, x0, options).run() if options.starts is None else least_squares_from(fun, x0, options)
+    if options.verbose:
+        _say(f"{result.message} Loss {result.cost:.4e}, evaluations {result.nfev}, optimality {result.optimality:.2e}.")
+    return result
+
+
+def _telling_steps(callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    """A callback that says where the descent stands, and calls the user's."""
+
+    def tell(*args: Any, **kwargs: Any) -> Any:
+        point = [*args, *kwargs.values()][0]  # by the name that the user's has for it
+        if point["nit"] == 0:
+            _say(f"{'step':>8}{'evaluations':>14}{'loss':>14}{'gradient norm':>16}")
+        _say(f"{point['nit']:>8}{point['nfev']:>14}{point['fun']:>14.4e}{point['gradient_norm']:>16.2e}")
+        return None if callback is None else callback(*args, **kwargs)
+
+    return tell if callback is None else functools.wraps(callback)(tell)
+
+
+def _say(line: str) -> None:
+    print(line)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from descend.checks import count, flag, function, is_real, optional, record, refuse, shown, tolerance
+from descend.checks import count, flag, function, is_real, is_whole, optional, record, refuse, shown, tolerance
 from descend.errors import OptionError
 from descend.methods import LevenbergMarquardt
 from descend.minimization.options import DEFAULT_MAX_STEPS
@@ -38,6 +38,9 @@ class LeastSquaresOptions:
     x_scale: Any = None
     loss: str | Callable[..., Any] = "linear"
     f_scale: float = 1.0
+    verbose: Literal[0, 1, 2] = 0
+    tr_solver: None = None
+    tr_options: Mapping[str, Any] | None = None
     weights: Any = None
     absolute_sigma: bool = False
     diff_step: Any = None
@@ -63,6 +66,7 @@ class LeastSquaresOptions:
         optional(function, "callback", self.callback)
         for name in ("ftol", "xtol"):
             optional(tolerance, name, getattr(self, name))
+        self._check_scipys()
         optional(count, "max_nfev", self.max_nfev)
         if self.max_nfev is not None and self.max_evals is not None:
             raise OptionError(
@@ -74,6 +78,21 @@ class LeastSquaresOptions:
         if self.kwargs is not None and not isinstance(self.kwargs, Mapping):
             raise refuse("kwargs", self.kwargs, "a dict of further arguments")
         self._check_sparsity()
+
+    def _check_scipys(self) -> None:
+        """Refuse what has no meaning here, or another than in SciPy."""
+        if not isinstance(self.verbose, bool) and not (is_whole(self.verbose, 0) and self.verbose <= 2):
+            raise refuse("verbose", self.verbose, "0, 1 or 2")
+        if self.tr_solver is not None or self.tr_options:
+            name = "tr_options" if self.tr_solver is None else "tr_solver"
+            raise OptionError(
+                f"{name}={shown(getattr(self, name))}: the Jacobian tells how steps are solved for here; leave it out, "
+                "and for lsmr return a sparse matrix or a LinearOperator, or give jac_sparsity"
+            )
+        step = self.diff_step
+        numbers = step if isinstance(step, np.ndarray) else np.asarray(step) if np.isscalar(step) else np.ones(1)
+        if numbers.dtype.kind not in "fiu" or not np.all(np.isfinite(numbers) & (numbers != 0)):
+            raise refuse("diff_step", step, "a number that is not 0, or one for each parameter, relative to it")
 
     def _check_sparsity(self) -> None:
         if self.jac_sparsity is not None and (

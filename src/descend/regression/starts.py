@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,7 +46,7 @@ def least_squares_from(fun: Callable[..., Any], x0: Any, options: LeastSquaresOp
     def run(interrupted: Interrupts, outcomes: list[Any]) -> KeyboardInterrupt | None:
         many = None
         if len(points) > 1 and first.objective.source in AUTODIFF and not isinstance(first.memory, FreeMemory):
-            many = interrupted.call(_many, first, memories, _width(regressions))
+            many = interrupted.call(_many, fun, first, memories, _width(regressions))
         if many is None or interrupted():
             return one_by_one(regressions, interrupted, outcomes)  # type: ignore[arg-type]
         return _SideBySide(regressions, memories, many, interrupted).run(outcomes)
@@ -64,10 +66,10 @@ def _filled(rows: Array, width: int) -> Array:
     return np.concatenate([rows, np.repeat(rows[:1], max(0, width - len(rows)), axis=0)])
 
 
-def _many(first: Regression, memories: Sequence[Memory], width: int) -> Many | None:
+def _many(fun: Callable[..., Any], first: Regression, memories: Sequence[Memory], width: int) -> Many | None:
     """What evaluates many points at once, if it gives what each of the first two starts gives alone."""
     objective = first.objective
-    many = (_by_jax if objective.source == "jax" else _by_torch)(first)
+    many = _by_jax(fun, first) if objective.source == "jax" else _by_torch(first)
     counts = objective.nfev, objective.njev
     alone = []
     here = first.memory.snapshot()
@@ -108,7 +110,33 @@ def _agree(found: Array, expected: Array) -> bool:
     return found.shape == expected.shape and bool(np.max(np.abs(found - expected), initial=0.0) <= tolerance * scale)
 
 
-def _by_jax(first: Regression) -> Many:
+_KEPT: weakref.WeakKeyDictionary[Any, tuple[bytes, Any]] = weakref.WeakKeyDictionary()
+"""For a user's function, as long as it lives: the digest of the program that was compiled of it last, and that."""
+
+
+def _compiled(fun: Callable[..., Any], lowered: Any) -> Any:
+    """A program of JAX's, compiled, or that which was compiled of the same function before if it is the same.
+
+    Data that a function closes over are constants of its program. So the programs are compared, and not the functions:
+    a function whose data have changed is compiled anew.
+    """
+    import jax
+
+    text = lowered.as_text()
+    # Constants that are handed over beside a program are not in its text, and callbacks may refer to the function.
+    if getattr(jax.config, "jax_use_simplified_jaxpr_constants", False) or "callback" in text:
+        return lowered.compile()
+    digest = hashlib.sha256(text.encode()).digest()
+    try:
+        kept = _KEPT.get(fun)
+        if kept is None or kept[0] != digest:
+            kept = _KEPT[fun] = digest, lowered.compile()
+    except TypeError:  # a callable that cannot be referred to weakly, or hashed
+        return lowered.compile()
+    return kept[1]
+
+
+def _by_jax(fun: Callable[..., Any], first: Regression) -> Many:
     """Residuals and Jacobians of many points by JAX, compiled for their number."""
     import jax
 
@@ -123,11 +151,15 @@ def _by_jax(first: Regression) -> Many:
         columns = [part.reshape(found.size, -1) for part in parts]
         return found, jax.numpy.concatenate(columns, axis=1)
 
-    together = jax.jit(jax.vmap(one))
+    together: Any = None
 
     def many(stacked: list[Array]) -> tuple[Array, Array]:
+        nonlocal together
         with precision(memory):
-            values, jacobians = together([jax.numpy.asarray(leaf) for leaf in stacked])
+            leaves = [jax.numpy.asarray(leaf) for leaf in stacked]
+            if together is None:
+                together = _compiled(fun, jax.jit(jax.vmap(one)).lower(leaves))
+            values, jacobians = together(leaves)
             return np.asarray(values), np.asarray(jacobians)
 
     return many

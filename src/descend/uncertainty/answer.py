@@ -178,7 +178,8 @@ class Answer:
         from scipy.stats import norm, t
 
         level = real("level", level, above=0.0, below=1.0, remedy="try 0.95")
-        found = norm.ppf((1 + level) / 2) if math.isinf(self.freedom) else t.ppf((1 + level) / 2, self.freedom)
+        known = math.isinf(self.freedom)  # without a degree of freedom, standard errors are infinite, or 0 if fixed
+        found = norm.ppf((1 + level) / 2) if known else t.ppf((1 + level) / 2, max(self.freedom, 1))
         return float(found)
 
     def numbers(self, x: Any) -> Array:
@@ -233,6 +234,8 @@ class Answer:
     @staticmethod
     def require_minimum(slope: Array, covariance: Covariance, unit: float = 1.0) -> None:
         """Raise `UncertaintyError` where the gradient of the loss, in units of `unit`, tells of another minimum."""
+        if unit == 0.0:  # all residuals are zero, and no loss is lower
+            return
         told = np.isfinite(np.diag(covariance.matrix))
         matrix = covariance.matrix[np.ix_(told, told)]
         away = math.sqrt(max(float(slope[told] @ matrix @ slope[told]), 0.0)) / unit

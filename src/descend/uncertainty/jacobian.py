@@ -15,6 +15,9 @@ __all__ = ["central_jacobian"]
 OF_SIZE, OF_ERROR = float(np.finfo(float).eps) ** 0.2, 0.05
 """The steps, relative to a parameter's size and to its standard error; the shorter one is taken."""
 
+FLOATS = 64
+"""The least length of a step, in floats of its parameter: shorter ones are mostly rounding."""
+
 
 def central_jacobian(
     function: Callable[[Array], Array], x: Array, errors: Array, lower: Array, upper: Array
@@ -22,14 +25,15 @@ def central_jacobian(
     """The Jacobian of a function, shape (values, parameters), by four evaluations for each parameter.
 
     Two central differences are extrapolated to steps of length zero (Richardson 1911): the error is that of the fourth
-    power of the step. `errors` are standard errors, as far as they are known; within bounds too narrow for a step, and
-    where the function is not finite beside the point, there is none, and None is returned.
+    power of the step. `errors` are standard errors, as far as they are known; within bounds too narrow for a step,
+    where a standard error is as small as the rounding of its parameter, and where the function is not finite beside
+    the point, there is none, and None is returned.
     """
     sizes = typical_sizes(x, (lower, upper))
     known = np.where(np.isfinite(errors) & (errors > 0), errors, math.inf)
     steps = np.minimum(OF_SIZE * sizes, OF_ERROR * known)
     room = np.minimum(upper - x, x - lower)
-    if np.any(room < steps / 16):
+    if np.any(room < steps / 16) or np.any(steps < FLOATS * np.spacing(np.abs(x))):
         return None
     columns = []
     for i, step in enumerate(np.minimum(steps, room)):
