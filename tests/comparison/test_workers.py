@@ -61,6 +61,7 @@ def test_a_run_whose_process_dies_is_a_miss(tmp_path):
     assert again.rows == found.rows
 
 
+@pytest.mark.slow
 def test_one_run_to_make_does_not_take_the_comparison_along(tmp_path):
     """With jobs, also a single run is made in a process of its own, and so are timed ones."""
     path = deadly(tmp_path, "True")
@@ -74,6 +75,7 @@ def test_one_run_to_make_does_not_take_the_comparison_along(tmp_path):
     assert found.rows[0].seconds.median == np.median([run.seconds for run in timed if not run.miss])
 
 
+@pytest.mark.slow
 def test_a_bundle_that_kills_is_taken_apart(tmp_path):
     """Of runs that are made together, only those that die alone, too, are misses."""
     path = deadly(tmp_path, "((w > 1.2) & (w < 1.25)).any()", loss="(w ** 2).sum(axis=-1)", more=", stacks=True")

@@ -15,6 +15,15 @@ SIZE = 20_000
 CURVES = np.linspace(1.0, 30.0, SIZE)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _what_was_there_before():
+    """Objects of other tests and libraries are left out of what the collector walks through, which takes long."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 class Loss:
     """A bent bowl; `at` is the evaluation that raises."""
 

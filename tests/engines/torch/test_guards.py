@@ -248,6 +248,7 @@ def test_a_gradient_at_the_address_of_the_last_one(way):
             assert torch.equal(weight, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.machine_code
 def test_a_gradient_that_another_thread_lets_go_in_mid_step():
     """Fifty times, as the kernel starts, or at any time while it runs, which reads its memory to the end.
