@@ -116,6 +116,11 @@ class DenseModel:
 
     def within(self, radius: float, scale: Array) -> Step:
         """The step of least model with ‖scale · p‖ ≤ radius (Moré 1978, section 5), but for a tenth of the radius."""
+        if self.determined:
+            p = self.newton()
+            length = float(np.linalg.norm(scale * p))
+            if length <= (1.0 + SLACK) * radius:  # near the end always: no further decomposition
+                return Step(p, self.promised, length, -2.0 * self.promised)
         ratio = scale / self.units
         if np.all(ratio == ratio[0]):
             factor = float(ratio[0])
