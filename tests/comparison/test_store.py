@@ -86,6 +86,7 @@ def test_what_is_written_is_what_is_returned(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"comparison.json", "report.html", "runs.sqlite", "runs.sqlite.lock"}
 
 
+@pytest.mark.slow
 def test_two_processes_in_one_folder_make_no_run_twice(tmp_path):
     """The second says that it waits, takes all runs of the first, and writes the same table; also after a SIGKILL."""
     (tmp_path / "slow.py").write_text(

@@ -198,7 +198,13 @@ def test_ctrl_c_returns_the_result_so_far():
     assert np.isfinite(result.x).all()
 
 
-@pytest.mark.parametrize(("progress", "shown"), [("None", True), ("True", True), ("False", False)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("progress", "shown"),
+    [("None", True), pytest.param("True", True, marks=SLOW), pytest.param("False", False, marks=SLOW)],
+)
 def test_long_work_shows_a_bar_on_a_terminal(progress, shown):
     """On a real terminal: after a second by default; on a pipe and with progress=False nothing at all."""
     script = textwrap.dedent(f"""

@@ -253,6 +253,7 @@ def test_a_forked_child_steps_without_openmp():
     assert parent == child
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_a_forked_child_that_loads_descend_optim_first():
     """PyTorch computed with OpenMP before, in the parent; its own operations would hang in the child."""
