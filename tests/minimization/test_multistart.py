@@ -40,7 +40,7 @@ def test_the_best_of_several_starts():
         descend.minimize(fun, np.array([5.0]), jac=True, starts=3)
 
 
-@pytest.mark.parametrize("kind", ["torch", "jax"])
+@pytest.mark.parametrize("kind", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("own", [True, False], ids=["tensors", "arrays"])
 @pytest.mark.parametrize("vectorized", [None, True])
 def test_functions_of_torch_and_jax(kind, own, vectorized):

@@ -13,7 +13,9 @@ BY_HAND = [name for name in problems.BUILT_IN if name not in ("cnn", "characters
 """Built-in problems with gradients written by hand, but for the one that needs a package of its own."""
 
 
-@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "digits" else ()) for name in BY_HAND]
+)
 def test_built_in_gradients_agree_with_finite_differences(name):
     """Every hand-written gradient, at three starts."""
     problem = problems.load(name)
