@@ -237,7 +237,9 @@ class Ending:
         bend = np.abs(curvature.diagonal)
         if np.all(errors <= bend * self._shortest()):
             return False
-        left = np.divide(0.5 * errors**2, bend, out=np.where(errors > 0.0, math.inf, 0.0), where=bend > 0.0)
+        # Along each direction the errors of the entries add up by their squares, as they are of any sign.
+        along, values = curvature.steps**2 @ errors**2, np.abs(curvature.values)
+        left = np.divide(0.5 * along, values, out=np.where(along > 0.0, math.inf, 0.0), where=values > 0.0)
         # A loss that is zero at its minimum is no more exact than one as large as the parameters make it.
         resolution, usual = self.descent.resolution, 0.5 * float(np.sum(bend * self.run.x**2))
         told = max(SEVERAL * resolution.error(self.run.loss), resolution.eps * usual, self._nothing())

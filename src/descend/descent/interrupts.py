@@ -22,7 +22,7 @@ LOG = logging.getLogger("descend")
 PATIENCE = 2.0
 """Seconds after the second press from which on one more interrupts whatever is being done."""
 
-AGAIN = 1.5
+AGAIN = 0.5
 """Seconds after the end of a descent that was pressed in, within which a press in the next one is the second press."""
 
 
