@@ -229,3 +229,17 @@ def test_units_of_the_parameters_make_no_other_point_a_minimum(unit, exact):
     assert found.success
     assert found.fun == pytest.approx(natural.fun, rel=1e-9)
     assert found.nfev < (150 if exact else 600)
+
+
+@pytest.mark.parametrize("jac", [True, None])
+@pytest.mark.parametrize("size", [200, 201])
+def test_very_many_parameters_end_as_few_do(size, jac):
+    """Beyond those of which a matrix is made: by a search along the gradient, with differences as well."""
+    bend = np.linspace(1.0, 30.0, size)
+
+    def both(x):
+        return float(bend @ (x - 1) ** 2), 2 * bend * (x - 1)
+
+    found = descend.minimize(both if jac else lambda x: both(x)[0], np.zeros(size), jac=jac)
+    assert found.success
+    assert found.x == pytest.approx(np.ones(size), abs=1e-4)

@@ -205,7 +205,9 @@ class Ending:
 
         Products along the gradient hardly see such a parameter, as it moves so little.
         """
-        now = np.abs(self.run.g[: self.start.size])
+        if not self.start.size:  # of very many parameters the slopes at first are not kept
+            return False
+        now = np.abs(self.run.g)
         return bool(np.any((self.slopes > 0.0) & (now > np.maximum(FALLEN * self.slopes, 10.0 * self._slope_errors()))))
 
     def _sizes(self) -> Array:
@@ -226,7 +228,7 @@ class Ending:
         """The errors of the gradient's entries: those of differences or, by rounding, of what they were at first."""
         if self._errors is not None:
             return np.where(np.isfinite(self._errors), self._errors, 0.0)
-        errors: Array = self.descent.resolution.eps * np.maximum(self.slopes, np.abs(self.run.g[: self.start.size]))
+        errors: Array = self.descent.resolution.eps * np.maximum(self.slopes, np.abs(self.run.g))
         return errors
 
     def _in_doubt(self, curvature: Curvature) -> bool:
