@@ -18,16 +18,23 @@ def press():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-class Looks:
-    """A metric that presses Ctrl-C in some of its calls."""
+class Presses:
+    """What presses Ctrl-C in some of its calls, as often as their number is given."""
 
     def __init__(self, *at):
         self.calls, self.at = 0, at
 
-    def __call__(self, w, X, y):
+    def count(self):
         self.calls += 1
         for _ in range(self.at.count(self.calls)):
             press()
+
+
+class Looks(Presses):
+    """A metric that presses Ctrl-C in some of its calls."""
+
+    def __call__(self, w, X, y):
+        self.count()
         return float(np.mean(np.abs(X @ w - y)))
 
 
@@ -79,16 +86,11 @@ def test_many_runs_at_once_are_not_lost(at, reason):
     assert {str(result.reason) for result in results} == {reason}
 
 
-class Steps:
+class Steps(Presses):
     """A loss and gradient that press Ctrl-C in some of their calls, each of which is a step."""
 
-    def __init__(self, *at):
-        self.calls, self.at = 0, at
-
     def __call__(self, w, X, y):
-        self.calls += 1
-        for _ in range(self.at.count(self.calls)):
-            press()
+        self.count()
         residual = (X @ w[..., None])[..., 0] - y
         return np.mean(residual**2, axis=-1), 2 * (residual[..., None, :] @ X)[..., 0, :] / y.shape[-1]
 

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from descend.descent.history import History
-from descend.descent.interrupts import Interrupts, holding, interruptible
+from descend.descent.interrupts import Interrupts, holding
 from descend.descent.loop import Descent
 from descend.descent.result import Result
 from descend.descent.resume import DescentState
-from descend.errors import ObjectiveError, OptionError, StateError
+from descend.errors import ObjectiveError
 from descend.methods import BFGS, LBFGS, Method
 from descend.minimization.advice import advice_for
 from descend.minimization.callbacks import telling
 from descend.minimization.choice import chosen, unused
+from descend.minimization.ends import freed, reading_counts, require_enough, result_of
 from descend.minimization.likelihood import LikelihoodAnswer
 from descend.minimization.options import MinimizeOptions
 from descend.objectives.gradient_check import check_at, require_agreement
@@ -58,7 +59,7 @@ class Minimization:
         if bounds is not None:
             bounds.apply(memory.vectors)
             objective.bounds = bounds.ends
-        _require_enough(criteria.max_evals, objective)
+        require_enough(criteria.max_evals, objective, "gradient")
         self._unchecked, self._keep_state = options.check_gradient, options.keep_state
         self.descent = Descent(
             memory,
@@ -83,13 +84,11 @@ class Minimization:
     def _restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; raises `StateError` where it is that of something else."""
         self.descent.restore(state)
-        try:
+        with reading_counts():
             self.objective.nfev, self.objective.njev = int(state["nfev"]), int(state["njev"])
             self.objective.restore(state)
             if self.products is not None:
                 self.products.nhev = int(state["nhev"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
         self.descent.counted = self.descent.counts()
 
     def _products(self, rule: Rule | Method, options: MinimizeOptions) -> HessianProducts | None:
@@ -132,10 +131,8 @@ class Minimization:
 
     def run(self) -> Result:
         """Descend. `ObjectiveError`, and the `KeyboardInterrupt` of a second Ctrl-C, have the result so far."""
-        outcome = interruptible(self.outcome)
-        if isinstance(outcome, Result):
-            return outcome
-        raise outcome from outcome.__cause__
+        found: Result = result_of(self.outcome)
+        return found
 
     def outcome(self, interrupted: Interrupts) -> Outcome:
         """Descend; a result, or the error or interrupt that has ended the descent, with the result so far."""
@@ -210,15 +207,4 @@ class Minimization:
         """An error that has ended the descent, with the result so far."""
         self.descent.detail = f"{error}."
         error.result = self.result(Reason.FUNCTION_RAISED)
-        # A kept error keeps the frames that it went through, and what they hold; those of the user's are on its cause.
-        error.__context__ = None
-        return error.with_traceback(None)
-
-
-def _require_enough(max_evals: int | None, objective: Objective) -> None:
-    """Raise `OptionError` where the budget is below one gradient."""
-    if max_evals is not None and max_evals < objective.cost:
-        raise OptionError(
-            f"max_evals={max_evals} does not pay for one gradient, which takes {objective.cost} "
-            f"evaluations ({objective.source}): raise it, or give jac"
-        )
+        return freed(error)

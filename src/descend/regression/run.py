@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from descend.descent.history import History
-from descend.descent.interrupts import Interrupts, holding, interruptible
+from descend.descent.interrupts import Interrupts, holding
 from descend.descent.loop import Descent
 from descend.descent.point import largest_entry
 from descend.descent.residual_line import ResidualLine
-from descend.errors import ObjectiveError, OptionError, StateError
+from descend.errors import ObjectiveError
 from descend.minimization.callbacks import telling
+from descend.minimization.ends import freed, reading_counts, require_enough, result_of
 from descend.objectives.jacobians import columns_of, is_operator, scale_rows
 from descend.objectives.objective import Jac
 from descend.objectives.residuals import ResidualObjective
@@ -64,7 +65,8 @@ class Regression:
             bounds.apply(memory.vectors)
             objective.bounds = bounds.ends
         if criteria.max_evals is not None:
-            self._limit(criteria.max_evals)
+            objective.limit = criteria.max_evals
+        require_enough(criteria.max_evals, objective, "Jacobian")
         self.descent = Descent(
             memory,
             options.rule,
@@ -82,16 +84,6 @@ class Regression:
         if options.state is not None:
             self._restore(options.state)
 
-    def _limit(self, max_evals: int) -> None:
-        """Make no more evaluations than that; raises `OptionError` where they do not pay for one Jacobian."""
-        objective = self.objective
-        objective.limit = max_evals
-        if max_evals < objective.cost:
-            raise OptionError(
-                f"max_evals={max_evals} does not pay for one Jacobian, which takes {objective.cost} evaluations "
-                f"({objective.source}): raise it, or give jac"
-            )
-
     def _line(self, descent: Descent) -> ResidualLine:
         options = self.options
         return ResidualLine(
@@ -105,10 +97,8 @@ class Regression:
             self.objective.restore(known, descent.point.grad)
         elif descent.method_run is None:  # nothing is known of the point but where it is
             descent.point.evaluated = False
-        try:
+        with reading_counts():
             self.objective.nfev, self.objective.njev = int(state["nfev"]), int(state["njev"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise StateError(f"state= has no count of evaluations ({type(error).__name__}: {error})") from error
         descent.counted = descent.counts()
 
     @property
@@ -118,10 +108,8 @@ class Regression:
 
     def run(self) -> LeastSquaresResult:
         """Descend. `ObjectiveError`, and the `KeyboardInterrupt` of a second Ctrl-C, have the result so far."""
-        outcome = interruptible(self.outcome)
-        if isinstance(outcome, LeastSquaresResult):
-            return outcome
-        raise outcome from outcome.__cause__
+        found: LeastSquaresResult = result_of(self.outcome)
+        return found
 
     def outcome(self, interrupted: Interrupts) -> LeastSquaresResult | ObjectiveError | KeyboardInterrupt:
         """As that of a `Minimization`."""
@@ -207,8 +195,7 @@ class Regression:
         self.descent.detail = f"{error}."
         if self.objective.jacobian is not None:
             error.result = self.result(Reason.FUNCTION_RAISED)
-        error.__context__ = None  # which has the frames that the error went through
-        return error.with_traceback(None)
+        return freed(error)
 
 
 def _with(function: Callable[..., Any], kwargs: Any) -> Callable[..., Any]:
